@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A CPU engine executes guest code for one vCPU.  system/ runs one thread per vCPU around
+ * cpu_run(); everything an engine needs of the machine comes through CpuConfig.
+ */
+#ifndef ACCEL_ACCEL_H
+#define ACCEL_ACCEL_H
+
+#include <glib.h>
+#include "hw/address-space.h"
+#include "migration/vmstate.h"
+
+typedef struct CPUState CPUState;
+
+typedef enum CpuExit {
+    CPU_EXIT_KICKED, /* cpu_kick() was called */
+    CPU_EXIT_HALTED, /* the guest waits for an interrupt (WFI) and none is pending */
+} CpuExit;
+
+typedef struct CpuConfig {
+    int index;            /* hart id */
+    uint64_t reset_pc;
+    AddressSpace *as;
+    uint64_t timebase_hz; /* of the time counter; it follows hw/vm-clock.h */
+    /* The machine lock, taken by the engine around device accesses. */
+    void (*lock)(void *opaque);
+    void (*unlock)(void *opaque);
+    void *lock_opaque;
+} CpuConfig;
+
+typedef struct CpuAccelOps {
+    const char *name; /* "tcg" for the interpreter's slot in QEMU's -accel */
+    CPUState *(*create)(const CpuConfig *config, GError **errp);
+    void (*destroy)(CPUState *cpu);
+    /* Executes guest code until something needs the caller.  vCPU thread, no lock held. */
+    CpuExit (*run)(CPUState *cpu);
+    /* Makes run() return soon.  Any thread, signal safe. */
+    void (*kick)(CPUState *cpu);
+    /* Architectural reset.  Not while running. */
+    void (*reset)(CPUState *cpu);
+    /*
+     * Interrupt wires into the CPU, by mip bit number (3 MSIP, 7 MTIP, 9 SEIP, 11 MEIP).
+     * Any thread, lock free; ends a halt (through the wake function).
+     */
+    void (*set_irq)(CPUState *cpu, int bit, bool level);
+    /* Whether an enabled interrupt is pending: a halted CPU must run again. */
+    bool (*has_work)(CPUState *cpu);
+    /* Called by the engine (any thread) when a halted CPU should look again. */
+    void (*set_wake)(CPUState *cpu, void (*wake)(void *opaque), void *opaque);
+    /*
+     * CLOCK_MONOTONIC time in ns at which the CPU's own timer (stimecmp) will raise an
+     * interrupt, INT64_MAX if none.  vCPU thread.
+     */
+    int64_t (*next_deadline)(CPUState *cpu);
+    /* Drops all derived state: TLB, translated blocks.  Not while running. */
+    void (*flush)(CPUState *cpu);
+    /* State description, registered as section "cpu". */
+    const VMStateDescription *vmsd;
+    uint64_t (*get_pc)(CPUState *cpu);
+} CpuAccelOps;
+
+/* accel/rv64 */
+extern const CpuAccelOps rv64_accel_ops;
+/* "rv64imafdc_zicsr_..." for the device tree. */
+const char *rv64_isa_string(void);
+
+#endif

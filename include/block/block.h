@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The block layer as its users see it: a graph of nodes (BlockDriverState) and handles on
+ * them (BlockBackend) through which devices, jobs, exports and tools do their I/O.
+ *
+ * Every node has a home AioContext, the same for a whole connected tree; I/O is done by
+ * coroutines in that context (IO_CODE).  The graph is changed in the main thread only
+ * (GLOBAL_STATE); an operation that needs I/O for it (opening, closing) hops to the home
+ * context and back.  Offsets and lengths are bytes.
+ */
+#ifndef BLOCK_BLOCK_H
+#define BLOCK_BLOCK_H
+
+#include <glib.h>
+#include "util/aio.h"
+#include "util/iov.h"
+#include "qapi/qapi-types-block-core.h"
+
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BdrvChild BdrvChild;
+typedef struct BlockBackend BlockBackend;
+
+typedef enum BdrvRequestFlags {
+    BDRV_REQ_FUA = 1,
+    BDRV_REQ_MAY_UNMAP = 2,
+    BDRV_REQ_NO_FALLBACK = 4,
+} BdrvRequestFlags;
+
+/* --- Graph (main thread) ------------------------------------------------------------- */
+
+/* Once, before anything else here. */
+void bdrv_init(void);
+
+/*
+ * Opens a node tree as -blockdev / blockdev-add describe it, homed in ctx.  A node that
+ * the options leave unnamed gets a generated name (#blockNNN).  Returns one reference,
+ * or NULL and errp.  Coroutine in the main thread; opening does its I/O in ctx.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *options, AioContext *ctx,
+                                            GError **errp);
+/*
+ * Opens filename with protocol "file" (or "json:{...}"), probing the format when format
+ * is NULL.  read_only as said.  For tools and -drive.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const char *format,
+                                                 bool read_only, AioContext *ctx,
+                                                 GError **errp);
+BlockDriverState *bdrv_ref(BlockDriverState *bs);
+/* Drops a reference; the last one flushes and closes the node.  Main thread. */
+void coroutine_fn bdrv_co_unref(BlockDriverState *bs);
+/* By node name; NULL and errp ("Cannot find device='' nor node-name='X'"). No reference. */
+BlockDriverState *bdrv_find_node(const char *node_name, GError **errp);
+/* All nodes / all named by the user, in order of creation. */
+BlockDriverState *bdrv_next_node(BlockDriverState *prev);
+const char *bdrv_node_name(BlockDriverState *bs);
+const char *bdrv_driver_name(BlockDriverState *bs);
+const char *bdrv_filename(BlockDriverState *bs);
+AioContext *bdrv_context(BlockDriverState *bs);
+bool bdrv_is_read_only(BlockDriverState *bs);
+/* Guest-visible length in bytes. */
+int64_t bdrv_length(BlockDriverState *bs);
+/* The node below a format node, its backing node; NULL if none. */
+BlockDriverState *bdrv_file(BlockDriverState *bs);
+BlockDriverState *bdrv_backing(BlockDriverState *bs);
+
+/* --- Handles --------------------------------------------------------------------------- */
+
+/* What a handle's owner wants to hear, all in bs's home context. */
+typedef struct BlockBackendOps {
+    void (*drained_begin)(void *opaque); /* issue no new requests */
+    void (*drained_end)(void *opaque);
+} BlockBackendOps;
+
+/*
+ * A handle on bs that takes a reference.  name: what query-block calls it ("" for none);
+ * writable asks for the right to write, errp says when another user holds it.
+ * Main thread.
+ */
+BlockBackend *blk_new(const char *name, BlockDriverState *bs, bool writable, GError **errp);
+void coroutine_fn blk_co_free(BlockBackend *blk);
+void blk_set_ops(BlockBackend *blk, const BlockBackendOps *ops, void *opaque);
+/* The device that uses it, for query-block: qdev id or path. */
+void blk_set_device(BlockBackend *blk, const char *device_id);
+BlockDriverState *blk_bs(BlockBackend *blk);
+const char *blk_name(BlockBackend *blk);
+BlockBackend *blk_by_name(const char *name);
+BlockBackend *blk_next(BlockBackend *prev);
+
+/* I/O (home context).  0 or -errno; beyond the end is -EIO. */
+int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes,
+                               IOVector *iov, int flags);
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                IOVector *iov, int flags);
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf);
+int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
+                               const void *buf);
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                      int flags);
+int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
+int coroutine_fn blk_co_flush(BlockBackend *blk);
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp);
+
+/* --- Drain ------------------------------------------------------------------------------ */
+
+/*
+ * Keeps new requests of bs's users away (their drained_begin is called, requests that come
+ * all the same wait) and returns when none is in flight.  Sections nest.  In a coroutine
+ * in bs's home context.
+ */
+void coroutine_fn bdrv_co_drained_begin(BlockDriverState *bs);
+void bdrv_drained_end(BlockDriverState *bs);
+
+#endif

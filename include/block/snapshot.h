@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Internal snapshots of a node, with or without machine state, taken and loaded while the
+ * node is in use.  All functions run in a coroutine in the node's home context.  Errors
+ * name the node and the step.
+ */
+#ifndef BLOCK_SNAPSHOT_H
+#define BLOCK_SNAPSHOT_H
+
+#include "block/block.h"
+
+typedef struct BdrvSnapshotInfo {
+    char id[128];   /* unique in the image, decimal by convention */
+    char name[256]; /* the tag */
+    uint64_t vm_state_size; /* bytes, 0 when the snapshot has no machine state */
+    uint32_t date_sec, date_nsec;
+    uint64_t vm_clock_nsec; /* guest's clock */
+    uint64_t icount;        /* UINT64_MAX when unknown */
+    uint64_t disk_size;     /* bytes */
+} BdrvSnapshotInfo;
+
+bool bdrv_can_snapshot(BlockDriverState *bs); /* driver supports it and bs is writable */
+/* The list as it is now: a new array of *n elements (g_free), NULL when empty or on error. */
+BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *n, GError **errp);
+/* By id or name, name first.  false when there is none (errp unset) or on error. */
+bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_name,
+                                        BdrvSnapshotInfo *info, GError **errp);
+
+/*
+ * Taking one:  prepare, freeze, (write_vmstate)*, publish  -  or abort at any point.
+ *
+ * Nothing on disk refers to the new snapshot before publish; a crash leaves leaked
+ * clusters at most.  Abort gives every cluster back.
+ */
+typedef struct BdrvSnapshotSave BdrvSnapshotSave;
+/*
+ * While the guest runs: checks and reserves space for vm_state_size bytes of state
+ * (an upper estimate, 0 for none), flushes metadata so that freeze is short.  info->name is
+ * the tag; an empty info->id is chosen and filled in.
+ */
+BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,
+                                                        BdrvSnapshotInfo *info,
+                                                        uint64_t vm_state_size, GError **errp);
+/*
+ * The instant.  The node is drained; no I/O in proportion to the disk: the L1 table is
+ * copied in memory, reference counts follow later.  After it the guest may write again.
+ */
+bool coroutine_fn bdrv_co_snapshot_freeze(BdrvSnapshotSave *save, GError **errp);
+/*
+ * Writes machine state at offset bytes into it; any order, several at once.  After freeze.
+ * 0 or -errno.
+ */
+int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset, IOVector *iov);
+/*
+ * Finishes what freeze left pending, makes everything durable and then the snapshot
+ * visible by one atomic header update.  vm_state_size is the final size.  On failure the
+ * caller still aborts.
+ */
+bool coroutine_fn bdrv_co_snapshot_publish(BdrvSnapshotSave *save, const BdrvSnapshotInfo *info,
+                                           GError **errp);
+/* Undoes everything and frees save.  Also valid after publish has succeeded: deletes. */
+void coroutine_fn bdrv_co_snapshot_abort(BdrvSnapshotSave *save);
+/* Frees save after publish. */
+void coroutine_fn bdrv_co_snapshot_done(BdrvSnapshotSave *save);
+
+/*
+ * Reading a snapshot's machine state.  The snapshot is pinned (cannot be deleted, deleting
+ * waits) until close.
+ */
+typedef struct BdrvSnapshotReader BdrvSnapshotReader;
+BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
+                                                       const char *id_or_name, GError **errp);
+const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r);
+/* 0 or -errno; unallocated ranges read as zero; several at once. */
+int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov);
+void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r);
+
+/*
+ * Going back:  prepare, switch, commit - or rollback instead of commit.
+ *
+ * prepare reads what switch needs.  switch (node drained) makes the disk's content the
+ * snapshot's, in memory, in time independent of the disk's size where possible; nothing
+ * durable changes.  commit makes it durable; until then rollback restores the old content.
+ */
+typedef struct BdrvSnapshotGoto BdrvSnapshotGoto;
+BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
+                                                             const char *id_or_name,
+                                                             GError **errp);
+bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **errp);
+bool coroutine_fn bdrv_co_snapshot_goto_commit(BdrvSnapshotGoto *g, GError **errp);
+/* Frees g in any case. */
+void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback);
+
+/* Deletes by id or name in bounded steps; guest I/O goes on.  Waits for readers. */
+bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,
+                                          GError **errp);
+
+#endif

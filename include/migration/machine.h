@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What migration/ needs of a machine; system/ implements it and registers it once.
+ */
+#ifndef MIGRATION_MACHINE_H
+#define MIGRATION_MACHINE_H
+
+#include "job/job.h"
+#include "migration/vmstate.h"
+#include "util/aio.h"
+
+/*
+ * A piece of guest RAM.  host is 2 MiB aligned, anonymous private memory; it may be
+ * replaced by another mapping at the same address.
+ */
+typedef struct RAMBlock {
+    char idstr[256]; /* "riscv_virt_board.ram" */
+    uint8_t *host;
+    uint64_t size;       /* bytes, a multiple of the page size */
+    uint64_t guest_addr; /* guest physical address of its first byte */
+} RAMBlock;
+
+typedef struct MachineOps {
+    /*
+     * Parks all vCPUs and stops the guest's clock (RUN_STATE_SAVE_VM / RESTORE_VM);
+     * returns when none executes guest code.  Emits STOP if the guest was running, and
+     * returns whether it was.  Any context; does not change a machine that is not running.
+     */
+    bool coroutine_fn (*park)(void *opaque, bool for_load);
+    /*
+     * Ends park.  running: let the guest go (emits RESUME); otherwise the run state becomes
+     * what it was before park.
+     */
+    void (*unpark)(void *opaque, bool running);
+    /* The lock that guards device models.  Short; never across a yield. */
+    void (*lock)(void *opaque);
+    void (*unlock)(void *opaque);
+    /* Puts all devices and CPUs into reset state, without touching RAM.  Parked, locked. */
+    void (*reset_devices)(void *opaque);
+    /* After RAM or CPU state was replaced: drops every derived cache.  Parked, locked. */
+    void (*state_loaded)(void *opaque);
+    /* A RAM page could not be read back: stop the guest with run state io-error. */
+    void (*ram_read_error)(void *opaque, const char *message);
+    /* Guest clock in ns, for the snapshot's record.  Any thread. */
+    int64_t (*clock_ns)(void *opaque);
+    /* Host threads that execute guest code: *n kernel thread ids (g_free). Any thread. */
+    int *(*vcpu_tids)(void *opaque, int *n);
+} MachineOps;
+
+typedef struct Machine {
+    const MachineOps *ops;
+    void *opaque;
+    const char *machine_type; /* "virt": stored, compared at load */
+    VMStateRegistry *vmstate;
+    RAMBlock *ram;
+    int nr_ram;
+    VmJobMutex *job_mutex;
+    AioContext *(*snapshot_context)(void); /* the snapshot IOThread's, made on first use */
+} Machine;
+
+/* The machine of this process; NULL before it is made.  Main thread registers it once. */
+void machine_register(Machine *m);
+Machine *machine_get(void);
+
+/*
+ * Called by whoever is about to let the kernel write guest RAM (a disk read, a socket
+ * read): makes [host, host + len) writable from user space by touching each page with an
+ * atomic no-op, so that no fault happens in the kernel.  Within a tracked request only.
+ */
+void ram_prepare_dma(void *host, size_t len);
+
+/* At start-up, before the guest's first instruction (-loadvm TAG).  Main thread. */
+bool coroutine_fn machine_co_loadvm(const char *tag, GError **errp);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Monitor sessions.  Any number of QMP and HMP monitors, each on a character device; each
+ * session is a coroutine in the main thread.  Everything here: main thread.
+ */
+#ifndef MONITOR_MONITOR_H
+#define MONITOR_MONITOR_H
+
+#include <glib.h>
+#include "qapi/hmp.h"
+#include "util/chardev.h"
+
+/* Once, before any monitor: installs the event sink and the HMP command tables. */
+void monitor_init(const HMPCommand *const *tables, int n);
+/* Ends all sessions: pending output is sent as far as the peers take it. */
+void monitor_cleanup(void);
+
+/* Starts a monitor on chr. */
+bool monitor_add_qmp(Chardev *chr, bool pretty, GError **errp);
+bool monitor_add_hmp(Chardev *chr, bool use_readline, GError **errp);
+
+/*
+ * Makes a back end from QEMU's short form: "stdio", "mon:stdio", "unix:PATH,server=on,
+ * wait=off", "tcp:HOST:PORT,server=on,wait=off", "file:PATH", "pty", "null", "none",
+ * "chardev:ID".  label is its id.
+ */
+Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **errp);
+/* From -chardev: "socket,id=c0,path=...,server=on,wait=off" or JSON. */
+Chardev *chardev_new_from_opts(const char *opts, GError **errp);
+Chardev *chardev_find(const char *label);
+/* Closes all back ends, restores the terminal, removes sockets. */
+void chardev_cleanup(void);
+
+#endif
