@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The block layer from the inside: what a driver implements and may use.
+ * Everything runs in the node's home context unless it says otherwise.
+ */
+#ifndef BLOCK_BLOCK_INT_H
+#define BLOCK_BLOCK_INT_H
+
+#include "block/block.h"
+#include "block/snapshot.h"
+#include "util/co-lock.h"
+
+typedef struct BlockDriver BlockDriver;
+typedef struct BdrvCreateParams BdrvCreateParams;
+typedef struct BdrvCheckResult BdrvCheckResult;
+
+/* What a child is to its parent. */
+typedef enum BdrvChildRole {
+    BDRV_CHILD_FILE,    /* the parent's data and metadata */
+    BDRV_CHILD_BACKING, /* read-only content behind unallocated clusters */
+} BdrvChildRole;
+
+/* An edge of the graph: parent (NULL for a BlockBackend) uses bs. */
+struct BdrvChild {
+    BlockDriverState *bs;
+    BlockDriverState *parent;
+    BlockBackend *blk;
+    BdrvChildRole role;
+    bool writable;
+    GList parents_link; /* in bs->parents; data is the child itself */
+};
+
+struct BlockDriverState {
+    const BlockDriver *drv;
+    void *opaque; /* driver's state, drv->instance_size bytes, zeroed before co_open */
+    char *node_name;
+    char *filename; /* as query-block shows it; the driver's co_open may set it */
+    AioContext *ctx;
+    bool read_only;
+    bool user_owned; /* made by blockdev-add / -blockdev */
+    BdrvChild *file, *backing;
+    GQueue parents;   /* BdrvChild */
+    int refcount;     /* main thread */
+    int64_t length;   /* bytes, guest-visible; the driver keeps it */
+    int64_t request_alignment; /* bytes, power of two, 1 by default */
+
+    unsigned in_flight; /* requests in this node, home context */
+    unsigned quiesce;   /* depth of drained sections, home context */
+    CoQueue drain_queue;   /* drainers waiting for in_flight == 0 */
+    CoQueue quiesce_queue; /* requests waiting for quiesce == 0 */
+};
+
+/* Result of co_block_status: bits. */
+enum {
+    BDRV_BLOCK_DATA = 1,      /* reads need I/O */
+    BDRV_BLOCK_ZERO = 2,      /* reads as zero */
+    BDRV_BLOCK_ALLOCATED = 4, /* this layer decides the content */
+    BDRV_BLOCK_OFFSET_VALID = 8,
+    BDRV_BLOCK_COMPRESSED = 16,
+};
+
+typedef enum BdrvCheckFix { BDRV_FIX_NONE = 0, BDRV_FIX_LEAKS = 1, BDRV_FIX_ERRORS = 2 } BdrvCheckFix;
+
+struct BdrvCheckResult { /* the counters of qemu-img check */
+    int64_t corruptions, leaks, check_errors;
+    int64_t corruptions_fixed, leaks_fixed;
+    int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    int64_t image_end_offset;
+    /* One line per finding ("Leaked cluster 6 refcount=1 reference=0"), for the user. */
+    void (*report)(void *opaque, bool error, const char *line);
+    void *opaque;
+};
+
+struct BdrvCreateParams { /* kf-img create -o */
+    const char *filename;
+    int64_t size; /* bytes */
+    const char *backing_file, *backing_format;
+    GHashTable *options; /* driver's own: "cluster_size" -> "65536" ..., strings */
+};
+
+/* Driver-specific facts for kf-img info and query-named-block-nodes. */
+typedef struct BdrvInfo {
+    int64_t cluster_size;
+    bool is_dirty;
+    const char *backing_filename, *backing_format; /* as stored */
+    ImageInfoSpecific *specific; /* owned by the caller; may be NULL */
+} BdrvInfo;
+
+typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
+    BdrvSnapshotInfo *coroutine_fn (*list)(BlockDriverState *bs, int *n, GError **errp);
+    void *coroutine_fn (*prepare)(BlockDriverState *bs, BdrvSnapshotInfo *info,
+                                  uint64_t vm_state_size, GError **errp);
+    bool coroutine_fn (*freeze)(BlockDriverState *bs, void *save, GError **errp);
+    int coroutine_fn (*write)(BlockDriverState *bs, void *save, uint64_t offset, IOVector *iov);
+    bool coroutine_fn (*publish)(BlockDriverState *bs, void *save, const BdrvSnapshotInfo *info,
+                                 GError **errp);
+    void coroutine_fn (*abort)(BlockDriverState *bs, void *save);
+    void coroutine_fn (*done)(BlockDriverState *bs, void *save);
+    void *coroutine_fn (*open)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    const BdrvSnapshotInfo *(*reader_info)(void *reader);
+    int coroutine_fn (*read)(BlockDriverState *bs, void *reader, uint64_t offset, IOVector *iov);
+    void coroutine_fn (*close)(BlockDriverState *bs, void *reader);
+    void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
+    bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);
+    void coroutine_fn (*goto_end)(BlockDriverState *bs, void *g, bool rollback);
+    bool coroutine_fn (*remove)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+} BdrvSnapshotDriver;
+
+/* An absent callback means: not supported, or for I/O on a filter, passed to bs->file. */
+struct BlockDriver {
+    const char *name; /* "qcow2": the QAPI enum's text */
+    size_t instance_size;
+    bool is_format; /* has a BDRV_CHILD_FILE below it */
+    bool is_filter; /* content is that of bs->file, unchanged */
+    bool supports_backing;
+    /* 0..100: how sure the driver is that an image starting with buf is its own. */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* bs->file (format) and bs->backing are open already, except for a stored backing
+     * name, which the driver asks for through bdrv_co_open_backing(). */
+    bool coroutine_fn (*co_open)(BlockDriverState *bs, const BlockdevOptions *options,
+                                 GError **errp);
+    void coroutine_fn (*co_close)(BlockDriverState *bs);
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  IOVector *iov, int flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                   IOVector *iov, int flags);
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         int flags);
+    int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    int coroutine_fn (*co_flush)(BlockDriverState *bs);
+    bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, GError **errp);
+    /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->file. */
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        int64_t *pnum, int64_t *map);
+    bool coroutine_fn (*co_create)(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
+    bool coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, int fix,
+                                  GError **errp);
+    bool coroutine_fn (*co_info)(BlockDriverState *bs, BdrvInfo *info, GError **errp);
+    /* Host bytes the file takes, -errno if unknown (protocols). */
+    int64_t coroutine_fn (*co_allocated_size)(BlockDriverState *bs);
+    const BdrvSnapshotDriver *snapshot;
+};
+
+/* Registry: block/drivers.c lists all drivers explicitly. */
+extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver;
+const BlockDriver *bdrv_driver_by_name(const char *name);
+
+/* I/O on a child: requests are counted in the child's node and wait while it is drained.
+ * 0 or -errno; a request beyond the end of the child is -EIO, except that a format
+ * driver's write to its BDRV_CHILD_FILE grows it. */
+int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
+                                int flags);
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
+                                 int flags);
+int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
+                               int flags);
+int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
+                                int flags);
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, int flags);
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **errp);
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum, int64_t *map);
+/* Follows the backing chain: what the guest sees. */
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum);
+
+/*
+ * For a format driver's co_open: opens and attaches the backing file named in the image
+ * (relative names are relative to the image).
+ */
+bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filename,
+                                       const char *format, GError **errp);
+
+/* A checked position in an image: whether [offset, offset + bytes) is a sane range. */
+static inline bool bdrv_range_ok(int64_t offset, int64_t bytes)
+{
+    return offset >= 0 && bytes >= 0 && offset <= INT64_MAX - bytes;
+}
+
+#endif
