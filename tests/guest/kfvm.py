@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drives a VM from a test: spawns the emulator, talks QMP, expects on the serial line.
+
+Works with Keyframe's binary and with QEMU's alike.  Nothing here sleeps for luck: every
+wait is for an event and has a timeout that raises.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+
+class Timeout(Exception):
+    pass
+
+
+class QMPError(Exception):
+    """An error reply; .cls is the error class, .desc the text."""
+
+    def __init__(self, error):
+        super().__init__(f"{error['class']}: {error['desc']}")
+        self.cls = error['class']
+        self.desc = error['desc']
+
+
+class QMP:
+    """One session on a unix socket.  Events are kept in .events in order of arrival."""
+
+    def __init__(self, path, timeout=30, negotiate=True):
+        self.timeout = timeout
+        self.events = []
+        self._buffer = b''
+        self.sock = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.sock.connect(path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise
+                select.select([], [], [], 0.001)  # nothing to wait on before the socket exists
+        self.greeting = self.read(timeout)
+        if negotiate:
+            self.cmd('qmp_capabilities')
+
+    def close(self):
+        self.sock.close()
+
+    def read(self, timeout=None):
+        """The next message."""
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while b'\n' not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+                raise Timeout('no message from the monitor')
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError('the monitor closed the connection')
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b'\n', 1)
+        return json.loads(line)
+
+    def send(self, obj):
+        self.sock.sendall(json.dumps(obj).encode() + b'\n')
+
+    def reply(self, timeout=None):
+        """The next message that is not an event, as it is."""
+        while True:
+            message = self.read(timeout)
+            if 'event' not in message:
+                return message
+            self.events.append(message)
+
+    def cmd(self, name, timeout=None, **args):
+        """Runs a command; '_' in argument names stands for '-'.  Returns its value."""
+        request = {'execute': name}
+        if args:
+            request['arguments'] = {k.replace('_', '-'): v for k, v in args.items()}
+        self.send(request)
+        message = self.reply(timeout)
+        if 'error' in message:
+            raise QMPError(message['error'])
+        return message['return']
+
+    def hmp(self, line, timeout=None):
+        return self.cmd('human-monitor-command', timeout, command_line=line)
+
+    def wait_event(self, name, timeout=None, match=lambda data: True):
+        """Removes and returns the first event of that name which matches."""
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        seen = 0
+        while True:
+            while seen < len(self.events):
+                event = self.events[seen]
+                if event['event'] == name and match(event.get('data', {})):
+                    return self.events.pop(seen)
+                seen += 1
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Timeout(f'no event {name}')
+            self.events.append(self.read(left))
+
+    def job_states(self, job, until='null', timeout=None):
+        """The states that a job goes through, up to and with the given one."""
+        states = []
+        while not states or states[-1] != until:
+            event = self.wait_event('JOB_STATUS_CHANGE', timeout, lambda d: d['id'] == job)
+            states.append(event['data']['status'])
+        return states
+
+    def run_job(self, name, job, timeout=None, **args):
+        """Runs a job with manual dismiss where it can be had; returns its query-jobs entry."""
+        self.cmd(name, timeout, job_id=job, **args)
+        self.job_states(job, 'concluded', timeout)
+        info = [j for j in self.cmd('query-jobs') if j['id'] == job]
+        self.cmd('job-dismiss', id=job)
+        self.job_states(job, 'null', timeout)
+        if 'error' in info[0]:
+            raise QMPError({'class': 'GenericError', 'desc': info[0]['error']})
+        return info[0]
+
+
+class Serial:
+    """The guest's serial line on a unix socket; .log has all that came."""
+
+    def __init__(self, path, timeout=30):
+        self.sock = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.sock.connect(path)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise
+                select.select([], [], [], 0.001)
+        self.log = b''
+        self._seen = 0
+
+    def close(self):
+        self.sock.close()
+
+    def send(self, text):
+        self.sock.sendall(text.encode())
+
+    def expect(self, text, timeout=60):
+        """Waits for text behind what was expected before; returns what came up to it."""
+        want = text.encode()
+        deadline = time.monotonic() + timeout
+        while True:
+            at = self.log.find(want, self._seen)
+            if at >= 0:
+                before = self.log[self._seen:at + len(want)]
+                self._seen = at + len(want)
+                return before.decode(errors='replace')
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+                raise Timeout(f'{text!r} did not come; last: {self.log[-400:]!r}')
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(f'serial line closed; last: {self.log[-400:]!r}')
+            self.log += data
+
+    def drain(self):
+        """Reads what is there without waiting."""
+        while select.select([self.sock], [], [], 0)[0]:
+            data = self.sock.recv(65536)
+            if not data:
+                break
+            self.log += data
+        self._seen = len(self.log)
+
+
+class VM:
+    """A virt machine with its sockets in a directory of its own.
+
+    args: further command line.  The serial line and `monitors` QMP sockets are added.
+    """
+
+    def __init__(self, binary, args, monitors=1, directory=None):
+        self.own_dir = directory is None
+        self.dir = directory or tempfile.mkdtemp(prefix='kfvm-')
+        self.qmp_paths = [os.path.join(self.dir, f'qmp{i}') for i in range(monitors)]
+        self.serial_path = os.path.join(self.dir, 'serial')
+        command = [binary, '-M', 'virt', '-display', 'none', '-nodefaults',
+                   '-serial', f'unix:{self.serial_path},server=on,wait=off']
+        for path in self.qmp_paths:
+            command += ['-qmp', f'unix:{path},server=on,wait=off']
+        self.command = command + list(args)
+        self.stderr = open(os.path.join(self.dir, 'stderr'), 'w+b')
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+                                        stdout=self.stderr, stderr=self.stderr)
+        self.qmp = self.serial = None
+        try:
+            if monitors:
+                self.qmp = QMP(self.qmp_paths[0])
+            self.serial = Serial(self.serial_path)
+        except Exception:
+            self.kill()
+            raise
+
+    def errors(self):
+        self.stderr.seek(0)
+        return self.stderr.read().decode(errors='replace')
+
+    def session(self, n=0, **kwargs):
+        return QMP(self.qmp_paths[n], **kwargs)
+
+    def quit(self, timeout=30):
+        """Orderly end; returns the exit status."""
+        if self.process.poll() is None:
+            try:
+                self.qmp.cmd('quit')
+            except (EOFError, OSError):
+                pass
+        status = self.process.wait(timeout)
+        self.cleanup()
+        return status
+
+    def kill(self, sig=signal.SIGKILL):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        status = self.process.wait(30)
+        self.cleanup()
+        return status
+
+    def cleanup(self):
+        for thing in (self.qmp, self.serial):
+            if thing:
+                thing.close()
+        self.stderr.close()
+        if self.own_dir:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.kill()
+        elif self.own_dir:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def guest_dir():
+    """Where fetch-guest and build-initrd left Image and initrd.gz."""
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return os.environ.get('KEYFRAME_GUEST_DIR') or os.path.join(cache, 'keyframe', 'guest')
+
+
+def linux_args(memory='512M', append='console=ttyS0 quiet'):
+    guest = guest_dir()
+    return ['-m', memory, '-kernel', os.path.join(guest, 'Image'),
+            '-initrd', os.path.join(guest, 'initrd.gz'), '-append', append]
+
+
+def disk_args(path, node='disk0', fmt='qcow2', serial='kf0'):
+    return ['-blockdev', f'driver={fmt},node-name={node},file.driver=file,file.filename={path}',
+            '-device', f'virtio-blk-device,drive={node},serial={serial}']
