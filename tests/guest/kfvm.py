@@ -201,7 +201,7 @@ class VM:
         try:
             if monitors:
                 self.qmp = QMP(self.qmp_paths[0])
-            self.serial = Serial(self.serial_path)
+            self.serial = self.open_serial()
         except Exception:
             self.kill()
             raise
@@ -209,6 +209,10 @@ class VM:
     def errors(self):
         self.stderr.seek(0)
         return self.stderr.read().decode(errors='replace')
+
+    def open_serial(self):
+        """A (new) peer on the serial line; the one before must have been closed."""
+        return Serial(self.serial_path)
 
     def session(self, n=0, **kwargs):
         return QMP(self.qmp_paths[n], **kwargs)
@@ -247,6 +251,31 @@ class VM:
             self.kill()
         elif self.own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Meter:
+    """The stopwatch process (tests/bench/meter.c)."""
+
+    def __init__(self, build, *args):
+        self.process = subprocess.Popen(
+            [os.path.join(build, 'tests/bench/meter'), *map(str, args)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _command(self, word):
+        self.process.stdin.write(word + '\n')
+        self.process.stdin.flush()
+
+    def begin(self):
+        self._command('begin')
+
+    def end(self):
+        """The figures since begin(), in microseconds: n, p50, p99, max."""
+        self._command('end')
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(10)
 
 
 def guest_dir():

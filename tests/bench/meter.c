@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The stopwatch of the benchmarks: a small process of its own, so that neither the
+ * emulator nor the script that drives it disturbs what is measured.
+ *
+ *   meter qmp SOCKET INTERVAL_US   sends query-status every interval, times each reply
+ *   meter beat SOCKET              times the gaps between bytes on a serial line
+ *   meter rate SOCKET MS           query-status back to back for so long
+ *
+ * qmp and beat read lines on standard input: "begin" starts a window, "end" prints its
+ * figures (microseconds) as one line of JSON; end of input ends the program.  A request
+ * or gap that is still open at "end" counts as long as it is.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_SAMPLES (1 << 22)
+#define REQUEST "{\"execute\":\"query-status\"}\n"
+
+static int32_t *samples; /* ns, saturated */
+static size_t nr_samples;
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "meter: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (strlen(path) >= sizeof(addr.sun_path)) {
+        errno = ENAMETOOLONG;
+        die(path);
+    }
+    strcpy(addr.sun_path, path);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+        die(path);
+    }
+    return fd;
+}
+
+static void send_all(int fd, const char *text)
+{
+    size_t left = strlen(text);
+
+    while (left) {
+        ssize_t n = send(fd, text, left, MSG_NOSIGNAL);
+        if (n < 0) {
+            die("send");
+        }
+        text += n;
+        left -= n;
+    }
+}
+
+/*
+ * Reads what is there; returns how many replies to commands ended in it.  Events and the
+ * greeting are lines that do not begin with {"return" (or {"id").
+ */
+static int read_replies(int fd)
+{
+    static char line[1 << 16];
+    static size_t used;
+    int replies = 0;
+    ssize_t n = recv(fd, line + used, sizeof(line) - used, 0);
+
+    if (n <= 0) {
+        die("monitor closed");
+    }
+    used += n;
+    for (;;) {
+        char *end = memchr(line, '\n', used);
+        if (!end) {
+            break;
+        }
+        replies += !strncmp(line, "{\"return\"", 9) || !strncmp(line, "{\"error\"", 8);
+        used -= end + 1 - line;
+        memmove(line, end + 1, used);
+    }
+    if (used == sizeof(line)) {
+        used = 0; /* a line of no interest that is longer than the buffer */
+    }
+    return replies;
+}
+
+static int qmp_connect(const char *path)
+{
+    int fd = connect_to(path);
+
+    send_all(fd, "{\"execute\":\"qmp_capabilities\"}\n");
+    while (!read_replies(fd)) {
+    }
+    return fd;
+}
+
+static void sample(int64_t ns)
+{
+    if (nr_samples < MAX_SAMPLES) {
+        samples[nr_samples++] = ns > INT32_MAX ? INT32_MAX : ns;
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double quantile(double q)
+{
+    return nr_samples ? samples[(size_t)(q * (nr_samples - 1) + 0.5)] / 1e3 : 0;
+}
+
+static void report(void)
+{
+    qsort(samples, nr_samples, sizeof(*samples), compare);
+    printf("{\"n\": %zu, \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}\n", nr_samples,
+           quantile(0.5), quantile(0.99), quantile(1));
+    fflush(stdout);
+}
+
+/* Handles a line of standard input.  Returns false at its end. */
+static bool command(int64_t open_since)
+{
+    char line[64];
+
+    if (!fgets(line, sizeof(line), stdin)) {
+        return false;
+    }
+    if (!strcmp(line, "begin\n")) {
+        nr_samples = 0;
+    } else if (!strcmp(line, "end\n")) {
+        if (open_since) {
+            sample(now_ns() - open_since);
+        }
+        report();
+    }
+    return true;
+}
+
+static void measure_qmp(const char *path, int64_t interval_ns)
+{
+    int fd = qmp_connect(path);
+    int64_t sent = 0, next = now_ns();
+    struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+    setvbuf(stdin, NULL, _IONBF, 0);
+    for (;;) {
+        int64_t now = now_ns();
+        if (!sent && now >= next) {
+            send_all(fd, REQUEST);
+            sent = now;
+            next += interval_ns;
+            next = next < now ? now : next;
+        }
+        struct timespec wait = {.tv_nsec = next > now && !sent ? next - now : 999999999};
+        if (ppoll(fds, 2, &wait, NULL) < 0) {
+            die("poll");
+        }
+        if ((fds[1].revents & (POLLIN | POLLHUP)) && read_replies(fd) && sent) {
+            sample(now_ns() - sent);
+            sent = 0;
+        }
+        if ((fds[0].revents & (POLLIN | POLLHUP)) && !command(sent)) {
+            return;
+        }
+    }
+}
+
+static void measure_beat(const char *path)
+{
+    int fd = connect_to(path);
+    int64_t last = 0;
+    char bytes[4096];
+    struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+    setvbuf(stdin, NULL, _IONBF, 0);
+    for (;;) {
+        if (poll(fds, 2, -1) < 0) {
+            die("poll");
+        }
+        if (fds[1].revents) {
+            int64_t now = now_ns();
+            if (recv(fd, bytes, sizeof(bytes), 0) <= 0) {
+                die("serial line closed");
+            }
+            if (last) {
+                sample(now - last);
+            }
+            last = now;
+        }
+        if ((fds[0].revents & (POLLIN | POLLHUP)) && !command(last)) {
+            return;
+        }
+    }
+}
+
+static void measure_rate(const char *path, int64_t ns)
+{
+    int fd = qmp_connect(path);
+    int64_t start = now_ns(), now = start;
+    uint64_t n = 0;
+
+    while (now - start < ns) {
+        send_all(fd, REQUEST);
+        while (!read_replies(fd)) {
+        }
+        n++;
+        now = now_ns();
+    }
+    printf("{\"n\": %lu, \"per_second\": %.0f}\n", n, n * 1e9 / (now - start));
+}
+
+int main(int argc, char **argv)
+{
+    samples = malloc(MAX_SAMPLES * sizeof(*samples));
+    if (!samples) {
+        die("malloc");
+    }
+    if (argc == 4 && !strcmp(argv[1], "qmp")) {
+        measure_qmp(argv[2], atoll(argv[3]) * 1000);
+    } else if (argc == 3 && !strcmp(argv[1], "beat")) {
+        measure_beat(argv[2]);
+    } else if (argc == 4 && !strcmp(argv[1], "rate")) {
+        measure_rate(argv[2], atoll(argv[3]) * 1000000);
+    } else {
+        fprintf(stderr, "usage: meter qmp SOCKET INTERVAL_US | beat SOCKET | rate SOCKET MS\n");
+        return 2;
+    }
+    return 0;
+}
