@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the guest's clock and the timers on it share. */
+#ifndef HW_CORE_VM_CLOCK_INT_H
+#define HW_CORE_VM_CLOCK_INT_H
+
+#include "hw/vm-clock.h"
+
+/* hook is called when the clock was started or stopped: host deadlines change.  Machine lock. */
+void vm_clock_set_changed_hook(void (*hook)(void));
+
+#endif
