@@ -138,8 +138,7 @@ void coroutine_fn co_sleep_ns(int64_t ns);
 /* A sleep that can be cut short.  Zero-initialise; wake: any thread, may come first. */
 typedef struct CoSleep {
     Coroutine *co;
-    AioTimer *timer;
-    int state;
+    int state; /* atomic */
 } CoSleep;
 /* Returns true if woken, false if ns nanoseconds went by. */
 bool coroutine_fn co_sleep_ns_wakeable(CoSleep *s, int64_t ns);

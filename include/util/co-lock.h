@@ -13,8 +13,10 @@ typedef struct CoWaiter CoWaiter;
 
 /* Zero-initialised is unlocked.  init/destroy assert that nobody holds or waits. */
 typedef struct CoMutex {
-    pthread_mutex_t lock; /* guards the fields below; leaf, held for a few instructions */
-    Coroutine *holder;
+    unsigned int users; /* atomic: the holder and all who wait */
+    bool handed_over;   /* under lock: to a waiter who is not in the list yet */
+    Coroutine *holder;  /* atomic */
+    pthread_mutex_t lock; /* guards the list; leaf, taken with contention only */
     CoWaiter *first, *last;
 } CoMutex;
 

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disk I/O for coroutines: splits large vectors, continues short transfers, retries.
+ * One request is one system call's worth; it goes through the io_uring of the current
+ * context or, where there is none, through a worker thread.
+ */
+#include "aio-int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+static int disk_request_in_worker(void *opaque)
+{
+    DiskRequest *req = opaque;
+
+    do {
+        switch (req->op) {
+        case DISK_READ:
+            req->result = preadv(req->fd, req->iov, req->niov, req->offset);
+            break;
+        case DISK_WRITE:
+            req->result = pwritev(req->fd, req->iov, req->niov, req->offset);
+            break;
+        case DISK_FDATASYNC:
+            req->result = fdatasync(req->fd);
+            break;
+        case DISK_FALLOCATE:
+            req->result = fallocate(req->fd, req->mode, req->offset, req->len);
+            break;
+        }
+    } while (req->result < 0 && errno == EINTR);
+    if (req->result < 0) {
+        req->result = -errno;
+    }
+    return 0;
+}
+
+static ssize_t coroutine_fn disk_request(DiskRequest *req)
+{
+    AioContext *ctx = aio_current();
+    AioRing *ring;
+
+    g_assert(ctx);
+    ring = aio_ring_get(ctx);
+#if CONFIG_LINUX_IO_URING
+    if (ring) {
+        do {
+            aio_ring_run(ring, req);
+        } while (req->result == -EINTR);
+        /* The kernel could not do it without blocking, or ran out of something. */
+        if (req->result != -EAGAIN) {
+            return req->result;
+        }
+    }
+#else
+    (void)ring;
+#endif
+    co_run_in_worker(disk_request_in_worker, req);
+    return req->result;
+}
+
+/* Whether the sizes add up to what ssize_t and off_t hold. */
+static bool transfer_valid(const struct iovec *iov, int niov, off_t offset, size_t *size)
+{
+    off_t end;
+
+    *size = 0;
+    for (int i = 0; i < niov; i++) {
+        if (__builtin_add_overflow(*size, iov[i].iov_len, size)) {
+            return false;
+        }
+    }
+    return niov >= 0 && offset >= 0 && *size <= SSIZE_MAX &&
+           !__builtin_add_overflow(offset, (off_t)*size, &end);
+}
+
+static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov, int niov,
+                                     off_t offset)
+{
+    size_t size, done = 0;
+    size_t skip = 0; /* bytes of iov[0] that are done */
+
+    if (!transfer_valid(iov, niov, offset, &size)) {
+        return -EINVAL;
+    }
+    while (done < size) {
+        struct iovec rest;
+        DiskRequest req = {.op = op, .fd = fd, .offset = offset + done};
+        ssize_t ret;
+
+        if (skip) {
+            /* Finish the element that a short transfer ended in. */
+            rest.iov_base = (char *)iov->iov_base + skip;
+            rest.iov_len = iov->iov_len - skip;
+            req.iov = &rest;
+            req.niov = 1;
+        } else {
+            req.iov = iov;
+            req.niov = MIN(niov, IOV_MAX);
+        }
+        ret = disk_request(&req);
+        if (ret == -EINVAL && op == DISK_READ && done % 512) {
+            /* O_DIRECT: only the end of the file leaves us at such an offset. */
+            break;
+        }
+        if (ret < 0) {
+            return ret;
+        }
+        if (ret == 0) {
+            size_t tried = 0;
+
+            for (int i = 0; i < req.niov; i++) {
+                tried += req.iov[i].iov_len;
+            }
+            if (tried) {
+                if (op == DISK_WRITE) {
+                    return -ENOSPC;
+                }
+                break; /* end of file */
+            }
+        }
+        done += ret;
+        skip += ret;
+        while (niov > 0 && skip >= iov->iov_len) {
+            skip -= iov->iov_len;
+            iov++;
+            niov--;
+        }
+    }
+    return done;
+}
+
+ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_READ, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_WRITE, fd, iov, niov, offset);
+}
+
+int coroutine_fn co_fdatasync(int fd)
+{
+    DiskRequest req = {.op = DISK_FDATASYNC, .fd = fd};
+
+    return disk_request(&req);
+}
+
+int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    DiskRequest req = {
+        .op = DISK_FALLOCATE, .fd = fd, .mode = mode, .offset = offset, .len = len};
+
+    return disk_request(&req);
+}

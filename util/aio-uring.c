@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disk requests of an AioContext over io_uring.  Home thread only.
+ *
+ * The ring is made by the first request, in the thread that will use it (so the kernel
+ * may take it for a single issuer's).  Requests are queued and submitted by the same
+ * system call that waits, one per round of the loop; while any are in flight the loop
+ * waits here, and a one-shot poll request on the epoll fd brings it what else happens.
+ * No more is in flight than the completion queue holds; the rest waits in a list.
+ */
+#include "aio-int.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+
+enum {
+    RING_ENTRIES = 256,
+    IN_FLIGHT_MAX = 500, /* the kernel makes the completion queue twice RING_ENTRIES */
+    IO_SIZE_MAX = 0x7ffff000, /* what the kernel transfers at most in one call */
+};
+
+struct AioRing {
+    struct io_uring ring;
+    AioContext *ctx;
+    DiskRequest *first, **end; /* not yet in the ring */
+    unsigned int in_flight;
+    bool epoll_armed;
+};
+
+AioRing *aio_ring_get(AioContext *ctx)
+{
+    struct io_uring_params params = {0};
+    AioRing *ring = ctx->ring;
+    int ret;
+
+    if (ring || ctx->ring_failed) {
+        return ring;
+    }
+    if (getenv("KEYFRAME_NO_IO_URING")) {
+        ctx->ring_failed = true;
+        return NULL;
+    }
+    ring = g_new0(AioRing, 1);
+    ring->ctx = ctx;
+    ring->end = &ring->first;
+#if defined(IORING_SETUP_SINGLE_ISSUER) && defined(IORING_SETUP_DEFER_TASKRUN)
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+#endif
+    ret = io_uring_queue_init_params(RING_ENTRIES, &ring->ring, &params);
+    if (ret == -EINVAL && params.flags) {
+        params = (struct io_uring_params){0}; /* Linux before 6.1 */
+        ret = io_uring_queue_init_params(RING_ENTRIES, &ring->ring, &params);
+    }
+    if (ret < 0) {
+        ctx->ring_failed = true;
+        g_free(ring);
+        return NULL;
+    }
+    io_uring_ring_dontfork(&ring->ring);
+    ctx->ring = ring;
+    return ring;
+}
+
+void aio_ring_free(AioContext *ctx)
+{
+    if (ctx->ring) {
+        g_assert(!ctx->ring->first && !ctx->ring->in_flight);
+        io_uring_queue_exit(&ctx->ring->ring);
+        g_free(ctx->ring);
+        ctx->ring = NULL;
+    }
+}
+
+bool aio_ring_busy(AioRing *ring)
+{
+    return ring->first || ring->in_flight;
+}
+
+static void prepare(struct io_uring_sqe *sqe, DiskRequest *req)
+{
+    bool single = req->niov == 1;
+    unsigned int len = single ? MIN(req->iov->iov_len, IO_SIZE_MAX) : 0;
+
+    switch (req->op) {
+    case DISK_READ:
+        if (single) {
+            io_uring_prep_read(sqe, req->fd, req->iov->iov_base, len, req->offset);
+        } else {
+            io_uring_prep_readv(sqe, req->fd, req->iov, req->niov, req->offset);
+        }
+        break;
+    case DISK_WRITE:
+        if (single) {
+            io_uring_prep_write(sqe, req->fd, req->iov->iov_base, len, req->offset);
+        } else {
+            io_uring_prep_writev(sqe, req->fd, req->iov, req->niov, req->offset);
+        }
+        break;
+    case DISK_FDATASYNC:
+        io_uring_prep_fsync(sqe, req->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case DISK_FALLOCATE:
+        io_uring_prep_fallocate(sqe, req->fd, req->mode, req->offset, req->len);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, req);
+}
+
+/* Moves requests from the list to the submission queue, as far as there is room. */
+static void fill(AioRing *ring)
+{
+    while (ring->first && ring->in_flight < IN_FLIGHT_MAX) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+        DiskRequest *req = ring->first;
+
+        if (!sqe) {
+            break;
+        }
+        prepare(sqe, req);
+        ring->in_flight++;
+        ring->first = req->next;
+        if (!ring->first) {
+            ring->end = &ring->first;
+        }
+    }
+}
+
+void coroutine_fn aio_ring_run(AioRing *ring, DiskRequest *req)
+{
+    req->co = coroutine_self();
+    req->next = NULL;
+    *ring->end = req;
+    ring->end = &req->next;
+    coroutine_yield();
+}
+
+void aio_ring_wait(AioRing *ring, int64_t timeout)
+{
+    struct __kernel_timespec ts = {.tv_sec = timeout / 1000000000,
+                                   .tv_nsec = timeout % 1000000000};
+    struct io_uring_cqe *cqe;
+
+    if (!ring->epoll_armed) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+
+        if (sqe) {
+            io_uring_prep_poll_add(sqe, ring->ctx->epoll_fd, POLLIN);
+            io_uring_sqe_set_data(sqe, NULL);
+            ring->epoll_armed = true;
+        }
+    }
+    fill(ring);
+    /* A full submission queue is emptied by one call; then the rest of the list fits. */
+    while (ring->first && ring->in_flight < IN_FLIGHT_MAX && io_uring_submit(&ring->ring) > 0) {
+        fill(ring);
+    }
+    if (timeout == 0 || io_uring_cq_ready(&ring->ring) || !ring->epoll_armed) {
+        /* Errors (EINTR, EBUSY) leave what was not submitted for the next round. */
+        io_uring_submit_and_get_events(&ring->ring);
+    } else if (timeout < 0) {
+        io_uring_submit_and_wait(&ring->ring, 1);
+    } else {
+        io_uring_submit_and_wait_timeout(&ring->ring, &cqe, 1, &ts, NULL);
+    }
+}
+
+bool aio_ring_dispatch(AioRing *ring)
+{
+    struct io_uring_cqe *cqe;
+    bool progress = false, events = false;
+
+    /* One at a time: what a completion continues may use the ring again. */
+    while (io_uring_peek_cqe(&ring->ring, &cqe) == 0) {
+        DiskRequest *req = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+
+        io_uring_cqe_seen(&ring->ring, cqe);
+        if (!req) {
+            ring->epoll_armed = false;
+            events = true;
+            continue;
+        }
+        ring->in_flight--;
+        req->result = result;
+        progress = true;
+        aio_co_wake(req->co);
+    }
+    if (events) {
+        aio_epoll_wait(ring->ctx, 0);
+        progress |= aio_epoll_dispatch(ring->ctx);
+    }
+    return progress;
+}
