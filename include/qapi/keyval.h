@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Structured options on a command line: "driver=qcow2,file.driver=file,file.filename=a,,b"
+ * as a tree.  A key's dots make nested objects, fragments that are numbers from 0 make
+ * lists, ",," stands for a comma in a value.  All leaves are strings.  Any thread.
+ */
+#ifndef QAPI_KEYVAL_H
+#define QAPI_KEYVAL_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <json-c/json_object.h>
+
+/*
+ * Parses text.  implied_key, if not NULL, is the key of a first value without '='.
+ * Returns a new object for qapi_input_keyval(); NULL and errp on failure.
+ */
+json_object *keyval_parse(const char *text, const char *implied_key, GError **errp);
+
+/*
+ * Parses text as JSON if it starts with '{', else as key=value.  *is_json says which:
+ * whether the result is for qapi_input() or qapi_input_keyval().
+ */
+json_object *keyval_or_json_parse(const char *text, const char *implied_key, bool *is_json,
+                                  GError **errp);
+
+/*
+ * A size in bytes: decimal with optional fraction, or hexadecimal, and a suffix b, k, M, G,
+ * T, P or E (powers of 1024, either case).  false if text is no such thing or too large.
+ */
+bool qapi_parse_size(const char *text, uint64_t *size);
+/* on/yes/true/y or off/no/false/n. */
+bool qapi_parse_bool(const char *text, bool *value);
+
+#endif
