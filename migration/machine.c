@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The machine that this process runs, as migration/ sees it, and the rule that keeps page
+ * faults out of the kernel when it writes guest RAM.
+ */
+#include <unistd.h>
+#include "migration/machine.h"
+
+static Machine *the_machine;
+
+void machine_register(Machine *m)
+{
+    g_assert(!the_machine || !m);
+    the_machine = m;
+}
+
+Machine *machine_get(void)
+{
+    return the_machine;
+}
+
+void ram_prepare_dma(void *host, size_t len)
+{
+    const uintptr_t page = 4096;
+    uintptr_t first = (uintptr_t)host;
+    uintptr_t end;
+
+    if (len == 0) {
+        return;
+    }
+    end = first + len;
+    /* A write that changes nothing, once per page: a fault happens here, in user space. */
+    for (uintptr_t p = first; p < end; p = (p & ~(page - 1)) + page) {
+        __atomic_fetch_or((uint8_t *)p, 0, __ATOMIC_RELAXED);
+    }
+}

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Saving RAM of one instant while a thread goes on writing it.  The "guest" stamps pages
+ * with rising generation numbers in a fixed order; it is parked at the instant, where the
+ * test also copies all of RAM: the image must be that copy.  KEYFRAME_TEST_ROUNDS makes the
+ * tests longer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "migration/ram-save-int.h"
+
+/* Guest memory is written while others read it: that is the point, not an error. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:keep_copy\nrace:buffer_is_zero\nrace:sink_write\nrace:buffer_zero\n"
+           "race:memcpy\n";
+}
+
+#define RAM_SIZE ((size_t)24 << 20)
+
+typedef struct Guest {
+    uint8_t *ram;
+    size_t nr_pages; /* it writes these */
+    size_t stride;   /* page i of a generation is i * stride % nr_pages */
+    pthread_t thread;
+    int tid;
+    int park, stop; /* atomic */
+    sem_t parked, go;
+    int pipe[2];
+    uint64_t writes; /* atomic */
+} Guest;
+
+typedef struct Fixture {
+    RAMBlock ram[2];
+    StreamLayout *layout;
+    uint8_t *image;
+    size_t image_size;
+    uint8_t *copy[2];
+    RamSink sink;
+    int writes_until_error;
+    int writes_until_cancel;
+    int64_t delay_ns;
+    RamSave *save;
+    Guest *guest;
+    uint64_t bounce_limit;
+    bool live;
+    bool guest_is_vcpu;
+    uint64_t progress;
+    RamSaveStats stats;
+    GError *err;
+    bool ok;
+} Fixture;
+
+static uint8_t *ram_new(size_t size)
+{
+    uint8_t *p = mmap(NULL, size + RAM_CHUNK, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *aligned = (uint8_t *)(((uintptr_t)p + RAM_CHUNK - 1) & ~(RAM_CHUNK - 1));
+
+    g_assert(p != MAP_FAILED);
+    if (aligned > p) {
+        munmap(p, aligned - p);
+    }
+    munmap(aligned + size, p + RAM_CHUNK - aligned);
+    return aligned;
+}
+
+static bool can_be_live(void)
+{
+    Uffd u;
+
+    if (!uffd_open(&u, UFFD_FEATURE_PAGEFAULT_FLAG_WP, 0, NULL)) {
+        return false;
+    }
+    uffd_close(&u);
+    return true;
+}
+
+static int rounds(int normal)
+{
+    const char *s = getenv("KEYFRAME_TEST_ROUNDS");
+
+    return s ? atoi(s) : normal;
+}
+
+/* --- The guest ------------------------------------------------------------------------------ */
+
+static void stamp(Guest *g, size_t page, uint64_t generation, bool by_kernel)
+{
+    uint64_t *p = (uint64_t *)(g->ram + page * RAM_PAGE);
+
+    if (by_kernel) {
+        g_assert_cmpint(write(g->pipe[1], &generation, 8), ==, 8);
+        ram_prepare_dma(p, 8);
+        g_assert_cmpint(read(g->pipe[0], p, 8), ==, 8);
+    } else {
+        __atomic_store_n(p, generation, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void *guest_thread(void *opaque)
+{
+    Guest *g = opaque;
+    uint64_t generation = 1;
+    size_t i = 0;
+
+    g->tid = syscall(SYS_gettid);
+    sem_post(&g->parked);
+    while (!__atomic_load_n(&g->stop, __ATOMIC_SEQ_CST)) {
+        if (__atomic_load_n(&g->park, __ATOMIC_SEQ_CST)) {
+            sem_post(&g->parked);
+            sem_wait(&g->go);
+            continue;
+        }
+        stamp(g, i * g->stride % g->nr_pages, generation, i % 7 == 3);
+        __atomic_fetch_add(&g->writes, 1, __ATOMIC_SEQ_CST);
+        if (++i == g->nr_pages) {
+            i = 0;
+            generation++;
+        }
+    }
+    return NULL;
+}
+
+static void guest_start(Guest *g, uint8_t *ram, size_t nr_pages, size_t stride)
+{
+    memset(g, 0, sizeof(*g));
+    g->ram = ram;
+    g->nr_pages = nr_pages;
+    g->stride = stride;
+    sem_init(&g->parked, 0, 0);
+    sem_init(&g->go, 0, 0);
+    g_assert_cmpint(pipe(g->pipe), ==, 0);
+    pthread_create(&g->thread, NULL, guest_thread, g);
+    sem_wait(&g->parked);
+}
+
+static void guest_park(Guest *g)
+{
+    __atomic_store_n(&g->park, 1, __ATOMIC_SEQ_CST);
+    sem_wait(&g->parked);
+}
+
+static void guest_go(Guest *g)
+{
+    __atomic_store_n(&g->park, 0, __ATOMIC_SEQ_CST);
+    sem_post(&g->go);
+}
+
+static void guest_stop(Guest *g)
+{
+    __atomic_store_n(&g->stop, 1, __ATOMIC_SEQ_CST);
+    pthread_join(g->thread, NULL);
+    close(g->pipe[0]);
+    close(g->pipe[1]);
+}
+
+/* --- A save ----------------------------------------------------------------------------------- */
+
+static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
+{
+    Fixture *f = opaque;
+
+    g_assert_cmpuint(offset + iov->size, <=, f->image_size);
+    if (f->writes_until_error && --f->writes_until_error == 0) {
+        return -ENOSPC;
+    }
+    if (f->writes_until_cancel && --f->writes_until_cancel == 0) {
+        ram_save_cancel(f->save);
+    }
+    /* In pieces with pauses, as a disk may: the guest changes pages in the middle. */
+    for (size_t at = 0; at < iov->size; at += 64 << 10) {
+        io_vector_to_buf(iov, at, f->image + offset + at, MIN(iov->size - at, 64 << 10));
+        if (f->delay_ns) {
+            co_sleep_ns(f->delay_ns);
+        }
+    }
+    return 0;
+}
+
+static void coroutine_fn progress(void *opaque, uint64_t bytes)
+{
+    ((Fixture *)opaque)->progress += bytes;
+}
+
+static void coroutine_fn save_entry(void *opaque)
+{
+    Fixture *f = opaque;
+    RamSaveConfig config = {
+        .ram = f->ram,
+        .nr_ram = 2,
+        .layout = f->layout,
+        .bounce_limit = f->bounce_limit,
+        .vcpu_tids = f->guest && f->guest_is_vcpu ? &f->guest->tid : NULL,
+        .nr_vcpu_tids = f->guest && f->guest_is_vcpu ? 1 : 0,
+        .live = f->live,
+        .progress = progress,
+        .opaque = f,
+    };
+
+    f->save = ram_save_new(&config, &f->err);
+    g_assert_no_error(f->err);
+    f->ok = ram_save_arm(f->save, &f->err);
+    if (f->ok) {
+        if (f->guest) {
+            guest_park(f->guest);
+        }
+        f->ok = ram_save_instant(f->save, &f->err);
+        for (int i = 0; i < 2; i++) {
+            if (f->copy[i]) {
+                memcpy(f->copy[i], f->ram[i].host, f->ram[i].size);
+            }
+        }
+        if (f->guest && f->live) {
+            guest_go(f->guest);
+        }
+    }
+    if (f->ok) {
+        f->sink = (RamSink){.write = sink_write, .opaque = f};
+        f->ok = ram_save_write(f->save, &f->sink, &f->err);
+    }
+    if (f->guest && !f->live) {
+        guest_go(f->guest);
+    }
+    ram_save_get_stats(f->save, &f->stats);
+    ram_save_free(f->save);
+}
+
+static void setup(Fixture *f, bool live)
+{
+    memset(f, 0, sizeof(*f));
+    f->live = live;
+    f->bounce_limit = 64 << 20;
+    f->guest_is_vcpu = true;
+    strcpy(f->ram[0].idstr, "a");
+    f->ram[0].size = RAM_SIZE;
+    strcpy(f->ram[1].idstr, "b");
+    f->ram[1].size = 5 * RAM_PAGE;
+    for (int i = 0; i < 2; i++) {
+        f->ram[i].host = ram_new(f->ram[i].size);
+        f->copy[i] = g_malloc(f->ram[i].size);
+    }
+    madvise(f->ram[0].host, RAM_SIZE / 2, MADV_HUGEPAGE);
+    f->layout = stream_layout_new("virt", f->ram, 2);
+    f->image_size = f->layout->tail_offset;
+    f->image = g_malloc0(f->image_size);
+}
+
+static void teardown(Fixture *f)
+{
+    for (int i = 0; i < 2; i++) {
+        munmap(f->ram[i].host, f->ram[i].size);
+        g_free(f->copy[i]);
+    }
+    g_free(f->image);
+    stream_layout_free(f->layout);
+    g_clear_error(&f->err);
+}
+
+static void run(Fixture *f)
+{
+    memset(f->image, 0, f->image_size);
+    f->progress = 0;
+    g_clear_error(&f->err);
+    aio_co_run_sync(main_aio_context(), save_entry, f);
+}
+
+static bool page_present(Fixture *f, int block, size_t page)
+{
+    return f->image[f->layout->blocks[block].bitmap_offset + page / 8] >> page % 8 & 1;
+}
+
+/* The image, read as a load would read it, is the content of the instant. */
+static void assert_image(Fixture *f)
+{
+    g_assert_no_error(f->err);
+    g_assert_true(f->ok);
+    g_assert_cmpuint(f->progress, ==, f->ram[0].size + f->ram[1].size);
+    for (int b = 0; b < 2; b++) {
+        for (size_t p = 0; p < f->ram[b].size / RAM_PAGE; p++) {
+            uint8_t *expected = f->copy[b] + p * RAM_PAGE;
+            uint8_t *got = f->image + f->layout->blocks[b].pages_offset + p * RAM_PAGE;
+
+            if (page_present(f, b, p)) {
+                if (memcmp(got, expected, RAM_PAGE) != 0) {
+                    g_error("page %zu of block %d: %" G_GUINT64_FORMAT " instead of %"
+                            G_GUINT64_FORMAT, p, b, *(guint64 *)got, *(guint64 *)expected);
+                }
+            } else {
+                g_assert_true(buffer_is_zero(expected, RAM_PAGE));
+            }
+        }
+    }
+}
+
+static void assert_not_protected(Fixture *f)
+{
+    for (size_t at = 0; at < f->ram[0].size; at += RAM_PAGE) {
+        ram_prepare_dma(f->ram[0].host + at, 1);
+    }
+}
+
+/* --- Tests ------------------------------------------------------------------------------------ */
+
+static void fill_some(Fixture *f)
+{
+    for (size_t p = 0; p < f->ram[0].size / RAM_PAGE; p++) {
+        if (p % 5 == 1 || (p > 2000 && p < 3000)) {
+            memset(f->ram[0].host + p * RAM_PAGE, p % 255 + 1, RAM_PAGE);
+        } else if (p % 5 == 2 && p < 4000) {
+            memset(f->ram[0].host + p * RAM_PAGE, 0, RAM_PAGE);
+        }
+    }
+    f->ram[1].host[4 * RAM_PAGE + 4095] = 9;
+}
+
+static void test_still(gconstpointer live)
+{
+    Fixture f;
+    uint64_t bits[RAM_SIZE / RAM_PAGE / 64] = {0};
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+
+    if (live && !can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, live != NULL);
+    /* The last 2 MiB are never touched by anybody. */
+    f.ram[0].size -= RAM_CHUNK;
+    fill_some(&f);
+    f.ram[0].size += RAM_CHUNK;
+    g_clear_pointer(&f.copy[0], g_free);
+    run(&f);
+    ram_save_read_pagemap(fd, f.ram[0].host, RAM_SIZE / RAM_PAGE, PAGEMAP_TOUCHED, bits, 0);
+    for (size_t p = RAM_SIZE / RAM_PAGE - 512; p < RAM_SIZE / RAM_PAGE; p++) {
+        g_assert_cmpuint(bits[p / 64] >> p % 64 & 1, ==, 0);
+    }
+    close(fd);
+    f.copy[0] = g_memdup2(f.ram[0].host, f.ram[0].size);
+    assert_image(&f);
+    g_assert_cmpuint(f.stats.faults, ==, 0);
+    g_assert_cmpuint(f.stats.zero_pages, >, 3000);
+    assert_not_protected(&f);
+    teardown(&f);
+}
+
+static void stamped_rounds(Fixture *f, int n, size_t stride)
+{
+    Guest g;
+
+    guest_start(&g, f->ram[0].host, f->ram[0].size / RAM_PAGE - 1500, stride);
+    f->guest = &g;
+    for (int i = 0; i < n; i++) {
+        f->delay_ns = i % 3 ? 20000 * (i % 3) : 0;
+        run(f);
+        assert_image(f);
+    }
+    guest_stop(&g);
+    assert_not_protected(f);
+}
+
+static void test_stamped(void)
+{
+    Fixture f;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    stamped_rounds(&f, rounds(6), 1);
+    stamped_rounds(&f, rounds(6), 977);
+    g_assert_cmpuint(f.stats.faults, >, 0);
+    teardown(&f);
+}
+
+static void test_stopped(void)
+{
+    Fixture f;
+
+    setup(&f, false);
+    stamped_rounds(&f, 2, 977);
+    teardown(&f);
+}
+
+static void test_bounce_limit(void)
+{
+    Fixture f;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    f.bounce_limit = 8 * RAM_PAGE;
+    stamped_rounds(&f, rounds(5), 977);
+    g_assert_cmpuint(f.stats.bounce_peak, <=, 8 * RAM_PAGE);
+    g_assert_cmpuint(f.stats.bounce_waits, >, 0);
+    teardown(&f);
+}
+
+/* A thread that must not wait draws on the reserve, and is let go when that is used up. */
+static void test_reserve(void)
+{
+    Fixture f;
+    Guest g;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    f.bounce_limit = 8 * RAM_PAGE;
+    f.guest_is_vcpu = false;
+    guest_start(&g, f.ram[0].host, f.ram[0].size / RAM_PAGE, 1);
+    f.guest = &g;
+    for (int i = 0; i < rounds(4); i++) {
+        f.delay_ns = 500000;
+        run(&f);
+        if (f.ok) {
+            assert_image(&f);
+        } else {
+            g_assert_nonnull(strstr(f.err->message, "Out of bounce buffers"));
+        }
+        g_assert_cmpuint(f.stats.bounce_waits, ==, 0);
+    }
+    guest_stop(&g);
+    assert_not_protected(&f);
+    teardown(&f);
+}
+
+static void test_cancel(void)
+{
+    Fixture f;
+    Guest g;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    fill_some(&f);
+    f.bounce_limit = 64 * RAM_PAGE;
+    guest_start(&g, f.ram[0].host, f.ram[0].size / RAM_PAGE, 977);
+    f.guest = &g;
+    for (int i = 1; i < 12; i++) {
+        uint64_t writes;
+
+        f.writes_until_cancel = i * i / 4 + 1;
+        f.delay_ns = 10000;
+        run(&f);
+        g_assert_false(f.ok);
+        g_assert_cmpstr(f.err->message, ==, "Saving RAM was cancelled");
+        /* The guest is unharmed: it goes on. */
+        writes = __atomic_load_n(&g.writes, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&g.writes, __ATOMIC_SEQ_CST) < writes + g.nr_pages) {
+            g_usleep(100);
+        }
+    }
+    guest_stop(&g);
+    assert_not_protected(&f);
+    teardown(&f);
+}
+
+static void test_write_error(gconstpointer live)
+{
+    Fixture f;
+
+    if (live && !can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, live != NULL);
+    fill_some(&f);
+    for (int i = 1;; i += 3) {
+        f.writes_until_error = i;
+        run(&f);
+        if (f.writes_until_error > 0) { /* it had all its writes */
+            g_assert_cmpint(i, >, 10);
+            break;
+        }
+        g_assert_false(f.ok);
+        g_assert_cmpstr(f.err->message, ==,
+                        "Could not write RAM into the snapshot: No space left on device");
+        assert_not_protected(&f);
+    }
+    assert_image(&f);
+    teardown(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    main_aio_context_init();
+    g_test_add_data_func("/ram-save/still/live", "live", test_still);
+    g_test_add_data_func("/ram-save/still/stopped", NULL, test_still);
+    g_test_add_func("/ram-save/stamped", test_stamped);
+    g_test_add_func("/ram-save/stopped", test_stopped);
+    g_test_add_func("/ram-save/bounce-limit", test_bounce_limit);
+    g_test_add_func("/ram-save/reserve", test_reserve);
+    g_test_add_func("/ram-save/cancel", test_cancel);
+    g_test_add_data_func("/ram-save/write-error/live", "live", test_write_error);
+    g_test_add_data_func("/ram-save/write-error/stopped", NULL, test_write_error);
+    return g_test_run();
+}
