@@ -16,7 +16,7 @@ typedef struct BdrvCheckResult BdrvCheckResult;
 
 /* What a child is to its parent. */
 typedef enum BdrvChildRole {
-    BDRV_CHILD_FILE,    /* the parent's data and metadata */
+    BDRV_CHILD_FILE,    /* the parent's data and metadata, or a filter's content */
     BDRV_CHILD_BACKING, /* read-only content behind unallocated clusters */
 } BdrvChildRole;
 
@@ -38,11 +38,19 @@ struct BlockDriverState {
     AioContext *ctx;
     bool read_only;
     bool user_owned; /* made by blockdev-add / -blockdev */
+    bool no_backing; /* a backing file named in the image is not opened */
+    bool opening;    /* name is taken, but the node cannot be found yet */
+    bool probed;     /* raw by guess: must not turn into another format by a write */
+    bool discard_unmap;            /* discards are passed on, else ignored */
+    bool cache_direct, cache_no_flush; /* as opened */
+    bool force_share;              /* no image locks */
+    BlockdevDetectZeroesOptions detect_zeroes;
     BdrvChild *file, *backing;
-    GQueue parents;   /* BdrvChild */
+    GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
     int refcount;     /* main thread */
-    int64_t length;   /* bytes, guest-visible; the driver keeps it */
+    int64_t length;   /* bytes, guest-visible; the driver keeps it (bdrv_set_length) */
     int64_t request_alignment; /* bytes, power of two, 1 by default */
+    GQueue serialised; /* writes in flight while request_alignment > 1, home context */
 
     unsigned in_flight; /* requests in this node, home context */
     unsigned quiesce;   /* depth of drained sections, home context */
@@ -114,6 +122,9 @@ struct BlockDriver {
     bool is_format; /* has a BDRV_CHILD_FILE below it */
     bool is_filter; /* content is that of bs->file, unchanged */
     bool supports_backing;
+    /* Writes to bs->file only on behalf of its own parents: needs the right to write no
+     * earlier than one of them has it (raw, filters). */
+    bool writes_for_parents;
     /* 0..100: how sure the driver is that an image starting with buf is its own. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
     /* bs->file (format) and bs->backing are open already, except for a stored backing
@@ -128,23 +139,42 @@ struct BlockDriver {
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          int flags);
     int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* Everything durable, including bs->file, which the driver flushes itself.  Absent:
+     * bs->file is flushed. */
     int coroutine_fn (*co_flush)(BlockDriverState *bs);
     bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, GError **errp);
     /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->file. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                         int64_t *pnum, int64_t *map);
+    /* In the main thread; what it opens is homed in ctx. */
     bool coroutine_fn (*co_create)(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
     bool coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                   GError **errp);
     bool coroutine_fn (*co_info)(BlockDriverState *bs, BdrvInfo *info, GError **errp);
     /* Host bytes the file takes, -errno if unknown (protocols). */
     int64_t coroutine_fn (*co_allocated_size)(BlockDriverState *bs);
+    /* Protocols: an image format lies on top of it from now on, so that nobody else may
+     * write even if it is only read.  errp when another process does. */
+    bool coroutine_fn (*co_lock_for_format)(BlockDriverState *bs, GError **errp);
     const BdrvSnapshotDriver *snapshot;
 };
 
 /* Registry: block/drivers.c lists all drivers explicitly. */
-extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver;
+extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
+    bdrv_blkdebug_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
+/* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
+const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
+
+/* Where a function may be called; checked in every build. */
+#define GLOBAL_STATE() g_assert(aio_in_home_thread(main_aio_context()))
+#define IO_CODE(bs) g_assert(aio_in_home_thread((bs)->ctx))
+
+/* bs->length changes in the home context and may be read anywhere. */
+static inline void bdrv_set_length(BlockDriverState *bs, int64_t length)
+{
+    __atomic_store_n(&bs->length, length, __ATOMIC_RELAXED);
+}
 
 /* I/O on a child: requests are counted in the child's node and wait while it is drained.
  * 0 or -errno; a request beyond the end of the child is -EIO, except that a format
@@ -167,9 +197,18 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
 int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
                                             int64_t offset, int64_t bytes, int64_t *pnum);
 
+/* Moves the calling coroutine to ctx if it is not there already. */
+static inline void coroutine_fn bdrv_co_move_to(AioContext *ctx)
+{
+    if (!aio_in_home_thread(ctx)) {
+        aio_co_reschedule_self(ctx);
+    }
+}
+
 /*
  * For a format driver's co_open: opens and attaches the backing file named in the image
- * (relative names are relative to the image).
+ * (relative names are relative to the image).  Does nothing when the user gave a
+ * backing node, or said that there is none.
  */
 bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filename,
                                        const char *format, GError **errp);

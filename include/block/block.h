@@ -45,6 +45,26 @@ BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *options, AioC
 BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const char *format,
                                                  bool read_only, AioContext *ctx,
                                                  GError **errp);
+/* The same with everything that tools can say.  format "file": the protocol node itself. */
+typedef struct BdrvOpenFile {
+    const char *filename, *format;
+    bool read_only;
+    bool force_share; /* do not lock, read what others may be writing */
+    bool direct, no_flush; /* cache mode */
+    bool no_backing; /* leave a backing file closed */
+    bool discard;    /* pass discards on */
+    const char *node_name; /* NULL: generated */
+} BdrvOpenFile;
+BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
+                                                        AioContext *ctx, GError **errp);
+/*
+ * Where blockdev-add homes a new tree (one that refers to an existing node joins that
+ * node's context).  The main context until it is set.
+ */
+void bdrv_set_default_context(AioContext *ctx);
+AioContext *bdrv_default_context(void);
+/* Flushes and closes every node that blockdev-add or -blockdev made and nobody uses. */
+void coroutine_fn bdrv_co_close_all(void);
 BlockDriverState *bdrv_ref(BlockDriverState *bs);
 /* Drops a reference; the last one flushes and closes the node.  Main thread. */
 void coroutine_fn bdrv_co_unref(BlockDriverState *bs);
@@ -55,6 +75,11 @@ BlockDriverState *bdrv_next_node(BlockDriverState *prev);
 const char *bdrv_node_name(BlockDriverState *bs);
 const char *bdrv_driver_name(BlockDriverState *bs);
 const char *bdrv_filename(BlockDriverState *bs);
+/*
+ * The name of a backing file as stored in the image at image, made usable from the
+ * current directory: relative names are relative to the image.  A new string.
+ */
+char *bdrv_full_backing_filename(const char *image, const char *backing);
 AioContext *bdrv_context(BlockDriverState *bs);
 bool bdrv_is_read_only(BlockDriverState *bs);
 /* Guest-visible length in bytes. */
@@ -81,6 +106,8 @@ void coroutine_fn blk_co_free(BlockBackend *blk);
 void blk_set_ops(BlockBackend *blk, const BlockBackendOps *ops, void *opaque);
 /* The device that uses it, for query-block: qdev id or path. */
 void blk_set_device(BlockBackend *blk, const char *device_id);
+/* What blk_set_device() said, NULL if nothing.  Main thread. */
+const char *blk_device(BlockBackend *blk);
 BlockDriverState *blk_bs(BlockBackend *blk);
 const char *blk_name(BlockBackend *blk);
 BlockBackend *blk_by_name(const char *name);

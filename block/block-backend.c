@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Handles through which devices, jobs, exports and tools use a node.  Made and freed in
+ * the main thread, used in the node's home context.
+ */
+#include <string.h>
+#include "graph-int.h"
+#include "qapi/error.h"
+
+struct BlockBackend {
+    char *name;      /* "" for none */
+    char *device_id; /* NULL for none; main thread */
+    BdrvChild *root;
+    const BlockBackendOps *ops; /* home context, like quiesce */
+    void *opaque;
+    unsigned quiesce;
+};
+
+static GQueue backends = G_QUEUE_INIT; /* main thread */
+
+BlockBackend *blk_new(const char *name, BlockDriverState *bs, bool writable, GError **errp)
+{
+    BlockBackend *blk;
+
+    GLOBAL_STATE();
+    if (*name && blk_by_name(name)) {
+        error_setg(errp, "Device with id '%s' already exists", name);
+        return NULL;
+    }
+    if (*name && bdrv_find_node(name, NULL)) {
+        error_setg(errp, "Device name '%s' conflicts with an existing node name", name);
+        return NULL;
+    }
+    blk = g_new0(BlockBackend, 1);
+    blk->name = g_strdup(name);
+    blk->root = bdrv_attach_child(bs, NULL, blk, BDRV_CHILD_FILE, writable, errp);
+    if (!blk->root) {
+        g_free(blk->name);
+        g_free(blk);
+        return NULL;
+    }
+    g_queue_push_tail(&backends, blk);
+    return blk;
+}
+
+void coroutine_fn blk_co_free(BlockBackend *blk)
+{
+    BlockDriverState *bs;
+
+    GLOBAL_STATE();
+    if (!blk) {
+        return;
+    }
+    bs = blk->root->bs;
+    bdrv_co_move_to(bs->ctx);
+    blk->ops = NULL; /* its owner has let go: nobody to tell of the drain */
+    bdrv_co_drained_begin(bs);
+    bdrv_drained_end(bs);
+    bdrv_co_move_to(main_aio_context());
+    g_queue_remove(&backends, blk);
+    bdrv_co_unref(bdrv_detach_child(blk->root));
+    g_free(blk->name);
+    g_free(blk->device_id);
+    g_free(blk);
+}
+
+void blk_set_ops(BlockBackend *blk, const BlockBackendOps *ops, void *opaque)
+{
+    AioContext *ctx = blk->root->bs->ctx;
+
+    aio_context_acquire(ctx);
+    blk->ops = ops;
+    blk->opaque = opaque;
+    if (ops && blk->quiesce && ops->drained_begin) {
+        ops->drained_begin(opaque);
+    }
+    aio_context_release(ctx);
+}
+
+void blk_set_device(BlockBackend *blk, const char *device_id)
+{
+    GLOBAL_STATE();
+    g_free(blk->device_id);
+    blk->device_id = g_strdup(device_id);
+}
+
+BlockDriverState *blk_bs(BlockBackend *blk)
+{
+    return blk->root->bs;
+}
+
+const char *blk_name(BlockBackend *blk)
+{
+    return blk->name;
+}
+
+const char *blk_device(BlockBackend *blk)
+{
+    GLOBAL_STATE();
+    return blk->device_id;
+}
+
+const char *blk_user_name(BlockBackend *blk)
+{
+    return *blk->name || !blk->device_id ? blk->name : blk->device_id;
+}
+
+BlockBackend *blk_by_name(const char *name)
+{
+    GLOBAL_STATE();
+    for (GList *l = backends.head; l; l = l->next) {
+        BlockBackend *blk = l->data;
+        if (*blk->name && !strcmp(blk->name, name)) {
+            return blk;
+        }
+    }
+    return NULL;
+}
+
+BlockBackend *blk_next(BlockBackend *prev)
+{
+    GList *l;
+
+    GLOBAL_STATE();
+    l = prev ? g_queue_find(&backends, prev)->next : backends.head;
+    return l ? l->data : NULL;
+}
+
+/* --- Drain ---------------------------------------------------------------------------- */
+
+void blk_quiesce_begin(BlockBackend *blk)
+{
+    if (blk->quiesce++ == 0 && blk->ops && blk->ops->drained_begin) {
+        blk->ops->drained_begin(blk->opaque);
+    }
+}
+
+void blk_quiesce_end(BlockBackend *blk)
+{
+    g_assert(blk->quiesce > 0);
+    if (--blk->quiesce == 0 && blk->ops && blk->ops->drained_end) {
+        blk->ops->drained_end(blk->opaque);
+    }
+}
+
+/* --- I/O --------------------------------------------------------------------------------- */
+
+int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, IOVector *iov,
+                               int flags)
+{
+    return bdrv_co_preadv(blk->root, offset, bytes, iov, flags);
+}
+
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, IOVector *iov,
+                                int flags)
+{
+    return bdrv_co_pwritev(blk->root, offset, bytes, iov, flags);
+}
+
+int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf)
+{
+    return bdrv_co_pread(blk->root, offset, bytes, buf, 0);
+}
+
+int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf)
+{
+    return bdrv_co_pwrite(blk->root, offset, bytes, buf, 0);
+}
+
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, int flags)
+{
+    return bdrv_co_pwrite_zeroes(blk->root, offset, bytes, flags);
+}
+
+int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    return bdrv_co_pdiscard(blk->root, offset, bytes);
+}
+
+int coroutine_fn blk_co_flush(BlockBackend *blk)
+{
+    return bdrv_co_flush(blk->root->bs);
+}
+
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)
+{
+    return bdrv_co_truncate(blk->root, length, errp) ? 0 : -EIO;
+}

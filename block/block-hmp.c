@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* HMP commands of the block layer: QEMU's text over the QMP handlers' results. */
+#include <inttypes.h>
+#include <string.h>
+#include "block/block-hmp.h"
+#include "block/qapi-format.h"
+#include "qapi/qapi-commands-block-core.h"
+
+static void coroutine_fn print_images(HMPSession *s, const ImageInfo *info)
+{
+    hmp_printf(s, "\nImages:\n");
+    for (; info; info = info->backing_image) {
+        GString *text = g_string_new(NULL);
+
+        bdrv_format_image_info(text, info);
+        hmp_printf(s, "%s", text->str);
+        g_string_free(text, true);
+    }
+}
+
+/* One device (info) or node (info NULL). */
+static void coroutine_fn print_block(HMPSession *s, const BlockInfo *info,
+                                     const BlockDeviceInfo *node, bool verbose)
+{
+    if (info && *info->device) {
+        hmp_printf(s, "%s", info->device);
+        if (node && node->node_name) {
+            hmp_printf(s, " (%s)", node->node_name);
+        }
+    } else {
+        hmp_printf(s, "%s", node && node->node_name ? node->node_name
+                            : info && info->qdev    ? info->qdev
+                                                    : "<anonymous>");
+    }
+    if (!node) {
+        hmp_printf(s, ": [not inserted]\n");
+        return;
+    }
+    hmp_printf(s, ": %s (%s%s%s)\n", node->file, node->drv, node->ro ? ", read-only" : "",
+               node->encrypted ? ", encrypted" : "");
+    if (info && info->qdev) {
+        hmp_printf(s, "    Attached to:      %s\n", info->qdev);
+    }
+    if (info && info->removable) {
+        hmp_printf(s, "    Removable device: %slocked, tray %s\n", info->locked ? "" : "not ",
+                   info->tray_open ? "open" : "closed");
+    }
+    hmp_printf(s, "    Cache mode:       %s%s%s\n",
+               node->cache->writeback ? "writeback" : "writethrough",
+               node->cache->direct ? ", direct" : "",
+               node->cache->no_flush ? ", ignore flushes" : "");
+    if (node->backing_file) {
+        hmp_printf(s, "    Backing file:     %s (chain depth: %" PRId64 ")\n",
+                   node->backing_file, node->backing_file_depth);
+    }
+    if (node->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF) {
+        hmp_printf(s, "    Detect zeroes:    %s\n",
+                   BlockdevDetectZeroesOptions_str(node->detect_zeroes));
+    }
+    if (verbose) {
+        print_images(s, node->image);
+    }
+}
+
+static bool wanted(const BlockInfo *info, const char *name)
+{
+    return !name || !strcmp(info->device, name) || (info->qdev && !strcmp(info->qdev, name));
+}
+
+static void coroutine_fn hmp_info_block(HMPSession *s, const HMPArgs *args)
+{
+    const char *name = hmp_arg_str(args, "device");
+    bool verbose = hmp_arg_flag(args, "verbose");
+    bool nodes = hmp_arg_flag(args, "nodes");
+    g_autoptr(BlockInfoList) devices = NULL;
+    g_autoptr(BlockDeviceInfoList) named = NULL;
+    bool printed = false;
+    GError *err = NULL;
+
+    if (!nodes) {
+        devices = qmp_query_block(&err);
+    }
+    for (BlockInfoList *l = devices; l; l = l->next) {
+        if (wanted(l->value, name)) {
+            hmp_printf(s, "%s", printed ? "\n" : "");
+            print_block(s, l->value, l->value->inserted, verbose);
+            printed = true;
+        }
+    }
+    if (!err && (nodes || (name && !printed))) {
+        named = qmp_query_named_block_nodes(false, false, &err);
+    }
+    for (BlockDeviceInfoList *l = named; l; l = l->next) {
+        if (!name || !strcmp(l->value->node_name, name)) {
+            hmp_printf(s, "%s", printed || !nodes ? "\n" : ""); /* as QEMU spaces it */
+            print_block(s, NULL, l->value, verbose);
+            printed = true;
+        }
+    }
+    hmp_handle_error(s, err);
+}
+
+const HMPCommand block_hmp_commands[] = {
+    {
+        .name = "info block",
+        .args_type = "nodes:-n,verbose:-v,device:B?",
+        .params = "[-n] [-v] [device]",
+        .help = "show info of one block device or all block devices (-n: show named nodes; -v: "
+                "show details)",
+        .handler = hmp_info_block,
+    },
+    { 0 },
+};

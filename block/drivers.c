@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The list of block drivers, and how a format is recognised.  Constant: any thread. */
+#include <string.h>
+#include "block/block-int.h"
+
+static const BlockDriver *const drivers[] = {
+    &bdrv_file_driver,
+    &bdrv_raw_driver,
+    &bdrv_blkdebug_driver,
+};
+
+const BlockDriver *bdrv_driver_by_name(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        if (!strcmp(drivers[i]->name, name)) {
+            return drivers[i];
+        }
+    }
+    return NULL;
+}
+
+const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    const BlockDriver *best = &bdrv_raw_driver;
+    int best_score = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        int score = drivers[i]->probe ? drivers[i]->probe(buf, len, filename) : 0;
+
+        if (score > best_score) {
+            best = drivers[i];
+            best_score = score;
+        }
+    }
+    return best;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of the file driver share. */
+#ifndef BLOCK_FILE_INT_H
+#define BLOCK_FILE_INT_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+/* Rights on an image file that the locks are about. */
+enum {
+    FILE_RIGHT_READ = 1,
+    FILE_RIGHT_WRITE = 2,
+    FILE_RIGHT_RESIZE = 8,
+};
+
+/* Whether fd's file system can do these locks at all. */
+bool file_locks_supported(int fd);
+/*
+ * Takes the rights in the mask has and keeps others from those in denies, beside what fd
+ * holds already; errp when another user is in the way (what was taken so far stays
+ * until fd is closed).  Blocking; worker threads.
+ */
+bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GError **errp);
+
+#endif

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The file driver: an image in a regular file or on a host device.  Data goes through the
+ * home context's io_uring (util/aio.h); everything without an asynchronous form, from
+ * open(2) to lseek(2), runs in a worker.  A file whose size is no multiple of 512 bytes
+ * shows as rounded up, the missing bytes read as zero.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "block/block-int.h"
+#include "file-int.h"
+#include "qapi/error.h"
+
+#define SECTOR 512
+
+typedef struct FileState {
+    int fd;
+    bool regular;
+    bool lock;         /* take image locks */
+    bool no_zero_range, no_punch_hole; /* the file system cannot */
+    unsigned written, flushed; /* generations: a flush without writes costs nothing */
+} FileState;
+
+static int64_t round_up_sector(int64_t n)
+{
+    return n > INT64_MAX - SECTOR ? n : (n + SECTOR - 1) & ~(int64_t)(SECTOR - 1);
+}
+
+/* --- Opening ------------------------------------------------------------------------------ */
+
+typedef struct OpenWork {
+    BlockDriverState *bs;
+    const char *filename;
+    bool auto_read_only;
+    bool lock_wanted, lock_forced;
+    int64_t length, alignment;
+    GError *err;
+} OpenWork;
+
+static int64_t size_of(int fd, const struct stat *st)
+{
+    uint64_t bytes;
+    off_t end;
+
+    if (S_ISREG(st->st_mode)) {
+        return st->st_size;
+    }
+    if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, &bytes) == 0) {
+        return bytes <= INT64_MAX ? (int64_t)bytes : -EFBIG;
+    }
+    end = lseek(fd, 0, SEEK_END);
+    return end < 0 ? -errno : end;
+}
+
+/* The smallest unit that O_DIRECT takes, found by reading. */
+static int64_t direct_alignment(int fd)
+{
+    void *buf = g_aligned_alloc(1, 4096, 4096);
+    int64_t align;
+
+    for (align = SECTOR; align < 4096; align *= 2) {
+        if (pread(fd, buf, align, align) >= 0 || errno != EINVAL) {
+            break;
+        }
+    }
+    g_aligned_free(buf);
+    return align;
+}
+
+static bool open_failed(OpenWork *w, int errnum)
+{
+    error_setg_errno(&w->err, errnum, "Could not open '%s'", w->filename);
+    return false;
+}
+
+static bool lock_opened(OpenWork *w)
+{
+    FileState *s = w->bs->opaque;
+    unsigned has = FILE_RIGHT_READ | (w->bs->read_only ? 0 : FILE_RIGHT_WRITE);
+    unsigned denies = w->bs->read_only ? 0 : FILE_RIGHT_WRITE;
+
+    if (!w->lock_wanted || !s->regular) {
+        return true;
+    }
+    if (!file_locks_supported(s->fd)) {
+        if (w->lock_forced) {
+            error_setg(&w->err, "Could not open '%s': the file system cannot lock the image "
+                       "as locking=on asks", w->filename);
+        }
+        return !w->lock_forced;
+    }
+    s->lock = true;
+    return file_lock(s->fd, w->filename, has, denies, &w->err);
+}
+
+static bool examine(OpenWork *w)
+{
+    FileState *s = w->bs->opaque;
+    struct stat st;
+
+    if (fstat(s->fd, &st) < 0) {
+        return open_failed(w, errno);
+    }
+    if (S_ISDIR(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
+        error_setg(&w->err, "'file' driver requires '%s' to be a regular file", w->filename);
+        return false;
+    }
+    s->regular = S_ISREG(st.st_mode);
+    w->length = size_of(s->fd, &st);
+    if (w->length < 0) {
+        error_setg_errno(&w->err, -w->length, "Could not get the size of '%s'", w->filename);
+        return false;
+    }
+    w->alignment = w->bs->cache_direct ? direct_alignment(s->fd) : 1;
+    return lock_opened(w);
+}
+
+static int open_worker(void *opaque)
+{
+    OpenWork *w = opaque;
+    FileState *s = w->bs->opaque;
+    int flags = O_CLOEXEC | (w->bs->cache_direct ? O_DIRECT : 0);
+
+    s->fd = open(w->filename, flags | (w->bs->read_only ? O_RDONLY : O_RDWR));
+    if (s->fd < 0 && !w->bs->read_only && w->auto_read_only &&
+        (errno == EACCES || errno == EROFS || errno == EPERM)) {
+        s->fd = open(w->filename, flags | O_RDONLY);
+        if (s->fd >= 0) {
+            w->bs->read_only = true;
+        }
+    }
+    if (s->fd < 0) {
+        int errnum = errno;
+
+        if (errnum == EINVAL && w->bs->cache_direct) {
+            error_setg(&w->err, "Could not open '%s': filesystem does not support O_DIRECT",
+                       w->filename);
+        } else {
+            open_failed(w, errnum);
+        }
+        return -errnum;
+    }
+    if (!examine(w)) {
+        close(s->fd);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOptions *options,
+                                      GError **errp)
+{
+    const BlockdevOptionsFile *o = &options->u.file;
+    OpenWork w = {
+        .bs = bs,
+        .filename = o->filename,
+        .auto_read_only = options->has_auto_read_only && options->auto_read_only,
+        .lock_wanted = !bs->force_share && !(o->has_locking && o->locking == ON_OFF_AUTO_OFF),
+        .lock_forced = o->has_locking && o->locking == ON_OFF_AUTO_ON,
+    };
+
+    if (o->has_aio && o->aio == BLOCKDEV_AIO_OPTIONS_NATIVE && !bs->cache_direct) {
+        error_setg(errp, "aio=native was specified, but it requires cache.direct=on, which "
+                   "was not specified.");
+        return false;
+    }
+    if (co_run_in_worker(open_worker, &w) < 0) {
+        g_propagate_error(errp, w.err);
+        return false;
+    }
+    bs->filename = g_strdup(o->filename);
+    bs->request_alignment = w.alignment;
+    bdrv_set_length(bs, round_up_sector(w.length));
+    return true;
+}
+
+static int close_worker(void *opaque)
+{
+    close(((FileState *)opaque)->fd);
+    return 0;
+}
+
+static void coroutine_fn file_co_close(BlockDriverState *bs)
+{
+    co_run_in_worker(close_worker, bs->opaque);
+}
+
+typedef struct LockWork {
+    BlockDriverState *bs;
+    GError *err;
+} LockWork;
+
+static int lock_worker(void *opaque)
+{
+    LockWork *w = opaque;
+    FileState *s = w->bs->opaque;
+    unsigned has = w->bs->read_only ? FILE_RIGHT_READ
+                                    : FILE_RIGHT_READ | FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
+
+    return file_lock(s->fd, w->bs->filename, has, FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE, &w->err)
+               ? 0
+               : -EAGAIN;
+}
+
+static bool coroutine_fn file_co_lock_for_format(BlockDriverState *bs, GError **errp)
+{
+    FileState *s = bs->opaque;
+    LockWork w = { .bs = bs };
+
+    if (s->lock && co_run_in_worker(lock_worker, &w) < 0) {
+        g_propagate_error(errp, w.err);
+        return false;
+    }
+    return true;
+}
+
+/* --- I/O ------------------------------------------------------------------------------------ */
+
+static int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       IOVector *iov, int flags)
+{
+    FileState *s = bs->opaque;
+    ssize_t n = co_preadv(s->fd, iov->iov, iov->niov, offset);
+
+    if (n < 0) {
+        return n;
+    }
+    if (n < bytes) {
+        io_vector_memset(iov, n, 0, bytes - n);
+    }
+    return 0;
+}
+
+static int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        IOVector *iov, int flags)
+{
+    FileState *s = bs->opaque;
+    ssize_t n = co_pwritev(s->fd, iov->iov, iov->niov, offset);
+
+    s->written++;
+    if (n < 0) {
+        return n;
+    }
+    return n < bytes ? -ENOSPC : 0;
+}
+
+static bool not_supported(int ret)
+{
+    return ret == -EOPNOTSUPP || ret == -ENOTSUP || ret == -ENOSYS || ret == -ENODEV ||
+           ret == -ENOTTY || ret == -EINVAL;
+}
+
+/* Frees the range; it reads as zero after that.  Does not grow the file. */
+static int coroutine_fn punch_hole(FileState *s, int64_t offset, int64_t bytes)
+{
+    int ret;
+
+    if (s->no_punch_hole) {
+        return -ENOTSUP;
+    }
+    ret = co_fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+    if (not_supported(ret)) {
+        s->no_punch_hole = ret != -EINVAL; /* a device may refuse just this alignment */
+        return -ENOTSUP;
+    }
+    return ret;
+}
+
+typedef struct SizeWork {
+    int fd;
+    int64_t length;
+    bool only_grow;
+} SizeWork;
+
+static int resize_worker(void *opaque)
+{
+    SizeWork *w = opaque;
+    struct stat st;
+
+    if (w->only_grow) {
+        if (fstat(w->fd, &st) < 0) {
+            return -errno;
+        }
+        if (st.st_size >= w->length) {
+            return 0;
+        }
+    }
+    return ftruncate(w->fd, w->length) < 0 ? -errno : 0;
+}
+
+static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                              int flags)
+{
+    FileState *s = bs->opaque;
+    bool grows = offset + bytes > bs->length;
+    int ret = -ENOTSUP;
+
+    s->written++;
+    if ((flags & BDRV_REQ_MAY_UNMAP) && (s->regular || !grows)) {
+        ret = punch_hole(s, offset, bytes);
+        if (ret == 0 && grows) {
+            SizeWork w = { .fd = s->fd, .length = offset + bytes, .only_grow = true };
+            ret = co_run_in_worker(resize_worker, &w);
+        }
+        if (ret != -ENOTSUP) {
+            return ret;
+        }
+    }
+    if (!s->no_zero_range) {
+        ret = co_fallocate(s->fd, FALLOC_FL_ZERO_RANGE, offset, bytes);
+        if (!not_supported(ret)) {
+            return ret;
+        }
+        s->no_zero_range = ret != -EINVAL;
+    }
+    if (s->regular) { /* in two steps where the file system has no ZERO_RANGE */
+        ret = punch_hole(s, offset, bytes);
+        if (ret == 0) {
+            ret = co_fallocate(s->fd, 0, offset, bytes);
+        }
+    }
+    return not_supported(ret) ? -ENOTSUP : ret;
+}
+
+static int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    FileState *s = bs->opaque;
+
+    s->written++;
+    return punch_hole(s, offset, bytes);
+}
+
+static int coroutine_fn file_co_flush(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    unsigned generation = s->written;
+    int ret;
+
+    if (bs->cache_no_flush || s->flushed == generation) {
+        return 0;
+    }
+    ret = co_fdatasync(s->fd);
+    if (ret == 0) {
+        s->flushed = generation;
+    } else if (ret == -EINVAL && !s->regular) {
+        ret = 0; /* a character device has nothing to keep */
+    }
+    return ret;
+}
+
+static bool coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
+{
+    FileState *s = bs->opaque;
+    SizeWork w = { .fd = s->fd, .length = length };
+    int ret;
+
+    if (!s->regular) {
+        if (length > bs->length) {
+            error_setg(errp, "Cannot grow device files");
+            return false;
+        }
+        return true;
+    }
+    s->written++;
+    ret = co_run_in_worker(resize_worker, &w);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to resize the file");
+    }
+    return ret == 0;
+}
+
+/* --- Status ---------------------------------------------------------------------------------- */
+
+typedef struct StatusWork {
+    int fd;
+    int64_t offset, bytes, pnum;
+    bool data;
+} StatusWork;
+
+static int status_worker(void *opaque)
+{
+    StatusWork *w = opaque;
+    off_t data = lseek(w->fd, w->offset, SEEK_DATA);
+    off_t hole;
+
+    w->pnum = w->bytes;
+    w->data = true;
+    if (data < 0) {
+        w->data = errno != ENXIO; /* ENXIO: a hole up to the end; others: cannot tell */
+        return 0;
+    }
+    if (data > w->offset) {
+        w->data = false;
+        w->pnum = MIN(w->bytes, data - w->offset);
+        return 0;
+    }
+    hole = lseek(w->fd, w->offset, SEEK_HOLE);
+    if (hole > w->offset) {
+        w->pnum = MIN(w->bytes, hole - w->offset);
+    }
+    return 0;
+}
+
+static int coroutine_fn file_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             int64_t *pnum, int64_t *map)
+{
+    FileState *s = bs->opaque;
+    StatusWork w = { .fd = s->fd, .offset = offset, .bytes = bytes };
+
+    *map = offset;
+    if (!s->regular) {
+        *pnum = bytes;
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID;
+    }
+    co_run_in_worker(status_worker, &w);
+    *pnum = w.pnum;
+    return BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID |
+           (w.data ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO);
+}
+
+typedef struct StatWork {
+    int fd;
+    struct stat st;
+} StatWork;
+
+static int stat_worker(void *opaque)
+{
+    StatWork *w = opaque;
+
+    return fstat(w->fd, &w->st) < 0 ? -errno : 0;
+}
+
+static int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs)
+{
+    StatWork w = { .fd = ((FileState *)bs->opaque)->fd };
+    int ret = co_run_in_worker(stat_worker, &w);
+
+    return ret < 0 ? ret : (int64_t)w.st.st_blocks * 512;
+}
+
+/* --- Creating --------------------------------------------------------------------------------- */
+
+typedef struct CreateWork {
+    const BdrvCreateParams *params;
+    GError *err;
+} CreateWork;
+
+static int create_worker(void *opaque)
+{
+    CreateWork *w = opaque;
+    const char *filename = w->params->filename;
+    unsigned rights = FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
+    struct stat st;
+    int fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+    if (fd < 0) {
+        error_setg_errno(&w->err, errno, "Could not create '%s'", filename);
+        return -1;
+    }
+    if (fstat(fd, &st) < 0) {
+        error_setg_errno(&w->err, errno, "Could not create '%s'", filename);
+    } else if (!S_ISREG(st.st_mode)) {
+        int64_t size = size_of(fd, &st);
+
+        if (size < w->params->size) {
+            error_setg(&w->err, S_ISBLK(st.st_mode) ? "Device is too small"
+                                                    : "Cannot grow device files");
+        }
+    } else if (file_locks_supported(fd) &&
+               !file_lock(fd, filename, rights, rights, &w->err)) {
+        ; /* somebody uses it: untouched */
+    } else if (ftruncate(fd, 0) < 0 || ftruncate(fd, w->params->size) < 0) {
+        error_setg_errno(&w->err, errno, "Could not resize file");
+    }
+    if (close(fd) < 0 && !w->err) {
+        error_setg_errno(&w->err, errno, "Could not close the new file");
+    }
+    return w->err ? -1 : 0;
+}
+
+/* An empty (sparse) file of params->size bytes in place of whatever filename was. */
+static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioContext *ctx,
+                                        GError **errp)
+{
+    CreateWork w = { .params = params };
+
+    if (co_run_in_worker(create_worker, &w) < 0) {
+        g_propagate_error(errp, w.err);
+        return false;
+    }
+    return true;
+}
+
+const BlockDriver bdrv_file_driver = {
+    .name = "file",
+    .instance_size = sizeof(FileState),
+    .co_open = file_co_open,
+    .co_close = file_co_close,
+    .co_preadv = file_co_preadv,
+    .co_pwritev = file_co_pwritev,
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,
+    .co_pdiscard = file_co_pdiscard,
+    .co_flush = file_co_flush,
+    .co_truncate = file_co_truncate,
+    .co_block_status = file_co_block_status,
+    .co_create = file_co_create,
+    .co_allocated_size = file_co_allocated_size,
+    .co_lock_for_format = file_co_lock_for_format,
+};

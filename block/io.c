@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The I/O path: checks a request's range, counts it in its node, aligns it to what the
+ * node can do and hands it to the driver.  Runs in coroutines in the node's home context.
+ * Where alignment makes a write read first (request_alignment > 1), overlapping writes
+ * are put in order; elsewhere they are as unordered as on a real disk.
+ */
+#include "graph-int.h"
+#include "qapi/error.h"
+
+#define BOUNCE_MAX (1024 * 1024)
+#define ZERO_CHUNK (1024 * 1024)
+/* O_DIRECT wants buffers aligned; a page satisfies every device. */
+#define BUFFER_ALIGN 4096
+
+/* --- Serialising ------------------------------------------------------------------------ */
+
+typedef struct SerialisedWrite {
+    int64_t offset, bytes;
+    bool exclusive; /* reads, changes and writes back: nothing may overlap */
+    CoQueue waiters;
+    GList link;
+} SerialisedWrite;
+
+static void coroutine_fn serialise_begin(BlockDriverState *bs, SerialisedWrite *w,
+                                         int64_t offset, int64_t bytes, bool exclusive)
+{
+    int64_t align = bs->request_alignment;
+    int64_t end = offset + bytes;
+    bool again;
+
+    w->offset = offset & ~(align - 1);
+    w->bytes = end - w->offset;
+    if (end <= INT64_MAX - align) {
+        w->bytes = ((end + align - 1) & ~(align - 1)) - w->offset;
+    }
+    w->exclusive = exclusive;
+    co_queue_init(&w->waiters);
+    w->link = (GList){ .data = w };
+    g_queue_push_tail_link(&bs->serialised, &w->link);
+    do { /* only for those before: no circle */
+        again = false;
+        for (GList *l = w->link.prev; l; l = l->prev) {
+            SerialisedWrite *o = l->data;
+            if ((o->exclusive || exclusive) && o->offset < w->offset + w->bytes &&
+                w->offset < o->offset + o->bytes) {
+                co_queue_wait(&o->waiters, NULL);
+                again = true;
+                break;
+            }
+        }
+    } while (again);
+}
+
+static void serialise_end(BlockDriverState *bs, SerialisedWrite *w)
+{
+    g_queue_unlink(&bs->serialised, &w->link);
+    co_queue_restart_all(&w->waiters);
+    co_queue_destroy(&w->waiters);
+}
+
+/* --- Range and alignment ---------------------------------------------------------------- */
+
+static bool is_aligned(BlockDriverState *bs, int64_t offset, int64_t bytes, const IOVector *iov)
+{
+    int64_t mask = bs->request_alignment - 1;
+
+    if (!mask) {
+        return true;
+    }
+    if ((offset | bytes) & mask) {
+        return false;
+    }
+    for (int i = 0; iov && i < iov->niov; i++) {
+        if (((uintptr_t)iov->iov[i].iov_base | iov->iov[i].iov_len) & mask) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A format's or filter's file may be longer than what the parent sees of it. */
+static bool may_grow(const BdrvChild *child)
+{
+    return child->parent && child->role == BDRV_CHILD_FILE;
+}
+
+static int check_write(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    if (!bdrv_range_ok(offset, bytes)) {
+        return -EIO;
+    }
+    if (child->bs->read_only || !child->writable) {
+        return -EPERM;
+    }
+    if (offset + bytes > child->bs->length && !may_grow(child)) {
+        return -EIO;
+    }
+    return 0;
+}
+
+static int coroutine_fn driver_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      IOVector *iov, int flags)
+{
+    if (bs->drv->co_preadv) {
+        return bs->drv->co_preadv(bs, offset, bytes, iov, flags);
+    }
+    return bs->file ? bdrv_co_preadv(bs->file, offset, bytes, iov, flags) : -ENOTSUP;
+}
+
+static int coroutine_fn driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       IOVector *iov, int flags)
+{
+    if (bs->drv->co_pwritev) {
+        return bs->drv->co_pwritev(bs, offset, bytes, iov, flags);
+    }
+    return bs->file ? bdrv_co_pwritev(bs->file, offset, bytes, iov, flags) : -ENOTSUP;
+}
+
+/* --- Reading ----------------------------------------------------------------------------- */
+
+static int coroutine_fn bounced_read(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     IOVector *iov, int flags)
+{
+    int64_t align = bs->request_alignment;
+    int64_t room = MIN(bytes + 2 * align, BOUNCE_MAX);
+    uint8_t *buf = g_aligned_alloc(1, room, MAX(BUFFER_ALIGN, align));
+    int ret = 0;
+
+    for (int64_t done = 0; done < bytes && ret == 0;) {
+        int64_t start = (offset + done) & ~(align - 1);
+        int64_t skip = offset + done - start;
+        int64_t n = MIN(bytes - done, room - skip);
+        int64_t len = (skip + n + align - 1) & ~(align - 1);
+        IOVector part;
+
+        if (len > room) {
+            n -= len - room;
+            len = room;
+        }
+        io_vector_init_buf(&part, buf, len);
+        ret = driver_preadv(bs, start, len, &part, flags);
+        if (ret == 0) {
+            io_vector_from_buf(iov, done, buf + skip, n);
+        }
+        done += n;
+    }
+    g_aligned_free(buf);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
+                                int flags)
+{
+    BlockDriverState *bs = child->bs;
+    int64_t past = 0;
+    IOVector head;
+    int ret = 0;
+
+    g_assert(iov->size == (size_t)bytes);
+    if (!bdrv_range_ok(offset, bytes)) {
+        return -EIO;
+    }
+    if (bytes == 0) {
+        return 0;
+    }
+    bdrv_request_begin(bs, child);
+    if (offset + bytes > bs->length) {
+        /* The last cluster of an image may be cut short: what is missing is zero. */
+        if (!may_grow(child) || offset >= bs->length) {
+            bdrv_request_end(bs);
+            return -EIO;
+        }
+        past = offset + bytes - bs->length;
+        io_vector_memset(iov, bytes - past, 0, past);
+        io_vector_init(&head, iov->niov);
+        io_vector_concat(&head, iov, 0, bytes - past);
+        iov = &head;
+        bytes -= past;
+    }
+    if (is_aligned(bs, offset, bytes, iov)) {
+        ret = driver_preadv(bs, offset, bytes, iov, flags);
+    } else {
+        ret = bounced_read(bs, offset, bytes, iov, flags);
+    }
+    bdrv_request_end(bs);
+    if (past) {
+        io_vector_destroy(&head);
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
+                               int flags)
+{
+    IOVector iov;
+
+    io_vector_init_buf(&iov, buf, bytes);
+    return bdrv_co_preadv(child, offset, bytes, &iov, flags);
+}
+
+/* --- Writing ------------------------------------------------------------------------------ */
+
+static void note_written(BlockDriverState *bs, int64_t end)
+{
+    if (end > bs->length) {
+        bdrv_set_length(bs, end);
+    }
+}
+
+/* Writes an unaligned range in aligned pieces; the caller has serialised it. */
+static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      IOVector *iov)
+{
+    int64_t align = bs->request_alignment;
+    int64_t room = MIN(bytes + 2 * align, BOUNCE_MAX);
+    uint8_t *buf = g_aligned_alloc(1, room, MAX(BUFFER_ALIGN, align));
+    int ret = 0;
+
+    for (int64_t done = 0; done < bytes && ret == 0;) {
+        int64_t start = (offset + done) & ~(align - 1);
+        int64_t skip = offset + done - start;
+        int64_t n = MIN(bytes - done, room - skip);
+        int64_t len = (skip + n + align - 1) & ~(align - 1);
+        IOVector part;
+
+        if (len > room) {
+            n -= len - room;
+            len = room;
+        }
+        if (skip) {
+            io_vector_init_buf(&part, buf, align);
+            ret = driver_preadv(bs, start, align, &part, 0);
+        }
+        if (ret == 0 && skip + n < len && (len > align || !skip)) {
+            io_vector_init_buf(&part, buf + len - align, align);
+            ret = driver_preadv(bs, start + len - align, align, &part, 0);
+        }
+        if (ret == 0) {
+            io_vector_to_buf(iov, done, buf + skip, n);
+            io_vector_init_buf(&part, buf, len);
+            ret = driver_pwritev(bs, start, len, &part, 0);
+        }
+        done += n;
+    }
+    g_aligned_free(buf);
+    return ret;
+}
+
+/* Inside a counted request, range and rights checked. */
+static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                   IOVector *iov, int flags)
+{
+    bool aligned = is_aligned(bs, offset, bytes, iov);
+    SerialisedWrite w;
+    int ret;
+
+    if (bs->request_alignment > 1) {
+        serialise_begin(bs, &w, offset, bytes, !aligned);
+    }
+    if (aligned) {
+        ret = driver_pwritev(bs, offset, bytes, iov, flags);
+    } else {
+        ret = bounced_write(bs, offset, bytes, iov);
+    }
+    if (bs->request_alignment > 1) {
+        serialise_end(bs, &w);
+    }
+    if (ret == 0) {
+        note_written(bs, offset + bytes);
+    }
+    return ret;
+}
+
+static int coroutine_fn write_zero_buffers(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    int64_t room = MIN(bytes, ZERO_CHUNK);
+    void *buf = g_aligned_alloc0(1, MAX(room, 1), BUFFER_ALIGN);
+    int ret = 0;
+
+    while (bytes > 0 && ret == 0) {
+        int64_t n = MIN(bytes, room);
+        IOVector iov;
+
+        io_vector_init_buf(&iov, buf, n);
+        ret = do_pwritev(bs, offset, n, &iov, 0);
+        offset += n;
+        bytes -= n;
+    }
+    g_aligned_free(buf);
+    return ret;
+}
+
+static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         int flags)
+{
+    SerialisedWrite w;
+    int ret = -ENOTSUP;
+
+    if (!bs->discard_unmap) {
+        flags &= ~BDRV_REQ_MAY_UNMAP;
+    }
+    if (bs->drv->co_pwrite_zeroes || (bs->drv->is_filter && bs->file)) {
+        if (bs->request_alignment > 1) {
+            serialise_begin(bs, &w, offset, bytes, !is_aligned(bs, offset, bytes, NULL));
+        }
+        if (bs->drv->co_pwrite_zeroes) {
+            ret = bs->drv->co_pwrite_zeroes(bs, offset, bytes, flags);
+        } else {
+            ret = bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+        }
+        if (bs->request_alignment > 1) {
+            serialise_end(bs, &w);
+        }
+        if (ret == 0) {
+            note_written(bs, offset + bytes);
+        }
+    }
+    if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
+        ret = write_zero_buffers(bs, offset, bytes);
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
+                                 int flags)
+{
+    BlockDriverState *bs = child->bs;
+    int ret;
+
+    g_assert(iov->size == (size_t)bytes);
+    bdrv_request_begin(bs, child);
+    ret = check_write(child, offset, bytes);
+    if (ret == 0 && bytes > 0) {
+        if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF && io_vector_is_zero(iov)) {
+            bool unmap = bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP;
+            ret = do_pwrite_zeroes(bs, offset, bytes, unmap ? BDRV_REQ_MAY_UNMAP : 0);
+        } else {
+            ret = do_pwritev(bs, offset, bytes, iov, flags & ~BDRV_REQ_FUA);
+        }
+    }
+    bdrv_request_end(bs);
+    if (ret == 0 && (flags & BDRV_REQ_FUA)) {
+        ret = bdrv_co_flush(bs);
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
+                                int flags)
+{
+    IOVector iov;
+
+    io_vector_init_buf(&iov, (void *)buf, bytes);
+    return bdrv_co_pwritev(child, offset, bytes, &iov, flags);
+}
+
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, int flags)
+{
+    BlockDriverState *bs = child->bs;
+    int ret;
+
+    bdrv_request_begin(bs, child);
+    ret = check_write(child, offset, bytes);
+    if (ret == 0 && bytes > 0) {
+        ret = do_pwrite_zeroes(bs, offset, bytes, flags & ~BDRV_REQ_FUA);
+    }
+    bdrv_request_end(bs);
+    if (ret == 0 && (flags & BDRV_REQ_FUA)) {
+        ret = bdrv_co_flush(bs);
+    }
+    return ret;
+}
+
+/* Discards are a hint: a part that alignment forbids is left, a driver without them too. */
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = child->bs;
+    int64_t mask = bs->request_alignment - 1;
+    int ret;
+
+    bdrv_request_begin(bs, child);
+    ret = check_write(child, offset, bytes);
+    if (ret == 0 && bs->discard_unmap) {
+        int64_t end = MIN(offset + bytes, bs->length);
+        int64_t start = (offset + mask) & ~mask;
+
+        end = end == bs->length ? end : end & ~mask;
+        if (start < end) {
+            SerialisedWrite w;
+
+            if (mask) {
+                serialise_begin(bs, &w, start, end - start, false);
+            }
+            ret = bs->drv->co_pdiscard ? bs->drv->co_pdiscard(bs, start, end - start)
+                  : bs->drv->is_filter && bs->file
+                      ? bdrv_co_pdiscard(bs->file, start, end - start)
+                      : 0;
+            if (mask) {
+                serialise_end(bs, &w);
+            }
+        }
+        ret = ret == -ENOTSUP ? 0 : ret;
+    }
+    bdrv_request_end(bs);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
+{
+    int ret = 0;
+
+    bdrv_request_begin(bs, NULL);
+    if (bs->drv->co_flush) {
+        ret = bs->drv->co_flush(bs);
+    } else if (bs->file) {
+        ret = bdrv_co_flush(bs->file->bs);
+    }
+    bdrv_request_end(bs);
+    return ret;
+}
+
+bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **errp)
+{
+    BlockDriverState *bs = child->bs;
+    bool ok = false;
+
+    bdrv_request_begin(bs, child);
+    if (length < 0) {
+        error_setg(errp, "Image size cannot be negative");
+    } else if (bs->read_only || !child->writable) {
+        error_setg(errp, "Image is read-only");
+    } else if (bs->drv->co_truncate) {
+        ok = bs->drv->co_truncate(bs, length, errp);
+    } else if (bs->drv->is_filter && bs->file) {
+        ok = bdrv_co_truncate(bs->file, length, errp);
+    } else {
+        error_setg(errp, "Image format driver does not support resize");
+    }
+    if (ok) {
+        bdrv_set_length(bs, length);
+    }
+    bdrv_request_end(bs);
+    return ok;
+}
+
+/* --- Status --------------------------------------------------------------------------------- */
+
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum, int64_t *map)
+{
+    int64_t dummy, where = 0;
+    int ret;
+
+    pnum = pnum ? pnum : &dummy;
+    *pnum = 0;
+    if (!bdrv_range_ok(offset, bytes)) {
+        return -EIO;
+    }
+    if (offset >= bs->length || bytes == 0) {
+        return 0;
+    }
+    bytes = MIN(bytes, bs->length - offset);
+    bdrv_request_begin(bs, NULL);
+    if (bs->drv->co_block_status) {
+        ret = bs->drv->co_block_status(bs, offset, bytes, pnum, &where);
+    } else if (bs->drv->is_filter && bs->file) {
+        ret = bdrv_co_block_status(bs->file->bs, offset, bytes, pnum, &where);
+    } else {
+        *pnum = bytes;
+        ret = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    }
+    bdrv_request_end(bs);
+    if (ret >= 0) {
+        g_assert(*pnum > 0 && *pnum <= bytes);
+    }
+    if (map) {
+        *map = where;
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    int ret = 0;
+
+    *pnum = 0;
+    for (BlockDriverState *p = bs; p && p != base; p = bdrv_backing(p)) {
+        if (p != bs && offset >= p->length) {
+            /* A short backing file: the overlay reads zeroes behind its end. */
+            *pnum = bytes;
+            return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
+        }
+        ret = bdrv_co_block_status(p, offset, bytes, pnum, NULL);
+        if (ret < 0 || *pnum == 0 || (ret & BDRV_BLOCK_ALLOCATED)) {
+            return ret;
+        }
+        bytes = *pnum;
+        if (p->backing && p->backing->bs != base && offset < p->backing->bs->length) {
+            bytes = MIN(bytes, p->backing->bs->length - offset);
+        }
+        *pnum = bytes;
+        if (!p->backing) {
+            return ret | BDRV_BLOCK_ZERO;
+        }
+    }
+    return ret & ~(BDRV_BLOCK_ZERO | BDRV_BLOCK_DATA);
+}

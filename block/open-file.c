@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Opening by file name, for tools, -drive and backing files: finds out the format and
+ * builds the same BlockdevOptions that a user would write.  Main thread, except where a
+ * driver calls from its node's context.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "graph-int.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-block-core.h"
+
+#define PROBE_BYTES 2048
+
+char *bdrv_full_backing_filename(const char *image, const char *backing)
+{
+    g_autofree char *dir = NULL;
+    const char *slash = strrchr(image, '/');
+
+    if (g_str_has_prefix(backing, "json:") || *backing == '/' || !slash ||
+        g_str_has_prefix(image, "json:")) {
+        return g_strdup(backing);
+    }
+    if (g_str_has_prefix(backing, "file:")) {
+        backing += strlen("file:");
+    }
+    dir = g_strndup(image, slash - image);
+    return g_strdup_printf("%s/%s", dir, backing);
+}
+
+static BlockDriverState *coroutine_fn open_protocol(const char *filename,
+                                                    const BdrvInherit *inherit,
+                                                    const char *node_name, AioContext *ctx,
+                                                    GError **errp)
+{
+    BlockdevOptions o = { .driver = BLOCKDEV_DRIVER_FILE, .node_name = (char *)node_name };
+
+    if (g_str_has_prefix(filename, "file:")) {
+        filename += strlen("file:");
+    }
+    o.u.file.filename = (char *)filename;
+    return bdrv_co_open_node(&o, inherit, ctx, errp);
+}
+
+/* What the image starts with says which driver it belongs to. */
+static const BlockDriver *coroutine_fn probe_format(BlockDriverState *file, GError **errp)
+{
+    uint8_t buf[PROBE_BYTES] = { 0 };
+    int64_t len = MIN(bdrv_length(file), PROBE_BYTES);
+    BlockBackend *blk = blk_new("", file, false, errp);
+    int ret;
+
+    if (!blk) {
+        return NULL;
+    }
+    bdrv_co_move_to(file->ctx);
+    ret = blk_co_pread(blk, 0, len, buf);
+    bdrv_co_move_to(main_aio_context());
+    blk_co_free(blk);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read image for determining its format");
+        return NULL;
+    }
+    return bdrv_probe(buf, len, bdrv_filename(file));
+}
+
+/* Opens format drv over the open protocol node. */
+static BlockDriverState *coroutine_fn open_format(BlockDriverState *file, const BlockDriver *drv,
+                                                  const BdrvInherit *inherit,
+                                                  const char *node_name, GError **errp)
+{
+    BlockdevOptions o = { .node_name = (char *)node_name };
+    BdrvInherit over = *inherit;
+    int driver = qapi_enum_parse(&BlockdevDriver_lookup, drv->name, -1, errp);
+
+    if (driver < 0) {
+        return NULL;
+    }
+    o.driver = driver;
+    over.file = file;
+    return bdrv_co_open_node(&o, &over, file->ctx, errp);
+}
+
+static BlockDriverState *coroutine_fn open_json(const char *text, const BdrvInherit *inherit,
+                                                AioContext *ctx, GError **errp)
+{
+    g_autoptr(BlockdevOptions) o = qapi_BlockdevOptions_from_str(text, NULL, errp);
+
+    return o ? bdrv_co_open_node(o, inherit, ctx, errp) : NULL;
+}
+
+static void warn_about_probed_raw(const char *filename)
+{
+    fprintf(stderr,
+            "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw images, write "
+            "operations on block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+            filename);
+}
+
+static BlockDriverState *coroutine_fn open_by_name(const char *filename, const char *format,
+                                                   BdrvInherit *inherit, const char *node_name,
+                                                   AioContext *ctx, GError **errp)
+{
+    const BlockDriver *drv = format ? bdrv_driver_by_name(format) : NULL;
+    BdrvInherit below = *inherit;
+    BlockDriverState *file, *bs = NULL;
+
+    if (format && !drv) {
+        error_setg(errp, "Unknown driver '%s'", format);
+        return NULL;
+    }
+    if (g_str_has_prefix(filename, "json:")) {
+        return open_json(filename + strlen("json:"), inherit, ctx, errp);
+    }
+    below.is_root = false;
+    if (drv && !drv->is_format) {
+        return open_protocol(filename, inherit, node_name, ctx, errp);
+    }
+    below.discard = true;
+    file = open_protocol(filename, &below, NULL, ctx, errp);
+    if (!file) {
+        return NULL;
+    }
+    if (!drv) {
+        drv = probe_format(file, errp);
+        inherit->probed = drv == &bdrv_raw_driver && !inherit->read_only;
+        if (inherit->probed) {
+            warn_about_probed_raw(filename);
+        }
+    }
+    if (drv) {
+        bs = open_format(file, drv, inherit, node_name, errp);
+    }
+    bdrv_co_unref(file);
+    return bs;
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
+                                                        AioContext *ctx, GError **errp)
+{
+    BdrvInherit inherit = {
+        .is_root = true,
+        .read_only = params->read_only,
+        .direct = params->direct,
+        .no_flush = params->no_flush,
+        .force_share = params->force_share,
+        .no_backing = params->no_backing,
+        .discard = params->discard,
+    };
+
+    GLOBAL_STATE();
+    return open_by_name(params->filename, params->format, &inherit, params->node_name, ctx, errp);
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const char *format,
+                                                 bool read_only, AioContext *ctx,
+                                                 GError **errp)
+{
+    BdrvOpenFile params = {
+        .filename = filename,
+        .format = format,
+        .read_only = read_only,
+        .discard = true,
+    };
+
+    return bdrv_co_open_file_params(&params, ctx, errp);
+}
+
+/* A chain that comes back to itself would never end. */
+static bool is_above(BlockDriverState *bs, const char *filename)
+{
+    for (; bs; bs = g_queue_is_empty(&bs->parents)
+                        ? NULL
+                        : ((BdrvChild *)bs->parents.head->data)->parent) {
+        if (!strcmp(bdrv_filename(bs), filename)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filename,
+                                       const char *format, GError **errp)
+{
+    g_autofree char *full = NULL;
+    BdrvInherit inherit = {
+        .read_only = true,
+        .direct = bs->cache_direct,
+        .no_flush = bs->cache_no_flush,
+        .force_share = bs->force_share,
+    };
+    BlockDriverState *backing = NULL;
+    GError *err = NULL;
+
+    IO_CODE(bs);
+    if (bs->backing || bs->no_backing) {
+        return true;
+    }
+    full = bdrv_full_backing_filename(bdrv_filename(bs->file->bs), filename);
+    bdrv_co_move_to(main_aio_context());
+    if (is_above(bs->file->bs, full)) {
+        error_setg(&err, "The image refers to itself");
+    } else {
+        backing = open_by_name(full, format, &inherit, NULL, bs->ctx, &err);
+    }
+    if (backing) {
+        bs->backing = bdrv_attach_child(backing, bs, NULL, BDRV_CHILD_BACKING, false, &err);
+        bdrv_co_unref(backing);
+    }
+    bdrv_co_move_to(bs->ctx);
+    if (err) {
+        g_propagate_prefixed_error(errp, err, "Could not open backing file: ");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Internal snapshots as their users call them: passes every call on to the driver, checks
+ * the context, and puts the node's name and the step in front of each error.  Home context.
+ */
+#include <string.h>
+#include "block/block-int.h"
+#include "qapi/error.h"
+
+struct BdrvSnapshotSave {
+    BlockDriverState *bs;
+    void *opaque;
+};
+
+struct BdrvSnapshotReader {
+    BlockDriverState *bs;
+    void *opaque;
+};
+
+struct BdrvSnapshotGoto {
+    BlockDriverState *bs;
+    void *opaque;
+    bool switched;
+};
+
+/* Adds "Node 'X': STEP: " to an error that the driver has set. */
+static bool fail(BlockDriverState *bs, const char *step, GError **errp)
+{
+    g_prefix_error(errp, "Node '%s': %s: ", bs->node_name, step);
+    return false;
+}
+
+static bool supported(BlockDriverState *bs, const char *step, GError **errp)
+{
+    IO_CODE(bs);
+    if (bs->drv->snapshot) {
+        return true;
+    }
+    error_setg(errp, "Node '%s': %s: driver '%s' does not support internal snapshots",
+               bs->node_name, step, bs->drv->name);
+    return false;
+}
+
+bool bdrv_can_snapshot(BlockDriverState *bs)
+{
+    return bs->drv->snapshot && !bs->read_only;
+}
+
+BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *n, GError **errp)
+{
+    BdrvSnapshotInfo *list;
+    GError *err = NULL;
+
+    *n = 0;
+    if (!supported(bs, "listing snapshots", errp)) {
+        return NULL;
+    }
+    list = bs->drv->snapshot->list(bs, n, &err);
+    if (err) {
+        fail(bs, "listing snapshots", &err);
+        g_propagate_error(errp, err);
+    }
+    return list;
+}
+
+bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_name,
+                                        BdrvSnapshotInfo *info, GError **errp)
+{
+    int n, found = -1;
+    g_autofree BdrvSnapshotInfo *list = bdrv_co_snapshot_list(bs, &n, errp);
+
+    for (int i = 0; i < n && found < 0; i++) {
+        found = strcmp(list[i].name, id_or_name) ? -1 : i;
+    }
+    for (int i = 0; i < n && found < 0; i++) {
+        found = strcmp(list[i].id, id_or_name) ? -1 : i;
+    }
+    if (found >= 0 && info) {
+        *info = list[found];
+    }
+    return found >= 0;
+}
+
+BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,
+                                                        BdrvSnapshotInfo *info,
+                                                        uint64_t vm_state_size, GError **errp)
+{
+    static const char step[] = "preparing a snapshot";
+    BdrvSnapshotSave *save;
+    void *opaque;
+
+    if (!supported(bs, step, errp)) {
+        return NULL;
+    }
+    if (bs->read_only) {
+        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+        return NULL;
+    }
+    opaque = bs->drv->snapshot->prepare(bs, info, vm_state_size, errp);
+    if (!opaque) {
+        fail(bs, step, errp);
+        return NULL;
+    }
+    save = g_new0(BdrvSnapshotSave, 1);
+    save->bs = bs;
+    save->opaque = opaque;
+    return save;
+}
+
+bool coroutine_fn bdrv_co_snapshot_freeze(BdrvSnapshotSave *save, GError **errp)
+{
+    BlockDriverState *bs = save->bs;
+
+    IO_CODE(bs);
+    g_assert(bs->quiesce && !bs->in_flight);
+    return bs->drv->snapshot->freeze(bs, save->opaque, errp) ||
+           fail(bs, "taking the snapshot", errp);
+}
+
+int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset, IOVector *iov)
+{
+    IO_CODE(save->bs);
+    return save->bs->drv->snapshot->write(save->bs, save->opaque, offset, iov);
+}
+
+bool coroutine_fn bdrv_co_snapshot_publish(BdrvSnapshotSave *save, const BdrvSnapshotInfo *info,
+                                           GError **errp)
+{
+    BlockDriverState *bs = save->bs;
+
+    IO_CODE(bs);
+    return bs->drv->snapshot->publish(bs, save->opaque, info, errp) ||
+           fail(bs, "publishing the snapshot", errp);
+}
+
+void coroutine_fn bdrv_co_snapshot_abort(BdrvSnapshotSave *save)
+{
+    IO_CODE(save->bs);
+    save->bs->drv->snapshot->abort(save->bs, save->opaque);
+    g_free(save);
+}
+
+void coroutine_fn bdrv_co_snapshot_done(BdrvSnapshotSave *save)
+{
+    IO_CODE(save->bs);
+    save->bs->drv->snapshot->done(save->bs, save->opaque);
+    g_free(save);
+}
+
+BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
+                                                       const char *id_or_name, GError **errp)
+{
+    static const char step[] = "opening the machine state";
+    BdrvSnapshotReader *r;
+    void *opaque;
+
+    if (!supported(bs, step, errp)) {
+        return NULL;
+    }
+    opaque = bs->drv->snapshot->open(bs, id_or_name, errp);
+    if (!opaque) {
+        fail(bs, step, errp);
+        return NULL;
+    }
+    r = g_new0(BdrvSnapshotReader, 1);
+    r->bs = bs;
+    r->opaque = opaque;
+    return r;
+}
+
+const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r)
+{
+    return r->bs->drv->snapshot->reader_info(r->opaque);
+}
+
+int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov)
+{
+    IO_CODE(r->bs);
+    return r->bs->drv->snapshot->read(r->bs, r->opaque, offset, iov);
+}
+
+void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r)
+{
+    IO_CODE(r->bs);
+    r->bs->drv->snapshot->close(r->bs, r->opaque);
+    g_free(r);
+}
+
+BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
+                                                             const char *id_or_name,
+                                                             GError **errp)
+{
+    static const char step[] = "preparing to go back to a snapshot";
+    BdrvSnapshotGoto *g;
+    void *opaque;
+
+    if (!supported(bs, step, errp)) {
+        return NULL;
+    }
+    if (bs->read_only) {
+        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+        return NULL;
+    }
+    opaque = bs->drv->snapshot->goto_prepare(bs, id_or_name, errp);
+    if (!opaque) {
+        fail(bs, step, errp);
+        return NULL;
+    }
+    g = g_new0(BdrvSnapshotGoto, 1);
+    g->bs = bs;
+    g->opaque = opaque;
+    return g;
+}
+
+bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **errp)
+{
+    BlockDriverState *bs = g->bs;
+
+    IO_CODE(bs);
+    g_assert(bs->quiesce && !bs->in_flight);
+    g->switched = bs->drv->snapshot->goto_switch(bs, g->opaque, errp);
+    return g->switched || fail(bs, "switching to the snapshot", errp);
+}
+
+bool coroutine_fn bdrv_co_snapshot_goto_commit(BdrvSnapshotGoto *g, GError **errp)
+{
+    BlockDriverState *bs = g->bs;
+
+    IO_CODE(bs);
+    g_assert(g->switched);
+    return bs->drv->snapshot->goto_commit(bs, g->opaque, errp) ||
+           fail(bs, "making the snapshot's content durable", errp);
+}
+
+void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback)
+{
+    IO_CODE(g->bs);
+    g->bs->drv->snapshot->goto_end(g->bs, g->opaque, rollback);
+    g_free(g);
+}
+
+bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,
+                                          GError **errp)
+{
+    static const char step[] = "deleting a snapshot";
+
+    if (!supported(bs, step, errp)) {
+        return false;
+    }
+    if (bs->read_only) {
+        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+        return false;
+    }
+    return bs->drv->snapshot->remove(bs, id_or_name, errp) || fail(bs, step, errp);
+}
