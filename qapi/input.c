@@ -341,6 +341,28 @@ static bool input_object(const Input *in, const QapiType *type, json_object *jso
 
 /* --- Alternates and lists ---------------------------------------------------------- */
 
+/*
+ * In key=value input everything is a string.  Names of an enumeration come first, then what
+ * reads as a boolean or a number; the generator rejects alternates that this cannot tell.
+ */
+static QType qtype_of_keyval_string(const QapiType *type, const char *text)
+{
+    const QapiType *string = type->branches[QTYPE_QSTRING];
+    bool flag;
+
+    if (string && (string->kind != QAPI_KIND_ENUM ||
+                   qapi_enum_parse(string->lookup, text, -1, NULL) >= 0)) {
+        return QTYPE_QSTRING;
+    }
+    if (type->branches[QTYPE_QBOOL] && qapi_parse_bool(text, &flag)) {
+        return QTYPE_QBOOL;
+    }
+    if (type->branches[QTYPE_QNUM] && (g_ascii_isdigit(text[0]) || text[0] == '-')) {
+        return QTYPE_QNUM;
+    }
+    return string ? QTYPE_QSTRING : type->branches[QTYPE_QBOOL] ? QTYPE_QBOOL : QTYPE_QNUM;
+}
+
 static QType qtype_of(const Input *in, const QapiType *type, json_object *json)
 {
     switch (json_object_get_type(json)) {
@@ -358,10 +380,8 @@ static QType qtype_of(const Input *in, const QapiType *type, json_object *json)
     case json_type_string:
         break;
     }
-    if (in->keyval && !type->branches[QTYPE_QSTRING]) {
-        return type->branches[QTYPE_QBOOL] ? QTYPE_QBOOL : QTYPE_QNUM;
-    }
-    return QTYPE_QSTRING;
+    return in->keyval ? qtype_of_keyval_string(type, json_object_get_string(json))
+                      : QTYPE_QSTRING;
 }
 
 static bool input_alternate(const Input *in, const QapiType *type, json_object *json,
@@ -370,15 +390,6 @@ static bool input_alternate(const Input *in, const QapiType *type, json_object *
     QType qtype = qtype_of(in, type, json);
     const QapiType *branch = type->branches[qtype];
 
-    /* An enum and another type may share the keyval form: the enum's names win. */
-    if (branch && in->keyval && branch->kind == QAPI_KIND_ENUM &&
-        qapi_enum_parse(branch->lookup, json_object_get_string(json), -1, NULL) < 0) {
-        QType other = type->branches[QTYPE_QBOOL]   ? QTYPE_QBOOL
-                      : type->branches[QTYPE_QNUM] ? QTYPE_QNUM
-                                                   : qtype;
-        qtype = other;
-        branch = type->branches[qtype];
-    }
     if (!branch) {
         return bad_type(in, path, type->name, errp);
     }

@@ -3,15 +3,19 @@
 #ifndef QAPI_JSON_H
 #define QAPI_JSON_H
 
+#include <stdbool.h>
 #include <glib.h>
 #include <json-c/json_object.h>
 #include <json-c/linkhash.h>
 
 #define JSON_MAX_DEPTH 256
+#define JSON_MAX_TEXT (64 * 1024 * 1024)
 
 /*
- * Parses len bytes of text, which must be one JSON value and nothing else.  NULL and errp
- * on failure; duplicate keys are an error.  Single-quoted strings are taken as QEMU does.
+ * Parses len bytes of text, which must be one JSON value other than null, and nothing
+ * else.  NULL and errp on failure: nesting beyond JSON_MAX_DEPTH, text beyond
+ * JSON_MAX_TEXT and duplicate keys are errors.  As in QEMU, strings may be in single
+ * quotes, and an integer beyond 64 bits becomes a floating point number.
  */
 json_object *json_parse_text(const char *text, size_t len, GError **errp);
 
