@@ -207,6 +207,28 @@ static uint64_t orc_b(uint64_t v)
     }                                                                                        \
     NEXT();
 
+#define FP_LOAD(name, size, boxed)                                                           \
+    L_##name : if (!(cpu->mstatus & MSTATUS_FS))                                             \
+    {                                                                                        \
+        goto illegal;                                                                        \
+    }                                                                                        \
+    if (!rv64_load(cpu, R1 + IMM, size, &value)) {                                           \
+        goto fault;                                                                          \
+    }                                                                                        \
+    cpu->f[op->rd] = (boxed);                                                                \
+    cpu->mstatus |= MSTATUS_FS;                                                              \
+    NEXT();
+
+#define FP_STORE(name, size)                                                                 \
+    L_##name : if (!(cpu->mstatus & MSTATUS_FS))                                             \
+    {                                                                                        \
+        goto illegal;                                                                        \
+    }                                                                                        \
+    if (!rv64_store(cpu, R1 + IMM, size, cpu->f[op->rs2])) {                                 \
+        goto fault;                                                                          \
+    }                                                                                        \
+    NEXT();
+
 /* clang-format off */
 CpuExit rv64_exec(CPUState *cpu, const void *const **handlers)
 {
@@ -400,35 +422,10 @@ trap:
     STORE(SW, uint32_t)
     STORE(SD, uint64_t)
 
-L_FLW:
-L_FLD:
-    if (!(cpu->mstatus & MSTATUS_FS)) {
-        goto illegal;
-    }
-    {
-        bool word = op->handler == table[OP_FLW];
-
-        if (!rv64_load(cpu, R1 + IMM, word ? 4 : 8, &value)) {
-            goto fault;
-        }
-        cpu->f[op->rd] = word ? value | UINT64_C(0xffffffff00000000) : value;
-        cpu->mstatus |= MSTATUS_FS;
-    }
-    NEXT();
-L_FSW:
-L_FSD:
-    if (!(cpu->mstatus & MSTATUS_FS)) {
-        goto illegal;
-    }
-    {
-        bool word = op->handler == table[OP_FSW];
-
-        value = cpu->f[op->rs2];
-        if (!rv64_store(cpu, R1 + IMM, word ? 4 : 8, word ? (uint32_t)value : value)) {
-            goto fault;
-        }
-    }
-    NEXT();
+    FP_LOAD(FLW, 4, value | UINT64_C(0xffffffff00000000))
+    FP_LOAD(FLD, 8, value)
+    FP_STORE(FSW, 4)
+    FP_STORE(FSD, 8)
 L_FP:
     if (unlikely(!(cpu->mstatus & MSTATUS_FS) || !rv64_fp(cpu, (uint32_t)op->imm))) {
         goto illegal;
