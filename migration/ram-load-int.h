@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Loading RAM under a guest that hardly stops.
+ *
+ *   new, bitmaps  (guest runs)  new memory is mapped aside; with lazy off it is filled here
+ *   switch        (guest parked, disks drained, machine lock held)  the old memory is moved
+ *                 aside and the new one put in its place; with lazy on its pages are missing
+ *   switch_back   undoes that, in the same circumstances
+ *   fill          (guest runs, snapshot thread)  reads all pages, large requests in order;
+ *                 meanwhile the fault thread brings what somebody waits for
+ *   drop_old, free
+ *
+ * A page that is missing stops whoever touches it: a vCPU, an IOThread that looks at a
+ * virtqueue, the kernel.  Therefore the fault thread depends on nobody: it reads the image
+ * file itself.  Chunks without data are not registered at all: the kernel's own zero pages
+ * serve them.
+ */
+#ifndef MIGRATION_RAM_LOAD_INT_H
+#define MIGRATION_RAM_LOAD_INT_H
+
+#include <pthread.h>
+#include "stream-int.h"
+#include "uffd-int.h"
+#include "util/co-lock.h"
+#include "util/iov.h"
+
+typedef struct RamLoadSource {
+    /* Snapshot thread, several at once.  0 or -errno. */
+    int coroutine_fn (*read)(void *opaque, uint64_t offset, IOVector *iov);
+    /*
+     * Fault thread, blocking, without help of any other thread of ours.  NULL where that is
+     * not possible: then loading cannot be lazy.
+     */
+    int (*read_sync)(void *opaque, uint64_t offset, void *buf, size_t len);
+    void *opaque;
+} RamLoadSource;
+
+typedef struct RamLoadStats {
+    uint64_t bytes_read;
+    uint64_t zero_pages;
+    uint64_t faults;
+    uint64_t fault_ns_total, fault_ns_max;
+    uint64_t chunks_moved, chunks_copied;
+} RamLoadStats;
+
+typedef struct RamLoadConfig {
+    const RAMBlock *ram;
+    int nr_ram;
+    const StreamLayout *layout;
+    const RamLoadSource *source;
+    bool lazy;
+    void coroutine_fn (*progress)(void *opaque, uint64_t bytes);
+    /* A page cannot be read although the guest runs on it already; any thread, repeated. */
+    void (*read_error)(void *opaque, const char *message);
+    void *opaque;
+} RamLoadConfig;
+
+typedef struct RamLoad RamLoad;
+
+/* Whether pages can be loaded on demand here; errp says why not. */
+bool ram_load_can_be_lazy(GError **errp);
+/* NULL and errp if memory or userfaultfd cannot be had.  Any context. */
+RamLoad *ram_load_new(const RamLoadConfig *config, GError **errp);
+bool coroutine_fn ram_load_read_bitmaps(RamLoad *l, GError **errp);
+bool ram_load_switch(RamLoad *l, GError **errp);
+void ram_load_switch_back(RamLoad *l);
+/*
+ * With lazy off: before the switch.  With lazy on: after it, and then it fails only after
+ * ram_load_cancel(): what cannot be read is reported and tried again every second.
+ */
+bool coroutine_fn ram_load_fill(RamLoad *l, GError **errp);
+/* Makes ram_load_fill() give up.  After the switch the guest must not run any more. */
+void ram_load_cancel(RamLoad *l);
+/* Gives the old memory back to the host, in a worker and in pieces. */
+void coroutine_fn ram_load_drop_old(RamLoad *l);
+void ram_load_get_stats(RamLoad *l, RamLoadStats *stats);
+void coroutine_fn ram_load_free(RamLoad *l);
+
+/* --- Between ram-load*.c ------------------------------------------------------------------ */
+
+#define LOAD_PAGE ((size_t)STREAM_PAGE_SIZE)
+#define LOAD_CHUNK ((size_t)2 << 20)
+#define LOAD_CHUNK_PAGES (LOAD_CHUNK / LOAD_PAGE)
+
+typedef struct RamLoadBlock {
+    const RAMBlock *ram;
+    const StreamBlock *stream;
+    size_t nr_pages, nr_chunks;
+    size_t first_chunk;
+    uint64_t *data;  /* a bit per page: it is in the image */
+    uint8_t *fresh;  /* new memory until the switch */
+    uint8_t *aside;  /* old memory after the switch */
+} RamLoadBlock;
+
+typedef struct FailedFault {
+    uint64_t addr;
+} FailedFault;
+
+struct RamLoad {
+    RamLoadConfig config;
+    RamLoadBlock *blocks;
+    size_t nr_chunks;
+    Uffd uffd;
+    bool switched;
+    uint8_t *touched; /* per chunk, atomic: the fault thread put pages in */
+    int cancelled;    /* atomic */
+
+    pthread_t thread;
+    bool thread_running;
+    int event_fd;
+    int stop; /* atomic */
+    uint8_t *fault_buf; /* fault thread */
+    uint64_t last_fault_end;
+    size_t window;
+    GArray *failed; /* FailedFault, fault thread */
+
+    size_t cursor; /* snapshot thread: next chunk */
+    int fill_error;
+    pthread_mutex_t stats_lock; /* leaf */
+    RamLoadStats stats;
+};
+
+static inline bool load_page_has_data(const RamLoadBlock *b, size_t page)
+{
+    return b->data[page / 64] >> (page % 64) & 1;
+}
+RamLoadBlock *ram_load_chunk_block(RamLoad *l, size_t chunk);
+bool ram_load_start_thread(RamLoad *l, GError **errp);
+void ram_load_stop_thread(RamLoad *l);
+/* Puts pages in place, passing over those that are there, and wakes all.  0 or -errno. */
+int ram_load_put(RamLoad *l, uint8_t *dst, const uint8_t *src, size_t len);
+
+#endif
