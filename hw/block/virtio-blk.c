@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtio block device (specification 1.2, section 5.2) with one request queue.
+ *
+ * The queue is worked on in the home context of the disk, an IOThread: a notification from
+ * a vCPU schedules a bottom half there, which starts one coroutine for each request.  All
+ * fields that say "home" belong to that thread.
+ *
+ * Each request is exactly one call into the block layer, and nothing yields between taking
+ * it off the queue and that call, nor between its end and the used ring.  So while the disk
+ * is drained no request is half done, and the rings alone are the machine state.
+ */
+#include <glib.h>
+#include <errno.h>
+#include <string.h>
+#include "hw/block/virtio-blk.h"
+#include "migration/machine.h"
+#include "qapi/error.h"
+
+#define F_SEG_MAX (UINT64_C(1) << 2)
+#define F_GEOMETRY (UINT64_C(1) << 4)
+#define F_RO (UINT64_C(1) << 5)
+#define F_BLK_SIZE (UINT64_C(1) << 6)
+#define F_FLUSH (UINT64_C(1) << 9)
+#define F_TOPOLOGY (UINT64_C(1) << 10)
+#define F_CONFIG_WCE (UINT64_C(1) << 11)
+#define F_DISCARD (UINT64_C(1) << 13)
+#define F_WRITE_ZEROES (UINT64_C(1) << 14)
+
+enum {
+    T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13,
+    S_OK = 0, S_IOERR = 1, S_UNSUPP = 2,
+    WRITE_ZEROES_UNMAP = 1,
+    HEADER_SIZE = 16,
+    RANGE_SIZE = 16, /* struct virtio_blk_discard_write_zeroes */
+    ID_SIZE = 20,
+    CONFIG_SIZE = 60,
+    SECTOR = 512,
+    DEFAULT_QUEUE_SIZE = 256,
+    MAX_RANGE_SECTORS = INT32_MAX / SECTOR,
+};
+
+struct VirtIOBlock {
+    VirtIODevice vdev;
+    BlockBackend *blk;
+    AioContext *ctx;
+    AioBH *queue_bh;
+    char id[ID_SIZE + 1];
+    bool initial_write_through;
+    uint64_t capacity; /* sectors */
+    atomic_bool write_through;
+    /* home */
+    int in_flight;
+    int drained;
+    bool stopped;
+    void (*stop_done)(void *opaque);
+    void *stop_opaque;
+    /* machine state */
+    bool saved_write_through;
+};
+
+typedef struct BlkRequest {
+    VirtIOBlock *s;
+    VirtQueueElement *elem;
+    IOVector data; /* without header and status */
+    uint8_t *status;
+    uint32_t type;
+    uint64_t sector;
+} BlkRequest;
+
+static VirtIOBlock *to_blk(VirtIODevice *vdev)
+{
+    return (VirtIOBlock *)((char *)vdev - offsetof(VirtIOBlock, vdev));
+}
+
+static void process_queue(void *opaque);
+
+static void put16(uint8_t *p, uint16_t v)
+{
+    v = GUINT16_TO_LE(v);
+    memcpy(p, &v, 2);
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    v = GUINT32_TO_LE(v);
+    memcpy(p, &v, 4);
+}
+
+static void put64(uint8_t *p, uint64_t v)
+{
+    v = GUINT64_TO_LE(v);
+    memcpy(p, &v, 8);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, 4);
+    return GUINT32_FROM_LE(v);
+}
+
+static uint64_t get64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, 8);
+    return GUINT64_FROM_LE(v);
+}
+
+/* --- Requests (home) ------------------------------------------------------------------ */
+
+/* Whether [sector, sector + sectors) is on the disk. */
+static bool in_range(VirtIOBlock *s, uint64_t sector, uint64_t sectors)
+{
+    return sector <= s->capacity && sectors <= s->capacity - sector;
+}
+
+static int write_flags(VirtIOBlock *s)
+{
+    /* a driver that cannot flush expects its writes to last */
+    bool cached = virtio_has_feature(&s->vdev, F_FLUSH) && !atomic_load(&s->write_through);
+
+    return cached ? 0 : BDRV_REQ_FUA;
+}
+
+static int coroutine_fn do_rw(BlkRequest *req)
+{
+    VirtIOBlock *s = req->s;
+    uint64_t bytes = req->data.size;
+
+    if (bytes % SECTOR || bytes > INT32_MAX || !in_range(s, req->sector, bytes / SECTOR)) {
+        return -EINVAL;
+    }
+    if (req->type == T_OUT) {
+        return blk_co_pwritev(s->blk, req->sector * SECTOR, bytes, &req->data, write_flags(s));
+    }
+    for (int i = 0; i < req->data.niov; i++) {
+        ram_prepare_dma(req->data.iov[i].iov_base, req->data.iov[i].iov_len);
+    }
+    return blk_co_preadv(s->blk, req->sector * SECTOR, bytes, &req->data, 0);
+}
+
+static int coroutine_fn do_range(BlkRequest *req)
+{
+    VirtIOBlock *s = req->s;
+    uint8_t range[RANGE_SIZE];
+    uint64_t sector;
+    uint32_t sectors, flags;
+
+    if (req->data.size != RANGE_SIZE) {
+        return -EINVAL; /* config space allows one segment */
+    }
+    io_vector_to_buf(&req->data, 0, range, RANGE_SIZE);
+    sector = get64(range);
+    sectors = get32(range + 8);
+    flags = get32(range + 12);
+    if (flags & ~(req->type == T_WRITE_ZEROES ? WRITE_ZEROES_UNMAP : 0)) {
+        return -ENOTSUP;
+    }
+    if (sectors > MAX_RANGE_SECTORS || !in_range(s, sector, sectors)) {
+        return -EINVAL;
+    }
+    if (sectors == 0) {
+        return 0;
+    }
+    if (req->type == T_DISCARD) {
+        return blk_co_pdiscard(s->blk, sector * SECTOR, (uint64_t)sectors * SECTOR);
+    }
+    return blk_co_pwrite_zeroes(s->blk, sector * SECTOR, (uint64_t)sectors * SECTOR,
+                                write_flags(s) |
+                                    (flags & WRITE_ZEROES_UNMAP ? BDRV_REQ_MAY_UNMAP : 0));
+}
+
+static int coroutine_fn do_request(BlkRequest *req, uint32_t *written)
+{
+    VirtIOBlock *s = req->s;
+    bool modifies = req->type == T_OUT || req->type == T_DISCARD || req->type == T_WRITE_ZEROES;
+    int ret;
+
+    if (modifies && s->vdev.host_features & F_RO) {
+        return -EROFS;
+    }
+    switch (req->type) {
+    case T_IN:
+        ret = do_rw(req);
+        *written = ret < 0 ? 0 : req->data.size;
+        return ret;
+    case T_OUT:
+        return do_rw(req);
+    case T_FLUSH:
+        return blk_co_flush(s->blk);
+    case T_GET_ID:
+        *written = io_vector_from_buf(&req->data, 0, s->id, ID_SIZE);
+        return 0;
+    case T_DISCARD:
+    case T_WRITE_ZEROES:
+        return do_range(req);
+    default:
+        return -ENOTSUP;
+    }
+}
+
+static void request_ended(VirtIOBlock *s)
+{
+    s->in_flight--;
+    if (s->in_flight == 0 && s->stop_done) {
+        void (*done)(void *opaque) = s->stop_done;
+
+        s->stop_done = NULL;
+        done(s->stop_opaque);
+    } else if (!s->drained && !s->stopped) {
+        aio_bh_schedule(s->queue_bh); /* it may have paused for want of room */
+    }
+}
+
+static void coroutine_fn request_entry(void *opaque)
+{
+    BlkRequest *req = opaque;
+    VirtIOBlock *s = req->s;
+    uint32_t written = 0;
+    int ret = do_request(req, &written);
+
+    *req->status = ret >= 0 ? S_OK : ret == -ENOTSUP ? S_UNSUPP : S_IOERR;
+    virtqueue_push(&s->vdev, 0, req->elem, written + 1);
+    virtqueue_notify(&s->vdev, 0);
+    io_vector_destroy(&req->data);
+    virtqueue_element_free(req->elem);
+    g_free(req);
+    request_ended(s);
+}
+
+/* Takes header and status off the chain; NULL if the guest built it wrong. */
+static BlkRequest *parse(VirtIOBlock *s, VirtQueueElement *elem)
+{
+    uint8_t header[HEADER_SIZE];
+    const struct iovec *last;
+    BlkRequest *req;
+
+    if (elem->in.niov == 0 ||
+        io_vector_to_buf(&elem->out, 0, header, HEADER_SIZE) != HEADER_SIZE) {
+        virtio_set_broken(&s->vdev, "request without header or status");
+        return NULL;
+    }
+    last = &elem->in.iov[elem->in.niov - 1];
+    req = g_new0(BlkRequest, 1);
+    req->s = s;
+    req->elem = elem;
+    req->type = get32(header);
+    req->sector = get64(header + 8);
+    req->status = (uint8_t *)last->iov_base + last->iov_len - 1;
+    io_vector_init(&req->data, 4);
+    if (req->type == T_IN || req->type == T_GET_ID) {
+        io_vector_concat(&req->data, &elem->in, 0, elem->in.size - 1);
+    } else {
+        io_vector_concat(&req->data, &elem->out, HEADER_SIZE, elem->out.size - HEADER_SIZE);
+    }
+    return req;
+}
+
+/* Bottom half in the home context: starts everything that waits in the queue. */
+static void process_queue(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+    VirtQueueElement *elem;
+
+    if (s->drained || s->stopped || !virtio_is_running(&s->vdev)) {
+        return;
+    }
+    do {
+        virtqueue_enable_notify(&s->vdev, 0, false);
+        /* no more at once than a well-behaved driver can have queued */
+        while (s->in_flight < (int)s->vdev.vq[0].num && (elem = virtqueue_pop(&s->vdev, 0))) {
+            BlkRequest *req = parse(s, elem);
+
+            if (!req) {
+                virtqueue_element_free(elem);
+                break;
+            }
+            s->in_flight++;
+            aio_co_enter(s->ctx, coroutine_create(request_entry, req));
+        }
+    } while (virtio_is_running(&s->vdev) && s->in_flight < (int)s->vdev.vq[0].num &&
+             virtqueue_enable_notify(&s->vdev, 0, true));
+}
+
+/* --- The block layer's wishes (home) ---------------------------------------------------- */
+
+static void drained_begin(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    s->drained++;
+}
+
+static void drained_end(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    if (--s->drained == 0) {
+        aio_bh_schedule(s->queue_bh);
+    }
+}
+
+static const BlockBackendOps blk_ops = {
+    .drained_begin = drained_begin,
+    .drained_end = drained_end,
+};
+
+/* --- Virtio device ------------------------------------------------------------------------ */
+
+static void get_config(VirtIODevice *vdev, uint8_t *c)
+{
+    VirtIOBlock *s = to_blk(vdev);
+    uint64_t cylinders = MIN(s->capacity / (16 * 63), 65535);
+
+    put64(c, s->capacity);
+    put32(c + 12, vdev->vq[0].num_max - 2); /* seg_max: a chain less header and status */
+    put16(c + 16, cylinders);
+    c[18] = 16;
+    c[19] = 63;
+    put32(c + 20, SECTOR);
+    put32(c + 28, 0);                         /* no optimal size */
+    put16(c + 26, 1);                         /* min_io_size */
+    c[32] = !atomic_load(&s->write_through);  /* writeback */
+    put16(c + 34, 1);                         /* num_queues */
+    put32(c + 36, MAX_RANGE_SECTORS);         /* discard: sectors, segments, alignment */
+    put32(c + 40, 1);
+    put32(c + 44, 1);
+    put32(c + 48, MAX_RANGE_SECTORS);         /* write zeroes: sectors, segments, may unmap */
+    put32(c + 52, 1);
+    c[56] = 1;
+}
+
+static void set_config(VirtIODevice *vdev, const uint8_t *c)
+{
+    VirtIOBlock *s = to_blk(vdev);
+
+    if (virtio_has_feature(vdev, F_CONFIG_WCE)) {
+        atomic_store(&s->write_through, !c[32]);
+    }
+}
+
+static void start_bh(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    s->stopped = false;
+    process_queue(s);
+}
+
+static void blk_start(VirtIODevice *vdev)
+{
+    VirtIOBlock *s = to_blk(vdev);
+
+    aio_bh_schedule_oneshot(s->ctx, start_bh, s);
+}
+
+static void blk_notify(VirtIODevice *vdev, int n)
+{
+    aio_bh_schedule(to_blk(vdev)->queue_bh);
+}
+
+typedef struct StopRequest {
+    VirtIOBlock *s;
+    void (*done)(void *opaque);
+    void *opaque;
+} StopRequest;
+
+static void stop_bh(void *opaque)
+{
+    g_autofree StopRequest *r = opaque;
+
+    r->s->stopped = true;
+    if (r->s->in_flight) {
+        g_assert(!r->s->stop_done);
+        r->s->stop_done = r->done;
+        r->s->stop_opaque = r->opaque;
+    } else {
+        r->done(r->opaque);
+    }
+}
+
+static void blk_stop(VirtIODevice *vdev, void (*done)(void *opaque), void *opaque)
+{
+    StopRequest *r = g_new(StopRequest, 1);
+
+    *r = (StopRequest){to_blk(vdev), done, opaque};
+    aio_bh_schedule_oneshot(r->s->ctx, stop_bh, r);
+}
+
+static void blk_reset(VirtIODevice *vdev)
+{
+    VirtIOBlock *s = to_blk(vdev);
+
+    atomic_store(&s->write_through, s->initial_write_through);
+}
+
+static const VirtIODeviceOps virtio_blk_ops = {
+    .name = "virtio-blk",
+    .device_id = VIRTIO_ID_BLOCK,
+    .config_size = CONFIG_SIZE,
+    .get_config = get_config,
+    .set_config = set_config,
+    .start = blk_start,
+    .notify = blk_notify,
+    .stop = blk_stop,
+    .reset = blk_reset,
+};
+
+/* --- Machine state: drained, parked -------------------------------------------------------- */
+
+static bool blk_pre_save(void *opaque, GError **errp)
+{
+    VirtIOBlock *s = opaque;
+
+    s->saved_write_through = atomic_load(&s->write_through);
+    return true;
+}
+
+static bool blk_post_load(void *opaque, int version, GError **errp)
+{
+    VirtIOBlock *s = opaque;
+
+    atomic_store(&s->write_through, s->saved_write_through);
+    return true;
+}
+
+static const VMStateField blk_fields[] = {
+    VMSTATE_STRUCT(vdev, VirtIOBlock, vmstate_virtio_device, VirtIODevice),
+    VMSTATE_BOOL(saved_write_through, VirtIOBlock),
+    VMSTATE_END,
+};
+
+static const VMStateDescription vmstate_blk = {
+    .name = "virtio-blk",
+    .version = 1,
+    .minimum_version = 1,
+    .pre_save = blk_pre_save,
+    .post_load = blk_post_load,
+    .fields = blk_fields,
+};
+
+/* --- Life ------------------------------------------------------------------------------------ */
+
+VirtIOBlock *virtio_blk_new(const VirtIOBlockConfig *config)
+{
+    VirtIOBlock *s = g_new0(VirtIOBlock, 1);
+    BlockDriverState *bs = blk_bs(config->blk);
+    uint64_t features = F_SEG_MAX | F_GEOMETRY | F_BLK_SIZE | F_TOPOLOGY | F_FLUSH |
+                        F_CONFIG_WCE | F_DISCARD | F_WRITE_ZEROES;
+
+    s->blk = config->blk;
+    s->ctx = bdrv_context(bs);
+    s->capacity = bdrv_length(bs) / SECTOR;
+    s->initial_write_through = config->write_through;
+    g_strlcpy(s->id, config->serial ? config->serial : "", sizeof(s->id));
+    s->queue_bh = aio_bh_new(s->ctx, process_queue, s);
+    virtio_init(&s->vdev, &virtio_blk_ops, features | (config->read_only ? F_RO : 0), 1,
+                config->queue_size ? config->queue_size : DEFAULT_QUEUE_SIZE);
+    blk_set_ops(s->blk, &blk_ops, s);
+    return s;
+}
+
+VirtIODevice *virtio_blk_vdev(VirtIOBlock *s)
+{
+    return &s->vdev;
+}
+
+void virtio_blk_register(VirtIOBlock *s, VMStateRegistry *r, int instance)
+{
+    vmstate_register(r, "virtio-blk", instance, &vmstate_blk, s);
+}
+
+static void free_stopped(void *opaque)
+{
+    aio_co_wake(opaque);
+}
+
+void coroutine_fn virtio_blk_co_free(VirtIOBlock *s)
+{
+    blk_stop(&s->vdev, free_stopped, coroutine_self());
+    coroutine_yield();
+    blk_set_ops(s->blk, NULL, NULL);
+    aio_bh_delete(s->queue_bh);
+    virtio_cleanup(&s->vdev);
+    g_free(s);
+}
