@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The RISC-V virt board: memory map, interrupt numbers and device tree of QEMU's machine of
+ * that name, for the devices that are there.
+ */
+#ifndef HW_RISCV_VIRT_H
+#define HW_RISCV_VIRT_H
+
+#include <glib.h>
+#include "hw/address-space.h"
+#include "hw/irq.h"
+#include "hw/misc/sifive-test.h"
+#include "hw/virtio/virtio.h"
+#include "migration/vmstate.h"
+#include "util/chardev.h"
+
+enum {
+    VIRT_MAX_CPUS = 8,
+    VIRT_VIRTIO_SLOTS = 8,
+    VIRT_TIMEBASE_HZ = 10000000,
+    VIRT_ROM_BASE = 0x1000,
+    VIRT_ROM_SIZE = 0xf000,
+    VIRT_TEST_BASE = 0x100000,
+    VIRT_RTC_BASE = 0x101000,
+    VIRT_RTC_IRQ = 11,
+    VIRT_CLINT_BASE = 0x2000000,
+    VIRT_PLIC_BASE = 0xc000000,
+    VIRT_UART_BASE = 0x10000000,
+    VIRT_UART_IRQ = 10,
+    VIRT_VIRTIO_BASE = 0x10001000,
+    VIRT_VIRTIO_STRIDE = 0x1000,
+    VIRT_VIRTIO_IRQ = 1, /* of the first slot */
+};
+#define VIRT_RAM_BASE UINT64_C(0x80000000)
+
+typedef struct VirtCpuWires {
+    IrqLine msip, mtip, meip, seip;
+} VirtCpuWires;
+
+typedef struct VirtConfig {
+    int nr_cpus;
+    VirtCpuWires cpu[VIRT_MAX_CPUS];
+    const char *isa; /* "rv64imafdc_..." */
+    uint8_t *ram;
+    uint64_t ram_size;
+    const char *bios;   /* NULL: OpenSBI; "none" */
+    const char *const *data_dirs; /* where to look for it, NULL terminated, or NULL */
+    const char *kernel, *initrd, *append, *dtb; /* or NULL */
+    Chardev *serial;    /* or NULL */
+    const SifiveTestOps *finisher;
+    void *finisher_opaque;
+} VirtConfig;
+
+typedef struct VirtMachine VirtMachine;
+
+/*
+ * Makes the board and opens its images; loads nothing.  Strings of config are not needed
+ * afterwards.  Main thread, machine lock not held.
+ */
+VirtMachine *virt_new(const VirtConfig *config, GError **errp);
+void virt_free(VirtMachine *m);
+AddressSpace *virt_address_space(VirtMachine *m);
+/* Puts a device into the next slot; false and errp if all are taken.  *slot: which. */
+bool virt_plug(VirtMachine *m, VirtIODevice *vdev, int *slot, GError **errp);
+/* The device in slot n, NULL if it is empty. */
+VirtIODevice *virt_slot_device(VirtMachine *m, int n);
+void virt_register(VirtMachine *m, VMStateRegistry *r);
+/* Writes firmware, kernel, initrd and device tree.  May block: start-up or a worker. */
+bool virt_load_images(VirtMachine *m, GError **errp);
+/* Resets all devices.  vCPUs parked, no virtio request in flight, machine lock. */
+void virt_reset_devices(VirtMachine *m);
+/* The device tree as the guest will get it. */
+const void *virt_fdt(VirtMachine *m, size_t *size);
+
+/* --- hw/riscv/virt-fdt.c ---------------------------------------------------------------- */
+
+typedef struct VirtFdtConfig {
+    int nr_cpus;
+    const char *isa;
+    uint64_t ram_size;
+} VirtFdtConfig;
+
+/* The board's device tree: a new buffer (g_free) with some room to grow. */
+void *virt_fdt_create(const VirtFdtConfig *config);
+/* A tree from a file, checked; NULL and errp. */
+void *virt_fdt_load(const char *filename, GError **errp);
+/*
+ * Sets /chosen in *fdt, which may be replaced.  append NULL: leaves bootargs; initrd_end 0:
+ * no initrd.
+ */
+bool virt_fdt_set_chosen(void **fdt, const char *append, uint64_t initrd_start,
+                         uint64_t initrd_end, GError **errp);
+/* Puts a new seed into /chosen/rng-seed, if the tree has one of 32 bytes. */
+void virt_fdt_reseed(void *fdt);
+
+#endif
