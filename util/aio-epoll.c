@@ -21,8 +21,6 @@
 #include <unistd.h>
 
 enum { EVENTS_PER_WAIT = 64 };
-/* The generation that stands for the wake-up eventfd; fds start at 1. */
-enum { GENERATION_WAKE = 0 };
 
 typedef struct FdSlot {
     AioHandler *cb;
@@ -39,7 +37,7 @@ struct AioFd {
 
 bool aio_epoll_init(AioContext *ctx, GError **errp)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = GENERATION_WAKE};
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
     const char *call = "epoll_create1";
 
     ctx->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -92,7 +90,7 @@ static AioFd *fd_get(AioContext *ctx, int fd)
         ctx->fds[fd] = g_new0(AioFd, 1);
         do {
             ctx->fds[fd]->generation = ++ctx->fd_generation;
-        } while (ctx->fd_generation == GENERATION_WAKE);
+        } while (ctx->fd_generation < AIO_GENERATION_FIRST);
     }
     return ctx->fds[fd];
 }
@@ -277,7 +275,7 @@ bool aio_epoll_dispatch(AioContext *ctx)
     for (int i = 0; i < n; i++) {
         uint64_t data = ctx->events[i].data.u64;
 
-        if (data >> 32 != GENERATION_WAKE) {
+        if (data >> 32 >= AIO_GENERATION_FIRST) {
             progress |= run_event(ctx, (int)(uint32_t)data, data >> 32, ctx->events[i].events);
         }
     }

@@ -13,6 +13,13 @@
 typedef struct AioFd AioFd;
 typedef struct AioRing AioRing;
 
+/* The upper half of an epoll event's data: whose event it is. */
+enum {
+    AIO_GENERATION_WAKE,  /* the context's eventfd */
+    AIO_GENERATION_GLIB,  /* glib's wake-up fd */
+    AIO_GENERATION_FIRST, /* this and above: a generation of a watched fd */
+};
+
 /* A recursive lock that serves its takers in turn (aio-lock.c). */
 typedef struct AioLock {
     uint32_t next;    /* atomic: the next ticket */
@@ -59,11 +66,12 @@ struct AioContext {
     uint32_t fd_generation;
     int always_ready; /* handlers of files that epoll does not take */
     struct epoll_event *events;
-    int n_events;
+    int n_events;       /* fetched, not yet dispatched */
+    bool polled;        /* by aio_g_poll() in this round of glib's loop */
 
     AioRing *ring; /* made by the first disk request */
     bool ring_failed;
-    GSource *source; /* set by the first aio_get_g_source() */
+    GSource *source; /* the one that runs the context */
 };
 
 /* aio.c */
@@ -73,6 +81,7 @@ void aio_context_disown(AioContext *ctx);
 void aio_kick(AioContext *ctx);
 /* Declares that the loop may block; false if there is work and it must not. */
 bool aio_prepare_sleep(AioContext *ctx);
+bool aio_has_work(AioContext *ctx);
 void aio_end_sleep(AioContext *ctx);
 /* Nanoseconds until the next timer: -1 for none, 0 for one that is due. */
 int64_t aio_next_timeout(AioContext *ctx);
@@ -126,6 +135,9 @@ bool aio_ring_busy(AioRing *ring);
 /* Submits what is queued; waits for a completion or a ready fd at most timeout ns. */
 void aio_ring_wait(AioRing *ring, int64_t timeout);
 bool aio_ring_dispatch(AioRing *ring);
+/* For glib's poll(): the fd that becomes readable, and whether there are completions. */
+int aio_ring_fd(AioRing *ring);
+bool aio_ring_done(AioRing *ring);
 #else
 static inline AioRing *aio_ring_get(AioContext *ctx)
 {

@@ -166,6 +166,16 @@ void aio_ring_wait(AioRing *ring, int64_t timeout)
     }
 }
 
+int aio_ring_fd(AioRing *ring)
+{
+    return ring->ring.ring_fd;
+}
+
+bool aio_ring_done(AioRing *ring)
+{
+    return io_uring_cq_ready(&ring->ring) != 0;
+}
+
 bool aio_ring_dispatch(AioRing *ring)
 {
     struct io_uring_cqe *cqe;

@@ -132,8 +132,7 @@ void aio_kick(AioContext *ctx)
 {
     int expected = 1;
 
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&ctx->sleeping, __ATOMIC_RELAXED) &&
+    if (__atomic_load_n(&ctx->sleeping, __ATOMIC_SEQ_CST) &&
         __atomic_compare_exchange_n(&ctx->sleeping, &expected, 0, false, __ATOMIC_SEQ_CST,
                                     __ATOMIC_RELAXED)) {
         EventNotifier e = {.fd = ctx->event_fd};
@@ -147,14 +146,18 @@ void aio_notify(AioContext *ctx)
     aio_kick(ctx);
 }
 
+bool aio_has_work(AioContext *ctx)
+{
+    return ctx->ready_first || ctx->always_ready ||
+           __atomic_load_n(&ctx->bhs, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&ctx->coroutines, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&ctx->notified, __ATOMIC_SEQ_CST);
+}
+
 bool aio_prepare_sleep(AioContext *ctx)
 {
-    __atomic_store_n(&ctx->sleeping, 1, __ATOMIC_SEQ_CST);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return !ctx->ready_first && !ctx->always_ready &&
-           !__atomic_load_n(&ctx->bhs, __ATOMIC_RELAXED) &&
-           !__atomic_load_n(&ctx->coroutines, __ATOMIC_RELAXED) &&
-           !__atomic_load_n(&ctx->notified, __ATOMIC_RELAXED);
+    __atomic_exchange_n(&ctx->sleeping, 1, __ATOMIC_SEQ_CST);
+    return !aio_has_work(ctx);
 }
 
 void aio_end_sleep(AioContext *ctx)
