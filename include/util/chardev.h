@@ -27,16 +27,21 @@ typedef struct ChardevFrontOps {
     void (*receive)(void *opaque, const uint8_t *buf, size_t len);
     void (*event)(void *opaque, ChardevEvent event);
     void (*writable)(void *opaque); /* after a short write: there is room again */
+    void (*focus)(void *opaque, bool in); /* of a multiplexed back end: input comes here */
 } ChardevFrontOps;
 
-/* Attaches the front end; ops NULL detaches.  Returns false if another is attached. */
+/*
+ * Attaches the front end; ops NULL detaches.  Returns false if another is attached.  If a
+ * peer is there already, event(CHARDEV_OPENED) is called before this returns.
+ */
 bool chardev_attach(Chardev *chr, const ChardevFrontOps *ops, void *opaque);
 /* can_receive() may now return more than before.  Any thread. */
 void chardev_accept_input(Chardev *chr);
 /*
  * Queues bytes for the peer; never blocks.  Returns how many were taken (0: the bounded
  * queue is full, writable() follows).  Without a peer all bytes are taken and dropped.
- * Any thread.
+ * Bytes go out at once where that is cheap, else within a turn of the main loop.  Any
+ * thread.
  */
 size_t chardev_write(Chardev *chr, const void *buf, size_t len);
 bool chardev_connected(Chardev *chr);

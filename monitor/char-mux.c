@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Several front ends on one device, usually a serial line and a monitor on a terminal.
+ * Output of all goes out; input goes to the front in focus.  Ctrl-A is the escape: c moves
+ * the focus on, x ends the program, b sends a break, h helps, Ctrl-A sends itself.
+ * The keys keep working while a front takes no input: what it cannot take is kept, and
+ * dropped when INPUT_MAX bytes wait.  Main thread.
+ */
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "monitor/chardev-int.h"
+
+#define INPUT_MAX 256
+#define ESCAPE 0x01
+
+typedef struct CharMux CharMux;
+
+typedef struct MuxFront {
+    Chardev parent;
+    CharMux *mux;
+    bool takes_focus;
+    size_t len;
+    uint8_t input[INPUT_MAX];
+} MuxFront;
+
+struct CharMux {
+    Chardev parent;
+    Chardev *below;
+    GPtrArray *fronts;
+    MuxFront *focus;
+    bool escaped;
+};
+
+/* --- Fronts -------------------------------------------------------------------------- */
+
+static void front_deliver(MuxFront *f)
+{
+    size_t room;
+
+    while (f->len && (room = chardev_front_can_receive(&f->parent)) > 0) {
+        uint8_t buf[INPUT_MAX];
+        size_t n = MIN(room, f->len);
+
+        memcpy(buf, f->input, n);
+        f->len -= n;
+        memmove(f->input, f->input + n, f->len);
+        chardev_front_receive(&f->parent, buf, n);
+    }
+}
+
+static void front_accept_input(Chardev *chr)
+{
+    front_deliver((MuxFront *)chr);
+}
+
+static void front_tell_focus(MuxFront *f, bool in)
+{
+    Chardev *chr = &f->parent;
+
+    if (chr->ops && chr->ops->focus) {
+        chr->ops->focus(chr->opaque, in);
+    }
+}
+
+static void mux_set_focus(CharMux *mux, MuxFront *f)
+{
+    MuxFront *old = mux->focus;
+
+    if (old == f) {
+        return;
+    }
+    mux->focus = f;
+    if (old) {
+        front_tell_focus(old, false);
+    }
+    front_tell_focus(f, true);
+}
+
+static void front_attached(Chardev *chr)
+{
+    MuxFront *f = (MuxFront *)chr;
+
+    if (chr->ops && (f->takes_focus || !f->mux->focus)) {
+        mux_set_focus(f->mux, f);
+    }
+}
+
+static const ChardevBackend chardev_mux_front_backend = {
+    .name = "mux",
+    .instance_size = sizeof(MuxFront),
+    .accept_input = front_accept_input,
+    .attached = front_attached,
+};
+
+bool chardev_is_mux_front(Chardev *chr)
+{
+    return chr->backend == &chardev_mux_front_backend;
+}
+
+Chardev *chardev_mux_front(Chardev *chr, bool takes_focus)
+{
+    CharMux *mux = (CharMux *)chr;
+    MuxFront *f = (MuxFront *)chardev_alloc(&chardev_mux_front_backend, chr->label);
+
+    f->mux = mux;
+    f->takes_focus = takes_focus;
+    f->parent.through = mux->below;
+    chardev_set_filename(&f->parent, g_strdup(chardev_filename(mux->below)));
+    g_ptr_array_add(mux->fronts, f);
+    if (mux->below->connected) {
+        chardev_peer_opened(&f->parent, -1, -1, false);
+    }
+    return &f->parent;
+}
+
+/* --- The device below ---------------------------------------------------------------- */
+
+static size_t mux_can_receive(void *opaque)
+{
+    return INPUT_MAX;
+}
+
+static void mux_print(CharMux *mux, const char *text)
+{
+    chardev_write_all(mux->below, text, strlen(text));
+}
+
+static void mux_next(CharMux *mux)
+{
+    guint at = 0;
+
+    g_ptr_array_find(mux->fronts, mux->focus, &at);
+    for (guint i = 1; i <= mux->fronts->len; i++) {
+        MuxFront *f = g_ptr_array_index(mux->fronts, (at + i) % mux->fronts->len);
+
+        if (f->parent.ops) {
+            mux_set_focus(mux, f);
+            return;
+        }
+    }
+}
+
+static void mux_key(CharMux *mux, uint8_t c)
+{
+    switch (c) {
+    case 'h':
+    case '?':
+        mux_print(mux, "\r\nC-a h    print this help\r\n"
+                       "C-a x    end the virtual machine\r\n"
+                       "C-a b    send a break (magic sysrq)\r\n"
+                       "C-a c    switch between console and monitor\r\n"
+                       "C-a C-a  send C-a\r\n");
+        break;
+    case 'x':
+        mux_print(mux, "\r\nKeyframe: Terminated\r\n");
+        kill(getpid(), SIGTERM);
+        break;
+    case 'b':
+        if (mux->focus) {
+            chardev_front_event(&mux->focus->parent, CHARDEV_BREAK);
+        }
+        break;
+    case 'c':
+        mux_next(mux);
+        break;
+    }
+}
+
+static void mux_receive(void *opaque, const uint8_t *buf, size_t len)
+{
+    CharMux *mux = opaque;
+
+    for (size_t i = 0; i < len; i++) {
+        MuxFront *f = mux->focus;
+
+        if (mux->escaped && buf[i] != ESCAPE) {
+            mux->escaped = false;
+            mux_key(mux, buf[i]);
+            continue;
+        }
+        if (!mux->escaped && buf[i] == ESCAPE) {
+            mux->escaped = true;
+            continue;
+        }
+        mux->escaped = false;
+        if (f && f->len == INPUT_MAX) {
+            front_deliver(f);
+        }
+        if (f && f->len < INPUT_MAX) {
+            f->input[f->len++] = buf[i];
+        }
+        /* What follows may move the focus: the front must have its share before. */
+        if (f && (i + 1 == len || buf[i + 1] == ESCAPE)) {
+            front_deliver(f);
+        }
+    }
+}
+
+static void mux_event(void *opaque, ChardevEvent event)
+{
+    CharMux *mux = opaque;
+
+    for (guint i = 0; i < mux->fronts->len; i++) {
+        Chardev *chr = g_ptr_array_index(mux->fronts, i);
+
+        switch (event) {
+        case CHARDEV_OPENED:
+            chardev_peer_opened(chr, -1, -1, false);
+            break;
+        case CHARDEV_CLOSED:
+            chardev_peer_lost(chr);
+            break;
+        case CHARDEV_BREAK:
+            chardev_front_event(chr, event);
+            break;
+        }
+    }
+}
+
+static void mux_writable(void *opaque)
+{
+    CharMux *mux = opaque;
+
+    for (guint i = 0; i < mux->fronts->len; i++) {
+        chardev_front_writable(g_ptr_array_index(mux->fronts, i));
+    }
+}
+
+static const ChardevFrontOps mux_ops = {
+    .can_receive = mux_can_receive,
+    .receive = mux_receive,
+    .event = mux_event,
+    .writable = mux_writable,
+};
+
+/* --- The multiplexer as a device with an id ------------------------------------------ */
+
+static Chardev *mux_find(Chardev *chr)
+{
+    return chardev_mux_front(chr, true);
+}
+
+static void mux_close(Chardev *chr)
+{
+    CharMux *mux = (CharMux *)chr;
+
+    mux->focus = NULL;
+    for (guint i = 0; i < mux->fronts->len; i++) {
+        Chardev *f = g_ptr_array_index(mux->fronts, i);
+
+        chardev_close(f);
+        chardev_unref(f);
+    }
+    g_ptr_array_unref(mux->fronts);
+    chardev_close(mux->below);
+    chardev_unref(mux->below);
+}
+
+static const ChardevBackend chardev_mux_backend = {
+    .name = "mux",
+    .instance_size = sizeof(CharMux),
+    .close = mux_close,
+    .find = mux_find,
+};
+
+Chardev *chardev_mux_new(const char *label, Chardev *below)
+{
+    CharMux *mux = (CharMux *)chardev_alloc(&chardev_mux_backend, label);
+
+    mux->below = below;
+    mux->fronts = g_ptr_array_new();
+    mux->parent.through = below;
+    chardev_set_filename(&mux->parent, g_strdup(chardev_filename(below)));
+    chardev_attach(below, &mux_ops, mux);
+    return &mux->parent;
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Unix and TCP sockets.  A server without an acceptor serves one peer at a time (a serial
+ * line); others wait in the backlog.  With an acceptor (a monitor) each client becomes a
+ * Chardev of its own.  A client connects at start, or again every reconnect=N seconds.
+ * Main thread.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "monitor/char-socket-addr.h"
+#include "monitor/chardev-int.h"
+#include "qapi/error.h"
+
+/* How long accepting rests when the process is out of descriptors. */
+#define ACCEPT_RETRY_NS (100 * 1000 * 1000LL)
+#define SECOND_NS 1000000000LL
+
+typedef struct CharSocket {
+    Chardev parent;
+    SocketAddress address;
+    bool server, nodelay;
+    int64_t reconnect; /* seconds, 0: never */
+    char *description;
+    int listen_fd;  /* -1 for a client and for an accepted peer */
+    int connect_fd; /* a connection being made */
+    bool accepting; /* the listen handler is installed */
+    AioTimer *timer;
+    ChardevAccept *accept;
+    void *accept_opaque;
+} CharSocket;
+
+static void socket_accept(void *opaque);
+
+static void socket_set_accepting(CharSocket *s, bool on)
+{
+    if (s->listen_fd >= 0 && on != s->accepting) {
+        aio_set_fd_handler(main_aio_context(), s->listen_fd, on ? socket_accept : NULL, NULL, s);
+        s->accepting = on;
+    }
+}
+
+static void socket_timer_in(CharSocket *s, int64_t ns)
+{
+    aio_timer_mod(s->timer, clock_now_ns() + ns);
+}
+
+static void socket_opened(CharSocket *s, int fd)
+{
+    int one = 1;
+
+    if (s->nodelay) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    socket_set_accepting(s, false);
+    chardev_set_filename(&s->parent, g_strdup(s->description));
+    chardev_peer_opened(&s->parent, fd, fd, true);
+}
+
+/* --- Server -------------------------------------------------------------------------- */
+
+static void socket_hand_over(CharSocket *s, int fd)
+{
+    CharSocket *peer = (CharSocket *)chardev_alloc(&chardev_socket, s->parent.label);
+
+    peer->listen_fd = peer->connect_fd = peer->address.fd = -1;
+    peer->nodelay = s->nodelay;
+    peer->description = g_strdup(s->description);
+    socket_opened(peer, fd);
+    s->accept(s->accept_opaque, &peer->parent);
+}
+
+static void socket_accept(void *opaque)
+{
+    CharSocket *s = opaque;
+    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd >= 0) {
+        if (s->accept) {
+            socket_hand_over(s, fd);
+        } else {
+            socket_opened(s, fd);
+        }
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        socket_set_accepting(s, false);
+        socket_timer_in(s, ACCEPT_RETRY_NS);
+    }
+}
+
+/* wait=on: holds up the start of the program until there is a client. */
+static bool socket_wait_for_client(CharSocket *s, GError **errp)
+{
+    struct pollfd pfd = {.fd = s->listen_fd, .events = POLLIN};
+    const char *name = g_get_prgname();
+
+    fprintf(stderr, "%s: info: QEMU waiting for connection on: %s\n", name ? name : "keyframe",
+            s->parent.filename);
+    for (;;) {
+        int fd;
+
+        if (poll(&pfd, 1, -1) < 0 && errno != EINTR) {
+            break;
+        }
+        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            socket_opened(s, fd);
+            return true;
+        }
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            break;
+        }
+    }
+    error_setg_errno(errp, errno, "Could not wait for a connection on %s", s->description);
+    return false;
+}
+
+bool chardev_is_listener(Chardev *chr)
+{
+    return chr->backend == &chardev_socket && ((CharSocket *)chr)->listen_fd >= 0;
+}
+
+bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    if (chr->ops || (accept && s->accept)) {
+        return false;
+    }
+    s->accept = accept;
+    s->accept_opaque = opaque;
+    if (accept && chr->connected) {
+        socket_hand_over(s, chardev_steal_fd(chr));
+    }
+    socket_set_accepting(s, accept != NULL);
+    return true;
+}
+
+/* --- Client -------------------------------------------------------------------------- */
+
+static void socket_connect_done(void *opaque)
+{
+    CharSocket *s = opaque;
+    int fd = s->connect_fd, error = 0;
+    socklen_t len = sizeof(error);
+
+    aio_set_fd_handler(main_aio_context(), fd, NULL, NULL, s);
+    s->connect_fd = -1;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
+        close(fd);
+        socket_timer_in(s, s->reconnect * SECOND_NS);
+        return;
+    }
+    socket_opened(s, fd);
+}
+
+static void socket_connect_start(CharSocket *s)
+{
+    bool pending;
+    int fd = socket_address_connect_start(&s->address, &pending);
+
+    if (fd < 0) {
+        socket_timer_in(s, s->reconnect * SECOND_NS);
+    } else if (pending) {
+        s->connect_fd = fd;
+        aio_set_fd_handler(main_aio_context(), fd, NULL, socket_connect_done, s);
+    } else {
+        socket_opened(s, fd);
+    }
+}
+
+/* --- The back end -------------------------------------------------------------------- */
+
+static void socket_timer(void *opaque)
+{
+    CharSocket *s = opaque;
+
+    if (s->server) {
+        socket_set_accepting(s, s->accept || !s->parent.connected);
+    } else {
+        socket_connect_start(s);
+    }
+}
+
+static void socket_set_disconnected(CharSocket *s)
+{
+    chardev_set_filename(&s->parent, g_strconcat("disconnected:", s->description, NULL));
+}
+
+static void socket_peer_lost(Chardev *chr)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    close(chardev_steal_fd(chr));
+    socket_set_disconnected(s);
+    if (s->server) {
+        socket_set_accepting(s, true);
+    } else if (s->reconnect) {
+        socket_timer_in(s, s->reconnect * SECOND_NS);
+    }
+}
+
+static bool socket_check(CharSocket *s, ChardevOpts *opts, bool *wait, GError **errp)
+{
+    static const char *const later[] = {"telnet", "tn3270", "websocket", "tls-creds",
+                                        "tls-authz", "abstract", "tight", "to"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(later); i++) {
+        if (chardev_opts_get(opts, later[i])) {
+            error_setg(errp, "Socket option '%s' is not supported", later[i]);
+            return false;
+        }
+    }
+    if (!chardev_opts_get_bool(opts, "server", false, &s->server, errp) ||
+        !chardev_opts_get_bool(opts, "wait", s->server, wait, errp) ||
+        !chardev_opts_get_int(opts, "reconnect", 0, &s->reconnect, errp) ||
+        !socket_address_from_opts(&s->address, opts, errp)) {
+        return false;
+    }
+    if (!chardev_opts_get_bool(opts, "nodelay", true, &s->nodelay, errp)) {
+        return false;
+    }
+    s->nodelay = s->nodelay && !s->address.path;
+    if (s->server && s->reconnect) {
+        error_setg(errp, "'reconnect' option is incompatible with socket in server listen mode");
+        return false;
+    }
+    if (!s->server && chardev_opts_get(opts, "wait")) {
+        error_setg(errp, "'wait' option is incompatible with socket in client connect mode");
+        return false;
+    }
+    return true;
+}
+
+static bool socket_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+{
+    CharSocket *s = (CharSocket *)chr;
+    g_autofree char *text = NULL;
+    bool wait;
+    int fd;
+
+    s->listen_fd = s->connect_fd = s->address.fd = -1;
+    if (!socket_check(s, opts, &wait, errp)) {
+        return false;
+    }
+    text = socket_address_text(&s->address);
+    s->description = g_strconcat(text, s->server ? ",server=on" : "", NULL);
+    socket_set_disconnected(s);
+    s->timer = aio_timer_new(main_aio_context(), socket_timer, s);
+    if (s->server) {
+        s->listen_fd = socket_address_listen(&s->address, errp);
+        if (s->listen_fd < 0) {
+            return false;
+        }
+        if (wait) {
+            return socket_wait_for_client(s, errp);
+        }
+        socket_set_accepting(s, true);
+        return true;
+    }
+    if (s->reconnect) {
+        socket_connect_start(s);
+        return true;
+    }
+    fd = socket_address_connect(&s->address, errp);
+    if (fd < 0) {
+        return false;
+    }
+    socket_opened(s, fd);
+    return true;
+}
+
+static void socket_close(Chardev *chr)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    socket_set_accepting(s, false);
+    if (s->connect_fd >= 0) {
+        aio_set_fd_handler(main_aio_context(), s->connect_fd, NULL, NULL, s);
+        close(s->connect_fd);
+        s->connect_fd = -1;
+    }
+    if (s->listen_fd >= 0) {
+        close(s->listen_fd);
+        s->listen_fd = -1;
+        if (s->address.path) {
+            unlink(s->address.path);
+        }
+    }
+    if (s->timer) {
+        aio_timer_free(s->timer);
+        s->timer = NULL;
+    }
+    socket_address_clear(&s->address);
+    g_clear_pointer(&s->description, g_free);
+}
+
+static const char *const socket_options[] = {
+    "path",      "host",      "port",      "fd",       "ipv4",  "ipv6", "server",
+    "wait",      "reconnect", "nodelay",   "telnet",   "tn3270", "websocket",
+    "tls-creds", "tls-authz", "abstract",  "tight",    "to",    NULL,
+};
+
+const ChardevBackend chardev_socket = {
+    .name = "socket",
+    .instance_size = sizeof(CharSocket),
+    .options = socket_options,
+    .open = socket_open,
+    .close = socket_close,
+    .peer_lost = socket_peer_lost,
+};

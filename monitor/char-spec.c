@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From what the user writes to an open character device: the short forms of -serial,
+ * -monitor and -qmp, and the options of -chardev.  Both become a ChardevOpts, from which a
+ * back end is opened.  Main thread.
+ */
+#include <string.h>
+
+#include "monitor/chardev-int.h"
+#include "qapi/error.h"
+
+static const ChardevBackend *const backends[] = {
+    &chardev_socket, &chardev_stdio, &chardev_file, &chardev_pipe, &chardev_pty, &chardev_null,
+};
+
+static const char *const common_options[] = {"mux", NULL};
+
+static const ChardevBackend *find_backend(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(backends); i++) {
+        if (!strcmp(backends[i]->name, name)) {
+            return backends[i];
+        }
+    }
+    return NULL;
+}
+
+
+static Chardev *open_backend(const char *label, ChardevOpts *opts, GError **errp)
+{
+    const ChardevBackend *backend = find_backend(opts->backend);
+    Chardev *chr;
+    bool mux;
+
+    if (!backend) {
+        error_setg(errp, "'%s' is not a valid char driver name", opts->backend);
+        return NULL;
+    }
+    if (!chardev_opts_check(opts, common_options, backend->options, errp) ||
+        !chardev_opts_get_bool(opts, "mux", false, &mux, errp)) {
+        return NULL;
+    }
+    chr = chardev_alloc(backend, label);
+    if (!backend->open(chr, opts, errp)) {
+        chardev_unref(chr);
+        return NULL;
+    }
+    if (mux) {
+        chr = chardev_mux_new(label, chr);
+    }
+    chardev_register(chr);
+    return chr;
+}
+
+/* "HOST:PORT" or "[V6]:PORT". */
+static bool set_host_port(ChardevOpts *opts, const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    g_autofree char *host = NULL;
+    size_t len;
+
+    if (!colon || !colon[1]) {
+        return false;
+    }
+    host = g_strndup(text, colon - text);
+    len = strlen(host);
+    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+        host[len - 1] = 0;
+        memmove(host, host + 1, len - 1);
+    } else if (strchr(host, ':')) {
+        return false;
+    }
+    chardev_opts_set(opts, "host", host);
+    chardev_opts_set(opts, "port", colon + 1);
+    return true;
+}
+
+/* "unix:PATH[,opts]" and "tcp:HOST:PORT[,opts]"; text is what stands behind the colon. */
+static bool parse_socket_spec(ChardevOpts *opts, bool tcp, const char *text, GError **errp)
+{
+    g_autofree char *address = NULL;
+    const char *p = text;
+    GString *s = g_string_new(NULL);
+
+    while (*p && (*p != ',' || p[1] == ',')) {
+        p += *p == ',';
+        g_string_append_c(s, *p++);
+    }
+    address = g_string_free(s, false);
+    opts->backend = g_strdup("socket");
+    if (!tcp) {
+        chardev_opts_set(opts, "path", address);
+    } else if (!set_host_port(opts, address)) {
+        error_setg(errp, "'tcp:%s' is not a valid char driver: expected tcp:HOST:PORT", text);
+        return false;
+    }
+    return !*p || chardev_opts_parse(opts, p + 1, false, errp);
+}
+
+static bool parse_spec(ChardevOpts *opts, const char *spec, GError **errp)
+{
+    static const char *const plain[] = {"stdio", "pty", "null", NULL};
+
+    if (g_str_has_prefix(spec, "unix:")) {
+        return parse_socket_spec(opts, false, spec + 5, errp);
+    }
+    if (g_str_has_prefix(spec, "tcp:")) {
+        return parse_socket_spec(opts, true, spec + 4, errp);
+    }
+    if (g_str_has_prefix(spec, "file:")) {
+        opts->backend = g_strdup("file");
+        chardev_opts_set(opts, "path", spec + 5);
+        return true;
+    }
+    if (g_str_has_prefix(spec, "pipe:")) {
+        opts->backend = g_strdup("pipe");
+        chardev_opts_set(opts, "path", spec + 5);
+        return true;
+    }
+    if (g_strv_contains(plain, spec)) {
+        opts->backend = g_strdup(spec);
+        return true;
+    }
+    if (!strcmp(spec, "none")) {
+        opts->backend = g_strdup("null");
+        return true;
+    }
+    error_setg(errp, "'%s' is not a valid char driver", spec);
+    return false;
+}
+
+Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    const char *id = NULL;
+    bool with_monitor = g_str_has_prefix(spec, "mon:");
+    Chardev *chr, *monitor;
+
+    if (g_str_has_prefix(spec, "chardev:")) {
+        id = spec + strlen("chardev:");
+        chr = chardev_find(id);
+        if (!chr) {
+            error_setg(errp, "chardev \"%s\" not found", id);
+        }
+        return chr;
+    }
+    if (!parse_spec(opts, with_monitor ? spec + 4 : spec, errp)) {
+        return NULL;
+    }
+    if (with_monitor) {
+        chardev_opts_set(opts, "mux", "on");
+        if (!strcmp(opts->backend, "stdio")) {
+            chardev_opts_set(opts, "signal", "off");
+        }
+    }
+    chr = open_backend(label, opts, errp);
+    if (!chr || !with_monitor) {
+        return chr;
+    }
+    monitor = chardev_mux_front(chr, false);
+    if (!monitor_add_hmp(monitor, true, errp)) {
+        return NULL;
+    }
+    return chardev_mux_front(chr, true);
+}
+
+static bool id_is_valid(const char *id)
+{
+    if (!g_ascii_isalpha(*id)) {
+        return false;
+    }
+    while (g_ascii_isalnum(*id) || (*id && strchr("-._", *id))) {
+        id++;
+    }
+    return !*id;
+}
+
+Chardev *chardev_new_from_opts(const char *text, GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    bool json = *text == '{';
+
+    if (!(json ? chardev_opts_parse_json(opts, text, errp)
+               : chardev_opts_parse(opts, text, true, errp))) {
+        return NULL;
+    }
+    if (opts->id && !id_is_valid(opts->id)) {
+        error_setg(errp, "Parameter 'id' expects an identifier");
+        return NULL;
+    }
+    if (!opts->id) {
+        error_setg(errp, "chardev: no id specified");
+        return NULL;
+    }
+    if (chardev_label_in_use(opts->id)) {
+        error_setg(errp, "Duplicate ID '%s' for chardev", opts->id);
+        return NULL;
+    }
+    if (!opts->backend) {
+        error_setg(errp, "chardev: \"%s\" missing backend", opts->id);
+        return NULL;
+    }
+    return open_backend(opts->id, opts, errp);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Between chardev.c (front half: queue, flow control, attachment) and the back ends
+ * char-*.c, and what the monitor's sessions use beyond the public interface.
+ */
+#ifndef MONITOR_CHARDEV_INT_H
+#define MONITOR_CHARDEV_INT_H
+
+#include <pthread.h>
+#include <termios.h>
+
+#include "monitor/chardev-opts.h"
+#include "monitor/monitor.h"
+#include "util/aio.h"
+#include "util/chardev.h"
+
+/* chardev_write() queues at most this much behind what the peer has not taken. */
+#define CHARDEV_QUEUE_MAX (64 * 1024)
+
+typedef struct ChardevBackend {
+    const char *name;
+    size_t instance_size; /* of a struct that starts with a Chardev */
+    const char *const *options; /* beside the common ones; NULL-terminated */
+    /* Connects or starts to; main thread. */
+    bool (*open)(Chardev *chr, ChardevOpts *opts, GError **errp);
+    /* Releases all but what chardev.c owns.  The front end is detached already. */
+    void (*close)(Chardev *chr);
+    /* The peer is gone, the front end knows, chr->in_fd and out_fd are still open. */
+    void (*peer_lost)(Chardev *chr);
+    /* Instead of reading in_fd: the front end may take more now.  Main thread. */
+    void (*accept_input)(Chardev *chr);
+    /* End of input leaves the output usable (stdio). */
+    bool keeps_output;
+    /* A front end came (or went).  Main thread. */
+    void (*attached)(Chardev *chr);
+    /* Who looks the device up by its id gets this instead. */
+    Chardev *(*find)(Chardev *chr);
+} ChardevBackend;
+
+typedef struct ByteQueue {
+    uint8_t *data;
+    size_t head, len, capacity;
+} ByteQueue;
+
+struct Chardev {
+    const ChardevBackend *backend;
+    char *label, *filename;
+    int refs;
+    bool closed;      /* chardev_close() was called */
+    Chardev *through; /* output goes to this one's queue (a multiplexer's front) */
+
+    /* Main thread. */
+    const ChardevFrontOps *ops;
+    void *opaque;
+    int in_fd;
+    bool reading, writing; /* which fd handlers are installed */
+    AioBH *kick;           /* work that another thread leaves to the main thread */
+
+    /* Leaf; guards what follows.  connected and out_fd change in the main thread only. */
+    pthread_mutex_t lock;
+    bool connected;
+    bool out_is_socket;
+    bool broken;       /* writing failed: to be closed by the main thread */
+    bool short_write;  /* the front end waits for writable() */
+    bool input_wanted; /* chardev_accept_input() was called */
+    int out_fd;
+    int64_t last_flush_ns;
+    ByteQueue out;
+};
+
+/* Makes a Chardev of the back end without opening it.  The caller owns one reference. */
+Chardev *chardev_alloc(const ChardevBackend *backend, const char *label);
+Chardev *chardev_ref(Chardev *chr);
+void chardev_unref(Chardev *chr);
+/* Adds an opened device to those that chardev_find() and chardev_cleanup() know. */
+void chardev_register(Chardev *chr);
+/* The devices in the order of their making; NULL behind the last. */
+Chardev *chardev_by_index(unsigned i);
+bool chardev_label_in_use(const char *label);
+/* Closes for good; what is queued is sent as far as the peer takes it at once. */
+void chardev_close(Chardev *chr);
+void chardev_set_filename(Chardev *chr, char *filename);
+
+/* Back end: there is a peer; its descriptors (-1: none) become non-blocking, chr's. */
+void chardev_peer_opened(Chardev *chr, int in_fd, int out_fd, bool is_socket);
+/* Back end: there is none any more. */
+void chardev_peer_lost(Chardev *chr);
+/* Gives up the connection without telling the front end; returns the descriptor. */
+int chardev_steal_fd(Chardev *chr);
+
+/* Back end without descriptors: what the front end takes, and handing it over. */
+size_t chardev_front_can_receive(Chardev *chr);
+void chardev_front_receive(Chardev *chr, const uint8_t *buf, size_t len);
+void chardev_front_event(Chardev *chr, ChardevEvent event);
+
+/* Sessions: as chardev_write() without the bound; the caller looks at the queue. */
+void chardev_write_all(Chardev *chr, const void *buf, size_t len);
+/* Bytes queued. */
+size_t chardev_pending(Chardev *chr);
+/* Asks for writable() when the queue is short again. */
+void chardev_want_writable(Chardev *chr);
+/* Cuts the connection soon: event(CHARDEV_CLOSED) comes from the main loop. */
+void chardev_disconnect(Chardev *chr);
+
+/* A listening socket: accept(opaque, peer) gets each client as a Chardev of its own. */
+typedef void ChardevAccept(void *opaque, Chardev *peer);
+bool chardev_is_listener(Chardev *chr);
+/* false if a front end or another acceptor is there. */
+bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque);
+
+extern const ChardevBackend chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
+    chardev_pty, chardev_null;
+
+/*
+ * Puts a multiplexer on below and takes over the caller's reference.  Each chardev_find()
+ * of its label makes one more front.
+ */
+Chardev *chardev_mux_new(const char *label, Chardev *below);
+/*
+ * One more front of a multiplexer, which owns it.  Input goes to the front attached last
+ * that takes the focus.
+ */
+Chardev *chardev_mux_front(Chardev *mux, bool takes_focus);
+bool chardev_is_mux_front(Chardev *chr);
+/* For the multiplexer: tells the front end that the queue below has room. */
+void chardev_front_writable(Chardev *chr);
+
+#endif

@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The front half of character devices: attachment, flow control and the output queue.
+ *
+ * Output: any thread appends under a leaf lock.  The main thread writes directly when
+ * nothing is queued.  So does a vCPU thread, but at most every FLUSH_INTERVAL_NS: what a
+ * guest prints in between is left to one bottom half, so a burst costs neither a system
+ * call per character nor a wait for the main loop.  Input: descriptors are read in the main
+ * thread, never more than the front end takes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "monitor/chardev-int.h"
+#include "qapi/error.h"
+
+#define FLUSH_INTERVAL_NS (100 * 1000)
+#define READ_MAX (16 * 1024)
+
+static GPtrArray *chardevs;
+
+static void chardev_read(void *opaque);
+static void chardev_flush(void *opaque);
+
+/* --- The queue ----------------------------------------------------------------------- */
+
+static void queue_append(ByteQueue *q, const void *buf, size_t len)
+{
+    if (q->head + q->len + len > q->capacity) {
+        if (q->head) {
+            memmove(q->data, q->data + q->head, q->len);
+            q->head = 0;
+        }
+        if (q->len + len > q->capacity) {
+            q->capacity = MAX(q->len + len, MAX(q->capacity * 2, 1024));
+            q->data = g_realloc(q->data, q->capacity);
+        }
+    }
+    memcpy(q->data + q->head + q->len, buf, len);
+    q->len += len;
+}
+
+static void queue_consume(ByteQueue *q, size_t len)
+{
+    q->head += len;
+    q->len -= len;
+    if (!q->len) {
+        q->head = 0;
+        if (q->capacity > CHARDEV_QUEUE_MAX) {
+            g_free(q->data);
+            memset(q, 0, sizeof(*q));
+        }
+    }
+}
+
+static void queue_clear(ByteQueue *q)
+{
+    g_free(q->data);
+    memset(q, 0, sizeof(*q));
+}
+
+/* --- Writing ------------------------------------------------------------------------- */
+
+/* Lock held.  Returns what the peer took; a failure marks the device broken. */
+static size_t write_fd_locked(Chardev *chr, const void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len && !chr->broken) {
+        const char *p = (const char *)buf + done;
+        ssize_t n = chr->out_is_socket
+                        ? send(chr->out_fd, p, len - done, MSG_NOSIGNAL | MSG_DONTWAIT)
+                        : write(chr->out_fd, p, len - done);
+
+        if (n > 0) {
+            done += n;
+        } else if (n < 0 && errno == EINTR) {
+            continue;
+        } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            break;
+        } else {
+            chr->broken = true;
+        }
+    }
+    return done;
+}
+
+static void flush_locked(Chardev *chr)
+{
+    if (chr->out.len && chr->out_fd >= 0) {
+        size_t n = write_fd_locked(chr, chr->out.data + chr->out.head, chr->out.len);
+
+        queue_consume(&chr->out, n);
+    }
+}
+
+/* Lock held.  Takes up to max bytes beyond what goes out directly. */
+static size_t write_locked(Chardev *chr, const void *buf, size_t len, size_t max)
+{
+    bool in_main = aio_in_home_thread(main_aio_context());
+    int64_t now = in_main ? 0 : clock_now_ns();
+    bool direct = in_main || now - chr->last_flush_ns >= FLUSH_INTERVAL_NS;
+    size_t done = 0, room;
+
+    if (!chr->connected || chr->broken || chr->out_fd < 0) {
+        return len;
+    }
+    if (direct && !in_main) {
+        chr->last_flush_ns = now;
+    }
+    /* The write handler is at work on a queue that the peer does not take. */
+    if (direct && !(in_main && chr->writing)) {
+        flush_locked(chr);
+        if (!chr->out.len) {
+            done = write_fd_locked(chr, buf, len);
+        }
+    }
+    room = max > chr->out.len ? max - chr->out.len : 0;
+    if (done < len && room && !chr->broken) {
+        size_t n = MIN(len - done, room);
+
+        queue_append(&chr->out, (const char *)buf + done, n);
+        done += n;
+    }
+    if (chr->broken) {
+        done = len;
+    }
+    if (done < len) {
+        chr->short_write = true;
+    }
+    if (chr->broken || (chr->out.len && !(in_main && chr->writing))) {
+        aio_bh_schedule(chr->kick);
+    }
+    return done;
+}
+
+static size_t write_to(Chardev *chr, const void *buf, size_t len, size_t max)
+{
+    size_t n;
+
+    pthread_mutex_lock(&chr->lock);
+    n = write_locked(chr, buf, len, max);
+    pthread_mutex_unlock(&chr->lock);
+    return n;
+}
+
+static void set_short_write(Chardev *chr, bool value)
+{
+    pthread_mutex_lock(&chr->lock);
+    chr->short_write = value;
+    pthread_mutex_unlock(&chr->lock);
+}
+
+size_t chardev_write(Chardev *chr, const void *buf, size_t len)
+{
+    size_t n;
+
+    if (!chr->through) {
+        return write_to(chr, buf, len, CHARDEV_QUEUE_MAX);
+    }
+    /* Noted before the write: room may come up before it returns. */
+    set_short_write(chr, true);
+    n = chardev_write(chr->through, buf, len);
+    if (n == len) {
+        set_short_write(chr, false);
+    }
+    return n;
+}
+
+void chardev_write_all(Chardev *chr, const void *buf, size_t len)
+{
+    write_to(chr->through ? chr->through : chr, buf, len, SIZE_MAX);
+}
+
+size_t chardev_pending(Chardev *chr)
+{
+    size_t n;
+
+    if (chr->through) {
+        return chardev_pending(chr->through);
+    }
+    pthread_mutex_lock(&chr->lock);
+    n = chr->out.len;
+    pthread_mutex_unlock(&chr->lock);
+    return n;
+}
+
+void chardev_want_writable(Chardev *chr)
+{
+    set_short_write(chr, true);
+    if (chr->through) {
+        chardev_want_writable(chr->through);
+    } else {
+        aio_bh_schedule(chr->kick);
+    }
+}
+
+void chardev_front_writable(Chardev *chr)
+{
+    bool tell;
+
+    pthread_mutex_lock(&chr->lock);
+    tell = chr->short_write;
+    chr->short_write = false;
+    pthread_mutex_unlock(&chr->lock);
+    if (tell && chr->ops && chr->ops->writable) {
+        chr->ops->writable(chr->opaque);
+    }
+}
+
+void chardev_disconnect(Chardev *chr)
+{
+    pthread_mutex_lock(&chr->lock);
+    chr->broken = true;
+    pthread_mutex_unlock(&chr->lock);
+    aio_bh_schedule(chr->kick);
+}
+
+/* --- Descriptor handlers ------------------------------------------------------------- */
+
+static void set_handlers(Chardev *chr, bool reading, bool writing)
+{
+    AioContext *ctx = main_aio_context();
+
+    if (reading == chr->reading && writing == chr->writing) {
+        return;
+    }
+    if (chr->in_fd >= 0 && chr->in_fd == chr->out_fd) {
+        aio_set_fd_handler(ctx, chr->in_fd, reading ? chardev_read : NULL,
+                           writing ? chardev_flush : NULL, chr);
+    } else {
+        if (chr->in_fd >= 0 && reading != chr->reading) {
+            aio_set_fd_handler(ctx, chr->in_fd, reading ? chardev_read : NULL, NULL, chr);
+        }
+        if (chr->out_fd >= 0 && writing != chr->writing) {
+            aio_set_fd_handler(ctx, chr->out_fd, NULL, writing ? chardev_flush : NULL, chr);
+        }
+    }
+    chr->reading = reading;
+    chr->writing = writing;
+}
+
+static bool wants_input(Chardev *chr)
+{
+    return chr->connected && chr->in_fd >= 0 && chardev_front_can_receive(chr) > 0;
+}
+
+static void update_handlers(Chardev *chr)
+{
+    set_handlers(chr, wants_input(chr),
+                 chr->connected && !chr->through && chardev_pending(chr) > 0);
+}
+
+/* The input is at its end, the output is not. */
+static void input_ended(Chardev *chr)
+{
+    int fd = chr->in_fd;
+
+    set_handlers(chr, false, false);
+    chr->in_fd = -1;
+    if (fd != chr->out_fd) {
+        close(fd);
+    }
+    update_handlers(chr);
+}
+
+static void chardev_read(void *opaque)
+{
+    Chardev *chr = opaque;
+    size_t room = chardev_front_can_receive(chr);
+    uint8_t buf[READ_MAX];
+    ssize_t n;
+
+    if (!room) {
+        update_handlers(chr);
+        return;
+    }
+    do {
+        n = read(chr->in_fd, buf, MIN(room, sizeof(buf)));
+    } while (n < 0 && errno == EINTR);
+
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        return;
+    }
+    chardev_ref(chr);
+    if (n == 0 && chr->backend->keeps_output) {
+        input_ended(chr);
+    } else if (n <= 0) {
+        chardev_peer_lost(chr);
+    } else {
+        chardev_front_receive(chr, buf, n);
+        if (chr->connected && chr->reading && !chardev_front_can_receive(chr)) {
+            update_handlers(chr);
+        }
+    }
+    chardev_unref(chr);
+}
+
+/* The descriptor takes more, or another thread asks for work to be done here. */
+static void chardev_flush(void *opaque)
+{
+    Chardev *chr = opaque;
+    bool broken, room;
+
+    chardev_ref(chr);
+    pthread_mutex_lock(&chr->lock);
+    if (chr->connected) {
+        flush_locked(chr);
+    }
+    broken = chr->broken;
+    room = chr->out.len <= CHARDEV_QUEUE_MAX / 2;
+    pthread_mutex_unlock(&chr->lock);
+
+    if (broken) {
+        chardev_peer_lost(chr);
+    } else if (room) {
+        chardev_front_writable(chr);
+    }
+    if (!chr->closed) {
+        update_handlers(chr);
+    }
+    chardev_unref(chr);
+}
+
+static void chardev_kicked(void *opaque)
+{
+    Chardev *chr = opaque;
+    bool input;
+
+    pthread_mutex_lock(&chr->lock);
+    input = chr->input_wanted;
+    chr->input_wanted = false;
+    pthread_mutex_unlock(&chr->lock);
+
+    chardev_ref(chr);
+    if (input && chr->backend->accept_input) {
+        chr->backend->accept_input(chr);
+    }
+    chardev_flush(chr);
+    chardev_unref(chr);
+}
+
+void chardev_accept_input(Chardev *chr)
+{
+    if (aio_in_home_thread(main_aio_context()) && !chr->backend->accept_input) {
+        update_handlers(chr);
+        return;
+    }
+    pthread_mutex_lock(&chr->lock);
+    chr->input_wanted = true;
+    pthread_mutex_unlock(&chr->lock);
+    aio_bh_schedule(chr->kick);
+}
+
+/* --- Peers --------------------------------------------------------------------------- */
+
+void chardev_peer_opened(Chardev *chr, int in_fd, int out_fd, bool is_socket)
+{
+    if (in_fd >= 0) {
+        g_unix_set_fd_nonblocking(in_fd, true, NULL);
+    }
+    if (out_fd >= 0 && out_fd != in_fd) {
+        g_unix_set_fd_nonblocking(out_fd, true, NULL);
+    }
+    pthread_mutex_lock(&chr->lock);
+    chr->in_fd = in_fd;
+    chr->out_fd = out_fd;
+    chr->out_is_socket = is_socket;
+    chr->broken = false;
+    chr->connected = true;
+    pthread_mutex_unlock(&chr->lock);
+
+    chardev_front_event(chr, CHARDEV_OPENED);
+    update_handlers(chr);
+}
+
+/* Returns whether there was a peer; its descriptors stay open. */
+static bool forget_peer(Chardev *chr)
+{
+    bool was;
+
+    set_handlers(chr, false, false);
+    pthread_mutex_lock(&chr->lock);
+    was = chr->connected;
+    chr->connected = false;
+    chr->broken = false;
+    queue_clear(&chr->out);
+    pthread_mutex_unlock(&chr->lock);
+    return was;
+}
+
+static void close_fds(Chardev *chr)
+{
+    int in = chr->in_fd, out = chr->out_fd;
+
+    pthread_mutex_lock(&chr->lock);
+    chr->in_fd = chr->out_fd = -1;
+    pthread_mutex_unlock(&chr->lock);
+    if (in >= 0) {
+        close(in);
+    }
+    if (out >= 0 && out != in) {
+        close(out);
+    }
+}
+
+void chardev_peer_lost(Chardev *chr)
+{
+    chardev_ref(chr);
+    if (!forget_peer(chr)) {
+        chardev_unref(chr);
+        return;
+    }
+    chardev_front_event(chr, CHARDEV_CLOSED);
+    chardev_front_writable(chr);
+    if (!chr->closed) {
+        if (chr->backend->peer_lost) {
+            chr->backend->peer_lost(chr);
+        } else {
+            close_fds(chr);
+        }
+    }
+    chardev_unref(chr);
+}
+
+int chardev_steal_fd(Chardev *chr)
+{
+    int fd = chr->in_fd;
+
+    forget_peer(chr);
+    pthread_mutex_lock(&chr->lock);
+    chr->in_fd = chr->out_fd = -1;
+    pthread_mutex_unlock(&chr->lock);
+    return fd;
+}
+
+/* --- The front end ------------------------------------------------------------------- */
+
+bool chardev_attach(Chardev *chr, const ChardevFrontOps *ops, void *opaque)
+{
+    if (ops && chr->ops) {
+        return false;
+    }
+    chr->ops = ops;
+    chr->opaque = opaque;
+    if (chr->backend->attached) {
+        chr->backend->attached(chr);
+    }
+    if (ops && chr->connected) {
+        chardev_front_event(chr, CHARDEV_OPENED);
+    }
+    if (!chr->closed) {
+        update_handlers(chr);
+    }
+    return true;
+}
+
+size_t chardev_front_can_receive(Chardev *chr)
+{
+    if (!chr->ops || !chr->ops->receive) {
+        return 0;
+    }
+    return chr->ops->can_receive ? chr->ops->can_receive(chr->opaque) : READ_MAX;
+}
+
+void chardev_front_receive(Chardev *chr, const uint8_t *buf, size_t len)
+{
+    if (chr->ops && chr->ops->receive) {
+        chr->ops->receive(chr->opaque, buf, len);
+    }
+}
+
+void chardev_front_event(Chardev *chr, ChardevEvent event)
+{
+    if (chr->ops && chr->ops->event) {
+        chr->ops->event(chr->opaque, event);
+    }
+}
+
+bool chardev_connected(Chardev *chr)
+{
+    return chr->connected;
+}
+
+const char *chardev_label(Chardev *chr)
+{
+    return chr->label;
+}
+
+const char *chardev_filename(Chardev *chr)
+{
+    return chr->filename;
+}
+
+void chardev_set_filename(Chardev *chr, char *filename)
+{
+    g_free(chr->filename);
+    chr->filename = filename;
+}
+
+/* --- Life ---------------------------------------------------------------------------- */
+
+Chardev *chardev_alloc(const ChardevBackend *backend, const char *label)
+{
+    Chardev *chr = g_malloc0(backend->instance_size);
+
+    chr->backend = backend;
+    chr->label = g_strdup(label);
+    chr->filename = g_strdup(backend->name);
+    chr->refs = 1;
+    chr->in_fd = chr->out_fd = -1;
+    pthread_mutex_init(&chr->lock, NULL);
+    chr->kick = aio_bh_new(main_aio_context(), chardev_kicked, chr);
+    return chr;
+}
+
+Chardev *chardev_ref(Chardev *chr)
+{
+    chr->refs++;
+    return chr;
+}
+
+void chardev_unref(Chardev *chr)
+{
+    if (--chr->refs) {
+        return;
+    }
+    if (!chr->closed) {
+        chr->refs++;
+        chardev_close(chr);
+        chr->refs--;
+    }
+    aio_bh_delete(chr->kick);
+    pthread_mutex_destroy(&chr->lock);
+    g_free(chr->label);
+    g_free(chr->filename);
+    g_free(chr);
+}
+
+void chardev_close(Chardev *chr)
+{
+    if (chr->closed) {
+        return;
+    }
+    chr->closed = true;
+    pthread_mutex_lock(&chr->lock);
+    if (chr->connected) {
+        flush_locked(chr);
+    }
+    pthread_mutex_unlock(&chr->lock);
+    forget_peer(chr);
+    chr->ops = NULL;
+    if (chr->backend->close) {
+        chr->backend->close(chr);
+    }
+    close_fds(chr);
+}
+
+void chardev_register(Chardev *chr)
+{
+    if (!chardevs) {
+        chardevs = g_ptr_array_new();
+    }
+    g_ptr_array_add(chardevs, chr);
+}
+
+static Chardev *find_registered(const char *label)
+{
+    for (guint i = 0; chardevs && i < chardevs->len; i++) {
+        Chardev *chr = g_ptr_array_index(chardevs, i);
+
+        if (!strcmp(chr->label, label)) {
+            return chr;
+        }
+    }
+    return NULL;
+}
+
+bool chardev_label_in_use(const char *label)
+{
+    return find_registered(label) != NULL;
+}
+
+Chardev *chardev_find(const char *label)
+{
+    Chardev *chr = find_registered(label);
+
+    return chr && chr->backend->find ? chr->backend->find(chr) : chr;
+}
+
+Chardev *chardev_by_index(unsigned i)
+{
+    return chardevs && i < chardevs->len ? g_ptr_array_index(chardevs, i) : NULL;
+}
+
+void chardev_cleanup(void)
+{
+    /* Last made, first closed: a multiplexer before the device under it. */
+    while (chardevs && chardevs->len) {
+        Chardev *chr = g_ptr_array_steal_index(chardevs, chardevs->len - 1);
+
+        chardev_close(chr);
+        chardev_unref(chr);
+    }
+    g_clear_pointer(&chardevs, g_ptr_array_unref);
+}
