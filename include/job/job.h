@@ -12,6 +12,7 @@
 
 #include <glib.h>
 #include "util/aio.h"
+#include "qapi/hmp.h"
 #include "qapi/qapi-types-job.h" /* JobType, JobStatus, JobVerb, JobInfo */
 
 typedef struct Job Job;
@@ -24,8 +25,18 @@ struct JobDriver {
      * job_is_cancelled() undoes what it did and returns false (errp may stay unset).
      */
     bool coroutine_fn (*run)(Job *job, void *opaque, GError **errp);
-    /* Called once after cancel was requested, to wake the work up.  May be NULL. */
+    /*
+     * Called once after cancel was requested while run() is at work, to wake it up; in the
+     * thread of whoever cancels, which need not be run()'s, and perhaps just as run()
+     * returns.  May be NULL.
+     */
     void (*cancel)(Job *job, void *opaque);
+    /*
+     * Main thread, once, after run() has succeeded: makes the result final (commit), or
+     * takes it back because the job was cancelled while it waited for job-finalize.  May
+     * be NULL; a driver without it must not be used with JOB_MANUAL_FINALIZE.
+     */
+    void (*settle)(Job *job, void *opaque, bool commit);
     /* Frees opaque, in the main thread, when the job is dismissed.  May be NULL. */
     void (*free)(void *opaque);
 };
@@ -39,7 +50,8 @@ enum {
 /*
  * Makes a job in state 'created'.  NULL and errp when id is taken or not well formed
  * (id NULL: a job without a name that no query shows).  Main thread.  On success opaque
- * belongs to the job.
+ * belongs to the job.  The list of jobs holds the reference: take one before job_start()
+ * if the job is used after it.
  */
 Job *job_create(const char *id, const JobDriver *driver, AioContext *ctx, int flags,
                 void *opaque, GError **errp);
@@ -71,9 +83,30 @@ void job_progress_add(Job *job, uint64_t done);
  */
 bool coroutine_fn job_co_wait(Job *job, GError **errp);
 
-/* Requests.  false and errp if there is no such job or the state does not allow it. */
+/*
+ * Requests, as by QMP.  false and errp if there is no such job ("Job not found") or its
+ * state does not allow it.  finalize and dismiss: main thread.
+ */
 bool job_cancel_by_id(const char *id, bool force, GError **errp);
+bool job_pause_by_id(const char *id, GError **errp);
+bool job_resume_by_id(const char *id, GError **errp);
+bool job_complete_by_id(const char *id, GError **errp);
+bool job_finalize_by_id(const char *id, GError **errp);
+bool job_dismiss_by_id(const char *id, GError **errp);
+/* Asks job to give up, whoever started it; nothing happens when it is over. */
 void job_cancel(Job *job, bool force);
+
+/* All jobs that have a name, newest first: a new list. */
+JobInfoList *job_query_all(void);
+/*
+ * What the state machine allows: moves from one state to another, and requests in a state.
+ * Constant tables, for tests and messages.
+ */
+bool job_transition_allowed(JobStatus from, JobStatus to);
+bool job_verb_allowed(JobStatus status, JobVerb verb);
+
+/* "info jobs". */
+extern const HMPCommand job_hmp_commands[];
 
 /*
  * The VM job mutex: serialises whatever changes the machine as a whole.  Fair; a waiting

@@ -1,0 +1,716 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Jobs: the state machine as a table and in life, events in QEMU's order, every request in
+ * every state, the VM job mutex, jobs in an IOThread.
+ */
+#include "config-host.h"
+#include <pthread.h>
+#include <string.h>
+#include "job/job.h"
+#include "qapi/error.h"
+#include "qapi/event.h"
+#include "qapi/qapi-commands-job.h"
+#include "util/co-lock.h"
+#include "util/iothread.h"
+
+/* --- Recording of events ---------------------------------------------------------------- */
+
+static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
+static GString *record;
+
+static void sink(unsigned event, json_object *msg)
+{
+    json_object *data = json_object_object_get(msg, "data");
+
+    pthread_mutex_lock(&record_lock);
+    g_string_append_printf(record, "%s:%s ",
+                           json_object_get_string(json_object_object_get(data, "id")),
+                           json_object_get_string(json_object_object_get(data, "status")));
+    pthread_mutex_unlock(&record_lock);
+    json_object_put(msg);
+}
+
+static void start_record(void)
+{
+    pthread_mutex_lock(&record_lock);
+    if (record) {
+        g_string_free(record, true);
+    }
+    record = g_string_new(NULL);
+    pthread_mutex_unlock(&record_lock);
+    qapi_set_event_sink(sink);
+}
+
+static void check_record(const char *want)
+{
+    pthread_mutex_lock(&record_lock);
+    g_assert_cmpstr(record->str, ==, want);
+    pthread_mutex_unlock(&record_lock);
+}
+
+/* --- A driver that does what the test says -------------------------------------------------- */
+
+typedef struct Work {
+    int n;           /* pause points to pass */
+    bool hold;       /* then wait for let_go or a cancel */
+    const char *fail;
+    VmJobMutex *mutex;
+    const char *owner;
+    bool ignore_cancel;
+
+    pthread_mutex_t lock; /* guards what follows */
+    Coroutine *held;
+    bool cancel_called;
+    int ran;
+    int settled; /* 1 commit, -1 taken back */
+    bool freed;
+    AioContext *ctx;
+} Work;
+
+#define WORK(...) {.lock = PTHREAD_MUTEX_INITIALIZER, __VA_ARGS__}
+
+static void let_go(Work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    Coroutine *co = w->held;
+    w->held = NULL;
+    pthread_mutex_unlock(&w->lock);
+    if (co) {
+        aio_co_wake(co);
+    }
+}
+
+static void work_cancel(Job *job, void *opaque)
+{
+    Work *w = opaque;
+
+    pthread_mutex_lock(&w->lock);
+    g_assert_false(w->cancel_called);
+    w->cancel_called = true;
+    pthread_mutex_unlock(&w->lock);
+    let_go(w);
+}
+
+static bool coroutine_fn work_body(Job *job, Work *w, GError **errp)
+{
+    job_progress_set_total(job, 100);
+    for (int i = 0; i < w->n; i++) {
+        job_pause_point(job);
+        job_progress_add(job, 1);
+    }
+    pthread_mutex_lock(&w->lock);
+    w->ctx = aio_current();
+    bool hold = w->hold && !w->cancel_called;
+    if (hold) {
+        w->held = coroutine_self();
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (hold) {
+        coroutine_yield();
+    }
+    job_pause_point(job);
+    if (job_is_cancelled(job) && !w->ignore_cancel) {
+        return false;
+    }
+    if (w->fail) {
+        error_setg(errp, "%s", w->fail);
+        return false;
+    }
+    return true;
+}
+
+static bool coroutine_fn work_run(Job *job, void *opaque, GError **errp)
+{
+    Work *w = opaque;
+
+    pthread_mutex_lock(&w->lock);
+    w->ran++;
+    pthread_mutex_unlock(&w->lock);
+    if (!w->mutex) {
+        return work_body(job, w, errp);
+    }
+    if (!vm_job_mutex_lock(w->mutex, job, w->owner, errp)) {
+        return false;
+    }
+    job_enter_running(job);
+    bool ok = work_body(job, w, errp);
+    vm_job_mutex_unlock(w->mutex);
+    return ok;
+}
+
+static void work_settle(Job *job, void *opaque, bool commit)
+{
+    Work *w = opaque;
+
+    g_assert_cmpint(w->settled, ==, 0);
+    w->settled = commit ? 1 : -1;
+}
+
+static void work_free(void *opaque)
+{
+    Work *w = opaque;
+
+    g_assert_true(aio_current() == main_aio_context());
+    g_assert_false(w->freed);
+    w->freed = true;
+}
+
+static const JobDriver driver = {
+    .type = JOB_TYPE_SNAPSHOT_SAVE,
+    .run = work_run,
+    .cancel = work_cancel,
+    .settle = work_settle,
+    .free = work_free,
+};
+
+static Job *create(const char *id, Work *w, AioContext *ctx, int flags)
+{
+    GError *err = NULL;
+    Job *job = job_create(id, &driver, ctx ? ctx : main_aio_context(), flags, w, &err);
+
+    g_assert_no_error(err);
+    return job;
+}
+
+static bool is_held(Work *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool held = w->held != NULL;
+    pthread_mutex_unlock(&w->lock);
+    return held;
+}
+
+#define POLL_UNTIL(cond) \
+    while (!(cond)) { \
+        aio_poll(main_aio_context(), false); \
+        g_thread_yield(); \
+    }
+
+static void check_fails(bool ok, GError **err, const char *message)
+{
+    g_assert_false(ok);
+    g_assert_cmpstr((*err)->message, ==, message);
+    g_clear_error(err);
+}
+
+/* --- The tables ------------------------------------------------------------------------- */
+
+/* Rows: from; columns: to; both in the order of JobStatus. */
+static const char *const moves[JOB_STATUS__MAX] = {
+    /*             U C R P Y S W D X E N */
+    /* undefined */ ".x.........",
+    /* created */ "..x.....x..",
+    /* running */ "...xx.x.x..",
+    /* paused */ "..x........",
+    /* ready */ ".....xx.x..",
+    /* standby */ "....x......",
+    /* waiting */ ".......xx..",
+    /* pending */ "........xx.",
+    /* aborting */ ".........x.",
+    /* concluded */ "..........x",
+    /* null */ "...........",
+};
+
+/* Rows: verb, in the order of JobVerb; columns: status. */
+static const char *const accepts[JOB_VERB__MAX] = {
+    /*            U C R P Y S W D X E N */
+    /* cancel */ ".xxxxxxx...",
+    /* pause */ ".xxxxx.....",
+    /* resume */ ".xxxxx.....",
+    /* set-speed */ ".xxxxx.....",
+    /* complete */ "....x......",
+    /* dismiss */ ".........x.",
+    /* finalize */ ".......x...",
+    /* change */ ".xxxxx.....",
+};
+
+static void test_tables(void)
+{
+    for (int from = 0; from < JOB_STATUS__MAX; from++) {
+        for (int to = 0; to < JOB_STATUS__MAX; to++) {
+            g_assert_cmpint(job_transition_allowed(from, to), ==, moves[from][to] == 'x');
+        }
+        for (int verb = 0; verb < JOB_VERB__MAX; verb++) {
+            g_assert_cmpint(job_verb_allowed(from, verb), ==, accepts[verb][from] == 'x');
+        }
+    }
+}
+
+/* Every request that job j0 must refuse in its present state is refused in QEMU's words. */
+static void check_verbs(void)
+{
+    g_autoptr(JobInfoList) list = job_query_all();
+    const char *status = JobStatus_str(list->value->status);
+    static const struct {
+        JobVerb verb;
+        bool (*request)(const char *id, GError **errp);
+    } requests[] = {
+        {JOB_VERB_PAUSE, job_pause_by_id},       {JOB_VERB_COMPLETE, job_complete_by_id},
+        {JOB_VERB_FINALIZE, job_finalize_by_id}, {JOB_VERB_DISMISS, job_dismiss_by_id},
+    };
+    GError *err = NULL;
+
+    g_assert_cmpstr(list->value->id, ==, "j0");
+    for (size_t i = 0; i < G_N_ELEMENTS(requests); i++) {
+        if (!job_verb_allowed(list->value->status, requests[i].verb)) {
+            g_autofree char *text =
+                g_strdup_printf("Job 'j0' in state '%s' cannot accept command verb '%s'", status,
+                                JobVerb_str(requests[i].verb));
+            check_fails(requests[i].request("j0", &err), &err, text);
+        }
+    }
+    if (!job_verb_allowed(list->value->status, JOB_VERB_CANCEL)) {
+        g_autofree char *text = g_strdup_printf(
+            "Job 'j0' in state '%s' cannot accept command verb 'cancel'", status);
+        check_fails(job_cancel_by_id("j0", true, &err), &err, text);
+    }
+    if (list->value->status != JOB_STATUS_PAUSED) {
+        check_fails(job_resume_by_id("j0", &err), &err,
+                    "Can't resume a job that was not paused");
+    }
+}
+
+/* --- Lives -------------------------------------------------------------------------------- */
+
+static void test_success(void)
+{
+    Work w = WORK(.n = 3);
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_DEFAULT);
+    check_record("j0:created ");
+    g_assert_cmpstr(job_id(job), ==, "j0");
+    job_start(job);
+    check_record("j0:created j0:running ");
+    g_assert_cmpint(w.ran, ==, 0); /* the command's reply comes first */
+    POLL_UNTIL(w.freed);
+    check_record("j0:created j0:running j0:waiting j0:pending j0:concluded j0:null ");
+    g_assert_cmpint(w.settled, ==, 1);
+    g_assert_null(job_query_all());
+}
+
+static void test_failure(void)
+{
+    Work w = WORK(.fail = "No space left");
+
+    start_record();
+    job_start(create("j0", &w, NULL, JOB_MANUAL_DISMISS));
+    POLL_UNTIL(strstr(record->str, "concluded"));
+    check_record("j0:created j0:running j0:aborting j0:concluded ");
+    g_autoptr(JobInfoList) list = job_query_all();
+    g_assert_cmpstr(list->value->error, ==, "No space left");
+    g_assert_cmpint(list->value->type, ==, JOB_TYPE_SNAPSHOT_SAVE);
+    g_assert_true(job_dismiss_by_id("j0", NULL));
+    g_assert_true(w.freed);
+    g_assert_cmpint(w.settled, ==, 0);
+}
+
+static void test_ids(void)
+{
+    static const char *const bad[] = {"", "1j", "-a", "a b", "a/b", "a\xc3\xa9"};
+    Work w = WORK();
+    GError *err = NULL;
+
+    qapi_set_event_sink(NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *text = g_strdup_printf("Invalid job ID '%s'", bad[i]);
+        g_assert_null(job_create(bad[i], &driver, main_aio_context(), 0, &w, &err));
+        check_fails(false, &err, text);
+    }
+    Job *job = create("a-b.c_1", &w, NULL, JOB_DEFAULT);
+    g_assert_null(job_create("a-b.c_1", &driver, main_aio_context(), 0, &w, &err));
+    check_fails(false, &err, "Job ID 'a-b.c_1' already in use");
+    check_fails(job_cancel_by_id("x", true, &err), &err, "Job not found");
+    check_fails(job_pause_by_id("x", &err), &err, "Job not found");
+    check_fails(job_resume_by_id("x", &err), &err, "Job not found");
+    check_fails(job_complete_by_id("x", &err), &err, "Job not found");
+    check_fails(job_finalize_by_id("x", &err), &err, "Job not found");
+    check_fails(job_dismiss_by_id("x", &err), &err, "Job not found");
+    job_start(job);
+    POLL_UNTIL(w.freed);
+}
+
+/* A job without a name is not seen. */
+static void test_internal(void)
+{
+    Work w = WORK(.hold = true);
+
+    start_record();
+    job_start(create(NULL, &w, NULL, JOB_MANUAL_DISMISS));
+    POLL_UNTIL(is_held(&w));
+    g_assert_null(job_query_all());
+    let_go(&w);
+    POLL_UNTIL(w.freed);
+    check_record("");
+}
+
+static void test_walk(void)
+{
+    Work w = WORK(.n = 2, .hold = true);
+    GError *err = NULL;
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
+    check_verbs(); /* created */
+    job_start(job);
+    POLL_UNTIL(is_held(&w));
+    check_verbs(); /* running */
+    g_autoptr(JobInfoList) list = job_query_all();
+    g_assert_cmpint(list->value->current_progress, ==, 2);
+    g_assert_cmpint(list->value->total_progress, ==, 100);
+
+    g_assert_true(job_pause_by_id("j0", &err));
+    check_fails(job_pause_by_id("j0", &err), &err, "Job is already paused");
+    let_go(&w);
+    POLL_UNTIL(job_status(job) == JOB_STATUS_PAUSED);
+    check_verbs();
+    check_fails(job_pause_by_id("j0", &err), &err, "Job is already paused");
+    g_assert_true(job_resume_by_id("j0", &err));
+    POLL_UNTIL(job_status(job) == JOB_STATUS_PENDING);
+    check_verbs();
+    g_assert_cmpint(w.settled, ==, 0);
+    g_assert_true(job_finalize_by_id("j0", &err));
+    g_assert_cmpint(w.settled, ==, 1);
+    g_assert_cmpint(job_status(job), ==, JOB_STATUS_CONCLUDED);
+    check_verbs();
+    g_assert_false(w.freed);
+    g_assert_true(job_dismiss_by_id("j0", &err));
+    g_assert_true(w.freed);
+    check_record("j0:created j0:running j0:paused j0:running j0:waiting j0:pending "
+                 "j0:concluded j0:null ");
+}
+
+/* --- Cancel ---------------------------------------------------------------------------------- */
+
+typedef struct WaitState {
+    Job *job;
+    GError *err;
+    bool ok, done;
+} WaitState;
+
+static void coroutine_fn wait_entry(void *opaque)
+{
+    WaitState *ws = opaque;
+
+    ws->ok = job_co_wait(ws->job, &ws->err);
+    ws->done = true;
+    job_unref(ws->job);
+}
+
+static void start_wait(WaitState *ws, Job *job)
+{
+    *ws = (WaitState){.job = job_ref(job)};
+    aio_co_enter(main_aio_context(), coroutine_create(wait_entry, ws));
+}
+
+static void test_cancel_running(void)
+{
+    Work w = WORK(.hold = true);
+    WaitState ws;
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_MANUAL_DISMISS);
+    job_start(job);
+    start_wait(&ws, job);
+    POLL_UNTIL(is_held(&w));
+    g_assert_false(ws.done);
+    g_assert_true(job_cancel_by_id("j0", true, NULL));
+    g_assert_true(job_cancel_by_id("j0", true, NULL)); /* asking again does no harm */
+    POLL_UNTIL(ws.done);
+    check_fails(ws.ok, &ws.err, "Job was cancelled");
+    check_record("j0:created j0:running j0:aborting j0:concluded ");
+    g_autoptr(JobInfoList) list = job_query_all();
+    g_assert_cmpstr(list->value->error, ==, "Operation canceled");
+    check_verbs();
+
+    start_wait(&ws, job); /* after the end: returns at once */
+    g_assert_true(ws.done);
+    check_fails(ws.ok, &ws.err, "Job was cancelled");
+    g_assert_true(job_dismiss_by_id("j0", NULL));
+    g_assert_true(w.freed);
+}
+
+static void test_cancel_unstarted(void)
+{
+    Work w = WORK();
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_DEFAULT);
+    job_cancel(job, true);
+    job_start(job); /* too late, and harmless */
+    POLL_UNTIL(w.freed);
+    g_assert_cmpint(w.ran, ==, 0);
+    check_record("j0:created j0:aborting j0:concluded j0:null ");
+}
+
+static void test_cancel_before_run(void)
+{
+    Work w = WORK();
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_DEFAULT);
+    job_start(job);
+    job_cancel(job, true);
+    POLL_UNTIL(w.freed);
+    g_assert_cmpint(w.ran, ==, 0);
+    check_record("j0:created j0:running j0:aborting j0:concluded j0:null ");
+}
+
+static void test_cancel_paused(void)
+{
+    Work w = WORK(.n = 1);
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_DEFAULT);
+    g_assert_true(job_pause_by_id("j0", NULL)); /* before the start */
+    job_start(job);
+    POLL_UNTIL(job_status(job) == JOB_STATUS_PAUSED);
+    g_assert_cmpint(w.ran, ==, 0);
+    g_assert_true(job_cancel_by_id("j0", true, NULL));
+    POLL_UNTIL(w.freed);
+    check_record("j0:created j0:running j0:paused j0:running j0:aborting j0:concluded j0:null ");
+}
+
+/* Cancelled when its work cannot be stopped any more: it succeeds. */
+static void test_cancel_too_late(void)
+{
+    Work w = WORK(.hold = true, .ignore_cancel = true);
+    WaitState ws;
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_DEFAULT);
+    job_start(job);
+    start_wait(&ws, job);
+    POLL_UNTIL(is_held(&w));
+    job_cancel(job, true);
+    POLL_UNTIL(ws.done && w.freed);
+    g_assert_true(ws.ok);
+    g_assert_no_error(ws.err);
+    check_record("j0:created j0:running j0:waiting j0:pending j0:concluded j0:null ");
+}
+
+static void test_cancel_pending(void)
+{
+    Work w = WORK();
+
+    start_record();
+    Job *job = create("j0", &w, NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS);
+    job_start(job);
+    POLL_UNTIL(job_status(job) == JOB_STATUS_PENDING);
+    g_assert_true(job_cancel_by_id("j0", true, NULL));
+    g_assert_cmpint(w.settled, ==, -1);
+    g_autoptr(JobInfoList) list = job_query_all();
+    g_assert_cmpstr(list->value->error, ==, "Operation canceled");
+    g_assert_true(job_dismiss_by_id("j0", NULL));
+    check_record("j0:created j0:running j0:waiting j0:pending j0:aborting j0:concluded "
+                 "j0:null ");
+}
+
+/* --- The VM job mutex -------------------------------------------------------------------- */
+
+static void test_mutex(void)
+{
+    VmJobMutex *m = vm_job_mutex_new();
+    Work a = WORK(.hold = true, .mutex = m, .owner = "snapshot-save 'a'");
+    Work b = WORK(.mutex = m, .owner = "snapshot-save 'b'");
+    Work c = WORK(.hold = true, .mutex = m, .owner = "snapshot-save 'c'");
+
+    start_record();
+    g_assert_null(vm_job_mutex_owner(m));
+    job_start_waiting(create("a", &a, NULL, JOB_DEFAULT));
+    POLL_UNTIL(is_held(&a));
+    job_start_waiting(create("b", &b, NULL, JOB_DEFAULT));
+    job_start_waiting(create("c", &c, NULL, JOB_DEFAULT));
+    POLL_UNTIL(b.ran && c.ran);
+    g_autofree char *owner = vm_job_mutex_owner(m);
+    g_assert_cmpstr(owner, ==, "snapshot-save 'a'");
+
+    JobInfoList *list = job_query_all();
+    g_assert_cmpstr(list->value->id, ==, "c");
+    g_assert_cmpint(list->value->status, ==, JOB_STATUS_CREATED);
+    g_assert_cmpstr(list->value->waits_for, ==, "snapshot-save 'a'");
+    g_assert_null(list->next->next->value->waits_for);
+    qapi_free_JobInfoList(list);
+
+    g_assert_true(job_cancel_by_id("b", true, NULL)); /* while it waits */
+    POLL_UNTIL(b.freed);
+    g_assert_false(a.freed);
+    let_go(&a);
+    POLL_UNTIL(is_held(&c));
+    g_assert_true(a.freed);
+    g_assert_true(job_cancel_by_id("c", true, NULL)); /* while it has it */
+    POLL_UNTIL(c.freed);
+    g_assert_null(vm_job_mutex_owner(m));
+    vm_job_mutex_free(m);
+    check_record("a:created a:running b:created c:created b:aborting b:concluded b:null "
+                 "a:waiting a:pending a:concluded a:null c:running "
+                 "c:aborting c:concluded c:null ");
+}
+
+typedef struct Turn {
+    VmJobMutex *m;
+    GString *order;
+    char name[2];
+    Coroutine *co;
+    bool done;
+} Turn;
+
+static void coroutine_fn turn_entry(void *opaque)
+{
+    Turn *t = opaque;
+
+    g_assert_true(vm_job_mutex_lock(t->m, NULL, t->name, NULL));
+    g_string_append(t->order, t->name);
+    co_sleep_ns(1000);
+    vm_job_mutex_unlock(t->m);
+    t->done = true;
+}
+
+static void test_mutex_fair(void)
+{
+    VmJobMutex *m = vm_job_mutex_new();
+    GString *order = g_string_new(NULL);
+    Turn turns[5];
+
+    for (int i = 0; i < 5; i++) {
+        turns[i] = (Turn){.m = m, .order = order, .name = {'0' + i}};
+        aio_co_enter(main_aio_context(), coroutine_create(turn_entry, &turns[i]));
+    }
+    POLL_UNTIL(turns[4].done);
+    g_assert_cmpstr(order->str, ==, "01234");
+    g_string_free(order, true);
+    vm_job_mutex_free(m);
+}
+
+/* --- In IOThreads ---------------------------------------------------------------------------- */
+
+static void test_iothread(void)
+{
+    IOThread *io = iothread_new("job-test", NULL);
+    Work w = WORK(.n = 100, .hold = true);
+
+    start_record();
+    Job *job = job_ref(create("j0", &w, iothread_context(io), JOB_DEFAULT));
+    job_start(job);
+    POLL_UNTIL(is_held(&w));
+    pthread_mutex_lock(&w.lock);
+    g_assert_true(w.ctx == iothread_context(io));
+    pthread_mutex_unlock(&w.lock);
+    g_assert_true(job_pause_by_id("j0", NULL));
+    let_go(&w);
+    POLL_UNTIL(job_status(job) == JOB_STATUS_PAUSED);
+    g_assert_true(job_resume_by_id("j0", NULL));
+    POLL_UNTIL(job_status(job) == JOB_STATUS_NULL);
+    job_unref(job);
+    POLL_UNTIL(w.freed);
+    check_record("j0:created j0:running j0:paused j0:running j0:waiting j0:pending "
+                 "j0:concluded j0:null ");
+    iothread_destroy(io);
+}
+
+/* Jobs of two threads fight for the mutex; each is cancelled at some moment of its life. */
+static void test_stress(void)
+{
+    enum { JOBS = 8, ROUNDS = 40 };
+    IOThread *io[2] = {iothread_new("job-test0", NULL), iothread_new("job-test1", NULL)};
+    VmJobMutex *m = vm_job_mutex_new();
+
+    qapi_set_event_sink(NULL);
+    for (int round = 0; round < ROUNDS; round++) {
+        Work works[JOBS];
+        for (int i = 0; i < JOBS; i++) {
+            g_autofree char *id = g_strdup_printf("j%d", i);
+            works[i] = (Work)WORK(.n = 3, .mutex = m, .owner = "stress");
+            job_start_waiting(create(id, &works[i], iothread_context(io[i % 2]), JOB_DEFAULT));
+        }
+        for (int i = 0; i < JOBS; i++) {
+            g_autofree char *id = g_strdup_printf("j%d", (i * 5 + round) % JOBS);
+            if ((i + round) % 3 == 0) {
+                job_pause_by_id(id, NULL);
+            }
+            for (int k = 0; k < round % 7; k++) {
+                aio_poll(main_aio_context(), false);
+            }
+            if ((i + round) % 2 == 0) {
+                job_cancel_by_id(id, true, NULL);
+            }
+            qapi_free_JobInfoList(job_query_all());
+        }
+        for (int i = 0; i < JOBS; i++) {
+            g_autofree char *id = g_strdup_printf("j%d", i);
+            job_resume_by_id(id, NULL);
+            POLL_UNTIL(works[i].freed);
+        }
+    }
+    g_assert_null(job_query_all());
+    g_assert_null(vm_job_mutex_owner(m));
+    vm_job_mutex_free(m);
+    iothread_destroy(io[0]);
+    iothread_destroy(io[1]);
+}
+
+/* --- QMP handlers ---------------------------------------------------------------------------- */
+
+static void coroutine_fn qmp_entry(void *opaque)
+{
+    Work *w = opaque;
+    GError *err = NULL;
+
+    job_start(create("q0", w, NULL, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS));
+    qmp_job_complete("q0", &err);
+    check_fails(false, &err, "Job 'q0' in state 'running' cannot accept command verb 'complete'");
+    qmp_job_pause("q0", &err);
+    qmp_job_resume("q0", &err);
+    g_assert_no_error(err);
+    for (;;) {
+        g_autoptr(JobInfoList) list = qmp_query_jobs(&err);
+        if (list->value->status == JOB_STATUS_PENDING) {
+            break;
+        }
+        co_sleep_ns(100000);
+    }
+    qmp_job_finalize("q0", &err);
+    g_assert_no_error(err);
+    qmp_job_cancel("q0", &err);
+    check_fails(false, &err, "Job 'q0' in state 'concluded' cannot accept command verb 'cancel'");
+    qmp_job_dismiss("q0", &err);
+    g_assert_no_error(err);
+    qmp_job_dismiss("q0", &err);
+    check_fails(false, &err, "Job not found");
+}
+
+static void test_qmp(void)
+{
+    Work w = WORK(.n = 5);
+
+    aio_co_run_sync(main_aio_context(), qmp_entry, &w);
+    g_assert_true(w.freed);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    main_aio_context_init();
+    g_test_add_func("/job/tables", test_tables);
+    g_test_add_func("/job/success", test_success);
+    g_test_add_func("/job/failure", test_failure);
+    g_test_add_func("/job/ids", test_ids);
+    g_test_add_func("/job/internal", test_internal);
+    g_test_add_func("/job/walk", test_walk);
+    g_test_add_func("/job/cancel/running", test_cancel_running);
+    g_test_add_func("/job/cancel/unstarted", test_cancel_unstarted);
+    g_test_add_func("/job/cancel/before-run", test_cancel_before_run);
+    g_test_add_func("/job/cancel/paused", test_cancel_paused);
+    g_test_add_func("/job/cancel/too-late", test_cancel_too_late);
+    g_test_add_func("/job/cancel/pending", test_cancel_pending);
+    g_test_add_func("/job/mutex/jobs", test_mutex);
+    g_test_add_func("/job/mutex/fair", test_mutex_fair);
+    g_test_add_func("/job/iothread", test_iothread);
+    g_test_add_func("/job/stress", test_stress);
+    g_test_add_func("/job/qmp", test_qmp);
+    int ret = g_test_run();
+    if (record) {
+        g_string_free(record, true);
+    }
+    return ret;
+}
