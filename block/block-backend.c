@@ -182,7 +182,7 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
     return bdrv_co_flush(blk->root->bs);
 }
 
-int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)
+bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)
 {
-    return bdrv_co_truncate(blk->root, length, errp) ? 0 : -EIO;
+    return bdrv_co_truncate(blk->root, length, errp);
 }

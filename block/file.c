@@ -165,6 +165,10 @@ static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOption
         .lock_forced = o->has_locking && o->locking == ON_OFF_AUTO_ON,
     };
 
+    if (!*o->filename) {
+        error_setg(errp, "The 'file' block driver requires a file name");
+        return false;
+    }
     if (o->has_aio && o->aio == BLOCKDEV_AIO_OPTIONS_NATIVE && !bs->cache_direct) {
         error_setg(errp, "aio=native was specified, but it requires cache.direct=on, which "
                    "was not specified.");

@@ -166,6 +166,16 @@ const BlockDriver *bdrv_driver_by_name(const char *name);
 /* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
 
+/* Makes an image; params->options are strings.  Main thread; what it opens lives in ctx. */
+bool coroutine_fn bdrv_co_create(const BlockDriver *drv, const BdrvCreateParams *params,
+                                 AioContext *ctx, GError **errp);
+/*
+ * Checks bs and repairs what fix (BDRV_FIX_*) allows.  false and errp when it could not be
+ * checked at all.  Main thread; hops to the node's context.
+ */
+bool coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
+                                GError **errp);
+
 /* Where a function may be called; checked in every build. */
 #define GLOBAL_STATE() g_assert(aio_in_home_thread(main_aio_context()))
 #define IO_CODE(bs) g_assert(aio_in_home_thread((bs)->ctx))

@@ -125,7 +125,7 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t
                                       int flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
-int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp);
+bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp);
 
 /* --- Drain ------------------------------------------------------------------------------ */
 

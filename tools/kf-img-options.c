@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Creation options of the formats, "-o name=value,...": the table of them, checking, and
+ * the list for -o help.  Drivers check values again as they use them.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "kf-img-options.h"
+#include "qapi/error.h"
+#include "qapi/keyval.h"
+
+/* In the order in which "Formatting ..." shows them. */
+const ImgOption img_option_table[] = {
+    { "qcow2", "cluster_size", IMG_OPTION_SIZE, "65536", "qcow2 cluster size" },
+    { "qcow2", "extended_l2", IMG_OPTION_BOOL, "off", "Extended L2 tables (off)" },
+    { "qcow2", "preallocation", IMG_OPTION_STRING, NULL,
+      "Preallocation mode (allowed values: off, metadata)" },
+    { "qcow2", "compression_type", IMG_OPTION_STRING, "zlib",
+      "Compression method used for image cluster compression" },
+    { NULL, "size", IMG_OPTION_SIZE, NULL, "Virtual disk size" },
+    { "qcow2", "compat", IMG_OPTION_STRING, NULL,
+      "Compatibility level (v2 [0.10] or v3 [1.1])" },
+    { "qcow2", "backing_file", IMG_OPTION_STRING, NULL, "File name of a base image" },
+    { "qcow2", "backing_fmt", IMG_OPTION_STRING, NULL, "Image format of the base image" },
+    { "qcow2", "lazy_refcounts", IMG_OPTION_BOOL, "off", "Postpone refcount updates" },
+    { "qcow2", "refcount_bits", IMG_OPTION_NUMBER, "16",
+      "Width of a reference count entry in bits" },
+    { 0 },
+};
+
+GHashTable *img_options_new(void)
+{
+    return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+}
+
+bool img_parse_options(const char *text, GHashTable *options)
+{
+    const char *p = text;
+
+    if (!*text || *text == ',') {
+        img_error("Invalid option list: %s", text);
+        return false;
+    }
+    while (*p) {
+        size_t name_len = strcspn(p, "=,");
+        char *name = g_strndup(p, name_len);
+        GString *value = g_string_new(NULL);
+
+        p += name_len;
+        if (*p == '=') {
+            for (p++; *p && (*p != ',' || p[1] == ','); p++) {
+                g_string_append_c(value, *p);
+                p += *p == ',';
+            }
+        } else {
+            g_string_append(value, "on");
+        }
+        p += *p == ',';
+        g_hash_table_replace(options, name, g_string_free(value, FALSE));
+    }
+    return true;
+}
+
+static const ImgOption *find_option(const char *driver, const char *name)
+{
+    for (const ImgOption *o = img_option_table; o->name; o++) {
+        if (!strcmp(o->name, name) && (!o->driver || !strcmp(o->driver, driver))) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+/* The value in its plain form, or NULL and errp. */
+static char *normalise(const ImgOption *o, const char *value, GError **errp)
+{
+    uint64_t number;
+    bool on;
+
+    switch (o->type) {
+    case IMG_OPTION_SIZE:
+        if (qapi_parse_size(value, &number)) {
+            return g_strdup_printf("%" PRIu64, number);
+        }
+        error_setg(errp, "Parameter '%s' expects a non-negative number below 2^64\n"
+                   "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+                   "and exabytes, respectively.", o->name);
+        return NULL;
+    case IMG_OPTION_NUMBER:
+        if (g_ascii_string_to_unsigned(value, 10, 0, G_MAXUINT64, &number, NULL)) {
+            return g_strdup_printf("%" PRIu64, number);
+        }
+        error_setg(errp, "Parameter '%s' expects a number", o->name);
+        return NULL;
+    case IMG_OPTION_BOOL:
+        if (qapi_parse_bool(value, &on)) {
+            return g_strdup(on ? "on" : "off");
+        }
+        error_setg(errp, "Parameter '%s' expects 'on' or 'off'", o->name);
+        return NULL;
+    default:
+        return g_strdup(value);
+    }
+}
+
+bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **errp)
+{
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, options);
+    while (g_hash_table_iter_next(&iter, &name, &value)) {
+        const ImgOption *o = find_option(drv->name, name);
+        char *plain;
+
+        if (!o) {
+            error_setg(errp, "Invalid parameter '%s'", (char *)name);
+            return false;
+        }
+        plain = normalise(o, value, errp);
+        if (!plain) {
+            return false;
+        }
+        g_hash_table_iter_replace(&iter, plain);
+    }
+    value = g_hash_table_lookup(options, "extended_l2");
+    if (value && strcmp(value, "off")) {
+        error_setg(errp, "extended_l2=on is not supported");
+        return false;
+    }
+    return true;
+}
+
+GHashTable *img_driver_options(GHashTable *options)
+{
+    static const char *const common[] = { "size", "backing_file", "backing_fmt", "extended_l2" };
+    GHashTable *own = img_options_new();
+    GHashTableIter iter;
+    gpointer name, value;
+
+    g_hash_table_iter_init(&iter, options);
+    while (g_hash_table_iter_next(&iter, &name, &value)) {
+        bool is_common = false;
+
+        for (size_t i = 0; i < G_N_ELEMENTS(common); i++) {
+            is_common |= !strcmp(name, common[i]);
+        }
+        if (!is_common) {
+            g_hash_table_insert(own, g_strdup(name), g_strdup(value));
+        }
+    }
+    return own;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const ImgOption *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+void img_print_options(const BlockDriver *drv)
+{
+    static const char *const types[] = { "str", "size", "num", "bool (on/off)" };
+    GPtrArray *list = g_ptr_array_new();
+
+    for (const ImgOption *o = img_option_table; o->name; o++) {
+        if (!o->driver || !strcmp(o->driver, drv->name)) {
+            g_ptr_array_add(list, (gpointer)o);
+        }
+    }
+    g_ptr_array_sort(list, by_name);
+    printf("Supported %s options:\n", drv->name);
+    for (guint i = 0; i < list->len; i++) {
+        const ImgOption *o = list->pdata[i];
+        g_autofree char *left = g_strdup_printf("%s=<%s>", o->name, types[o->type]);
+
+        printf("  %-22s - %s\n", left, o->help);
+    }
+    printf("\nThe protocol level may support further options.\n"
+           "Specify the target filename to include those options.\n");
+    g_ptr_array_free(list, true);
+}

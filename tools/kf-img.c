@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kf-img: makes, examines, checks, converts and compares disk images and handles their
+ * internal snapshots, with the command line, output and exit codes of qemu-img.  This file
+ * finds the subcommand and has what they share.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "config-host.h"
+#include "kf-img-int.h"
+#include "qapi/error.h"
+
+static const struct {
+    const char *name;
+    int coroutine_fn (*run)(int argc, char **argv);
+    const char *usage;
+} commands[] = {
+    { "check", img_check,
+      "[-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] filename" },
+    { "compare", img_compare,
+      "[-f fmt] [-F fmt] [-T src_cache] [-p] [-q] [-s] [-U] filename1 filename2" },
+    { "convert", img_convert,
+      "[-U] [-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] "
+      "[-B backing_file [-F backing_fmt]] [-o options] [-S sparse_size] [-m num_coroutines] [-W] "
+      "filename [filename2 [...]] output_filename" },
+    { "create", img_create,
+      "[-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]" },
+    { "info", img_info, "[-f fmt] [--output=ofmt] [--backing-chain] [-U] filename" },
+    { "snapshot", img_snapshot,
+      "[-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] filename" },
+};
+
+static const char *program; /* as it was called */
+
+/* --- Messages ------------------------------------------------------------------------------ */
+
+static void print_error(const char *format, va_list ap)
+{
+    fprintf(stderr, "%s: ", program);
+    vfprintf(stderr, format, ap);
+    fputc('\n', stderr);
+}
+
+void img_error(const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    print_error(format, ap);
+    va_end(ap);
+}
+
+void img_report(GError *err, const char *prefix)
+{
+    img_error("%s%s", prefix, err->message);
+    g_error_free(err);
+}
+
+int img_usage_error(const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    print_error(format, ap);
+    va_end(ap);
+    fprintf(stderr, "Try '%s --help' for more information\n", program);
+    return 1;
+}
+
+static void print_version(void)
+{
+    printf("%s version %s (Keyframe)\n", program, KEYFRAME_VERSION);
+}
+
+static void print_help(void)
+{
+    print_version();
+    printf("usage: %s [standard options] command [command options]\n"
+           "Keyframe disk image utility\n\n"
+           "    '-h', '--help'       display this help and exit\n"
+           "    '-V', '--version'    output version information and exit\n\n"
+           "Command syntax:\n", program);
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        printf("  %s %s\n", commands[i].name, commands[i].usage);
+    }
+    printf("\nSizes are in bytes; the suffixes k, M, G, T, P and E stand for powers of 1024.\n"
+           "Supported formats: qcow2 raw\n");
+}
+
+int img_bad_option(int c, char **argv)
+{
+    if (c == 'h') {
+        print_help();
+        return 0;
+    }
+    if (c == ':') {
+        return img_usage_error("missing argument for option '%s'", argv[optind - 1]);
+    }
+    return img_usage_error("unrecognized option '%s'", argv[optind - 1]);
+}
+
+void img_progress(bool show, double percent)
+{
+    if (show) {
+        printf("    (%3.2f/100%%)\r", percent);
+        fflush(stdout);
+    }
+}
+
+/* --- Shared by subcommands --------------------------------------------------------------- */
+
+BlockDriverState *coroutine_fn img_open(const BdrvOpenFile *params)
+{
+    GError *err = NULL;
+    BlockDriverState *bs = bdrv_co_open_file_params(params, main_aio_context(), &err);
+
+    if (!bs) {
+        g_autofree char *prefix = g_strdup_printf("Could not open '%s': ", params->filename);
+        img_report(err, prefix);
+    }
+    return bs;
+}
+
+bool img_parse_cache(const char *mode, BdrvOpenFile *params)
+{
+    static const struct {
+        const char *name;
+        bool direct, no_flush;
+    } modes[] = {
+        { "none", true, false },         { "off", true, false },
+        { "directsync", true, false },   { "writeback", false, false },
+        { "writethrough", false, false }, { "unsafe", false, true },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
+        if (!strcmp(modes[i].name, mode)) {
+            params->direct = modes[i].direct;
+            params->no_flush = modes[i].no_flush;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool img_parse_output(const char *text, bool *json)
+{
+    *json = !strcmp(text, "json");
+    if (!*json && strcmp(text, "human")) {
+        img_error("--output must be used with human or json as argument.");
+        return false;
+    }
+    return true;
+}
+
+/* --- Main ----------------------------------------------------------------------------------- */
+
+typedef struct Run {
+    int command, argc, ret;
+    char **argv;
+} Run;
+
+static void coroutine_fn run_entry(void *opaque)
+{
+    Run *r = opaque;
+
+    r->ret = commands[r->command].run(r->argc, r->argv);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "help", no_argument, NULL, 'h' },
+        { "version", no_argument, NULL, 'V' },
+        { 0 },
+    };
+    g_autofree char *base = g_path_get_basename(argv[0]);
+    Run run = { .command = -1 };
+    int c;
+
+    program = base;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, "+:hV", options, NULL)) != -1) {
+        if (c == 'V') {
+            print_version();
+            return 0;
+        }
+        return img_bad_option(c, argv);
+    }
+    if (optind >= argc) {
+        return img_usage_error("Not enough arguments");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (!strcmp(commands[i].name, argv[optind])) {
+            run.command = i;
+        }
+    }
+    if (run.command < 0) {
+        return img_usage_error("Command not found: %s", argv[optind]);
+    }
+    run.argc = argc - optind;
+    run.argv = argv + optind;
+    optind = 0; /* getopt starts anew */
+    main_aio_context_init();
+    bdrv_init();
+    aio_co_run_sync(main_aio_context(), run_entry, &run);
+    return run.ret;
+}
