@@ -49,7 +49,10 @@ typedef struct RamLoadConfig {
     const StreamLayout *layout;
     const RamLoadSource *source;
     bool lazy;
-    void coroutine_fn (*progress)(void *opaque, uint64_t bytes);
+    /* As in RamSaveConfig; each may be NULL. */
+    void (*progress)(void *opaque, uint64_t bytes);
+    bool (*cancelled)(void *opaque);
+    void coroutine_fn (*pause_point)(void *opaque);
     /* A page cannot be read although the guest runs on it already; any thread, repeated. */
     void (*read_error)(void *opaque, const char *message);
     void *opaque;
@@ -116,6 +119,7 @@ struct RamLoad {
 
     size_t cursor; /* snapshot thread: next chunk */
     int fill_error;
+    bool held; /* pause_point() has not returned */
     pthread_mutex_t stats_lock; /* leaf */
     RamLoadStats stats;
 };

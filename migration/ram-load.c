@@ -17,6 +17,8 @@
 #define MAX_GAP 8
 #define UNMAP_PIECE ((size_t)64 << 20)
 #define RETRY_NS 1000000000LL
+/* How often the job looks whether it shall pause. */
+#define PAUSE_POINT_NS 20000000LL
 
 static uint8_t *map_aligned(size_t size, int prot)
 {
@@ -374,6 +376,9 @@ static int coroutine_fn fill_chunk_once(Reader *r, RamLoadBlock *b, size_t page,
 
 static bool load_cancelled(RamLoad *l)
 {
+    if (l->config.cancelled && l->config.cancelled(l->config.opaque)) {
+        ram_load_cancel(l);
+    }
     return __atomic_load_n(&l->cancelled, __ATOMIC_SEQ_CST);
 }
 
@@ -405,7 +410,7 @@ static int coroutine_fn fill_chunk(Reader *r, size_t chunk, size_t *bytes)
 typedef struct ReaderGroup {
     RamLoad *l;
     int running;
-    Coroutine *waiter;
+    CoSleep done;
 } ReaderGroup;
 
 static void coroutine_fn reader_entry(void *opaque)
@@ -424,8 +429,13 @@ static void coroutine_fn reader_entry(void *opaque)
     }
     while (l->fill_error == 0 && l->cursor < l->nr_chunks && !load_cancelled(l)) {
         size_t bytes;
-        int ret = fill_chunk(&r, l->cursor++, &bytes);
+        int ret;
 
+        if (l->held) {
+            co_sleep_ns(PAUSE_POINT_NS);
+            continue;
+        }
+        ret = fill_chunk(&r, l->cursor++, &bytes);
         if (ret < 0 && l->fill_error == 0) {
             l->fill_error = ret;
         } else if (l->config.progress) {
@@ -435,20 +445,25 @@ static void coroutine_fn reader_entry(void *opaque)
     if (r.staging) {
         munmap(r.staging, LOAD_CHUNK);
     }
-    if (--g->running == 0 && g->waiter) {
-        aio_co_wake(g->waiter);
+    if (--g->running == 0) {
+        co_sleep_wake(&g->done);
     }
 }
 
 bool coroutine_fn ram_load_fill(RamLoad *l, GError **errp)
 {
-    ReaderGroup g = {.l = l, .running = NR_READERS, .waiter = coroutine_self()};
+    ReaderGroup g = {.l = l, .running = NR_READERS};
 
     for (int i = 0; i < NR_READERS; i++) {
         aio_co_schedule(aio_current(), coroutine_create(reader_entry, &g));
     }
     while (g.running) {
-        coroutine_yield();
+        co_sleep_ns_wakeable(&g.done, PAUSE_POINT_NS);
+        if (l->config.pause_point && g.running) {
+            l->held = true;
+            l->config.pause_point(l->config.opaque);
+            l->held = false;
+        }
     }
     if (load_cancelled(l)) {
         error_setg(errp, "Loading RAM was cancelled");

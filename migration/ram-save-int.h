@@ -63,8 +63,13 @@ typedef struct RamSaveConfig {
     const int *vcpu_tids;  /* threads that may be made to wait */
     int nr_vcpu_tids;
     bool live; /* false: nothing writes RAM until ram_save_write() is done */
-    /* Called after each chunk with the bytes of RAM dealt with; may yield. */
-    void coroutine_fn (*progress)(void *opaque, uint64_t bytes);
+    /* Called after each chunk with the bytes of RAM dealt with.  May be NULL, as the next two. */
+    void (*progress)(void *opaque, uint64_t bytes);
+    /* Asked now and then whether to give up. */
+    bool (*cancelled)(void *opaque);
+    /* Called now and then by the coroutine of ram_save_write(); while it does not return no
+     * chunk is begun, but copies go on being written. */
+    void coroutine_fn (*pause_point)(void *opaque);
     void *opaque;
 } RamSaveConfig;
 
@@ -154,6 +159,7 @@ struct RamSave {
     const RamSink *sink;
     size_t cursor; /* next chunk */
     bool flushing; /* a coroutine is emptying buffers */
+    bool held;     /* pause_point() has not returned */
     int write_error;
     RamSaveStats stats; /* faults: fault thread; the rest: snapshot thread */
 };

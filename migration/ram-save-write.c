@@ -17,6 +17,9 @@
 /* The largest request; a larger one would hold up the guest's own requests. */
 #define MAX_REQUEST ((size_t)1 << 20)
 #define FLUSH_BATCH 256
+/* How often the job looks whether it shall pause, and who is held looks after buffers. */
+#define PAUSE_POINT_NS 20000000LL
+#define HOLD_NS 1000000LL
 
 typedef enum PageClass {
     CLASS_ZERO,   /* nothing to write */
@@ -352,8 +355,20 @@ static int coroutine_fn write_chunk(RamSave *s, size_t chunk)
 typedef struct WriterGroup {
     RamSave *s;
     int running;
-    Coroutine *waiter;
+    CoSleep done;
 } WriterGroup;
+
+/* While the job is paused: nothing new, but nobody is left waiting for a buffer. */
+static int coroutine_fn hold(RamSave *s)
+{
+    int ret = 0;
+
+    while (s->held && ret == 0 && !ram_save_stopped(s, NULL)) {
+        ret = relieve(s);
+        co_sleep_ns(HOLD_NS);
+    }
+    return ret;
+}
 
 static void coroutine_fn writer_entry(void *opaque)
 {
@@ -362,8 +377,11 @@ static void coroutine_fn writer_entry(void *opaque)
 
     while (s->write_error == 0 && s->cursor < s->nr_chunks && !ram_save_stopped(s, NULL)) {
         size_t chunk, first, nr;
-        int ret = relieve(s);
+        int ret = hold(s);
 
+        if (ret == 0) {
+            ret = relieve(s);
+        }
         if (ret == 0 && s->cursor < s->nr_chunks) {
             chunk = s->cursor++;
             ret = write_chunk(s, chunk);
@@ -376,8 +394,8 @@ static void coroutine_fn writer_entry(void *opaque)
             s->write_error = ret;
         }
     }
-    if (--g->running == 0 && g->waiter) {
-        aio_co_wake(g->waiter);
+    if (--g->running == 0) {
+        co_sleep_wake(&g->done);
     }
 }
 
@@ -409,9 +427,13 @@ bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp)
     for (int i = 0; i < NR_WRITERS; i++) {
         aio_co_schedule(aio_current(), coroutine_create(writer_entry, &g));
     }
-    g.waiter = coroutine_self();
     while (g.running) {
-        coroutine_yield();
+        co_sleep_ns_wakeable(&g.done, PAUSE_POINT_NS);
+        if (s->config.pause_point && g.running) {
+            s->held = true;
+            s->config.pause_point(s->config.opaque);
+            s->held = false;
+        }
     }
     if (ram_save_stopped(s, errp)) {
         return false;

@@ -210,6 +210,9 @@ bool ram_save_stopped(RamSave *s, GError **errp)
         error_setg_errno(errp, -failed, "Could not lift the write protection of RAM");
         return true;
     }
+    if (s->config.cancelled && s->config.cancelled(s->config.opaque)) {
+        ram_save_cancel(s);
+    }
     if (__atomic_load_n(&s->cancelled, __ATOMIC_SEQ_CST)) {
         error_setg(errp, "Saving RAM was cancelled");
         return true;

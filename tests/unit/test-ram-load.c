@@ -123,7 +123,7 @@ static void read_error(void *opaque, const char *message)
     }
 }
 
-static void coroutine_fn progress(void *opaque, uint64_t bytes)
+static void progress(void *opaque, uint64_t bytes)
 {
     ((Fixture *)opaque)->progress += bytes;
 }

@@ -185,7 +185,7 @@ static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
     return 0;
 }
 
-static void coroutine_fn progress(void *opaque, uint64_t bytes)
+static void progress(void *opaque, uint64_t bytes)
 {
     ((Fixture *)opaque)->progress += bytes;
 }
