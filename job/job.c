@@ -578,6 +578,9 @@ JobInfoList *job_query_all(void)
         info->current_progress = MIN(job->progress, (uint64_t)INT64_MAX);
         info->total_progress = MIN(MAX(job->total, job->progress), (uint64_t)INT64_MAX);
         info->error = job->err ? g_strdup(job->err->message) : NULL;
+        if (job->driver->query) {
+            job->driver->query(job, job->opaque, info);
+        }
         QAPI_LIST_APPEND(tail, info);
         g_ptr_array_add(mutexes, job->vm_mutex);
     }

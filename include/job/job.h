@@ -39,6 +39,11 @@ struct JobDriver {
     void (*settle)(Job *job, void *opaque, bool commit);
     /* Frees opaque, in the main thread, when the job is dismissed.  May be NULL. */
     void (*free)(void *opaque);
+    /*
+     * Adds to info what only the driver knows.  Any thread, under the jobs' leaf mutex: it
+     * must not call back here.  May be NULL.
+     */
+    void (*query)(Job *job, void *opaque, JobInfo *info);
 };
 
 enum {
