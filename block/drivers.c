@@ -6,6 +6,7 @@
 static const BlockDriver *const drivers[] = {
     &bdrv_file_driver,
     &bdrv_raw_driver,
+    &bdrv_qcow2_driver,
     &bdrv_blkdebug_driver,
 };
 

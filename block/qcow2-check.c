@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Consistency check and repair: counts every reference in the image - header, tables, the
+ * active tree, all snapshots' trees - and compares with the stored reference counts and the
+ * COPIED flags of the active layer.  Findings are worded as qemu-img's users know them.
+ * Counts are kept in pages by cluster number, so that a sparse or hostile file cannot make
+ * us allocate in proportion to its apparent size.
+ */
+#include <stdarg.h>
+#include "qcow2.h"
+
+#define PAGE_BITS 12
+#define PAGE_ENTRIES (1u << PAGE_BITS)
+
+typedef struct Check {
+    BlockDriverState *bs;
+    Qcow2State *s;
+    BdrvCheckResult *res;
+    int fix;
+    GHashTable *pages; /* cluster >> PAGE_BITS -> uint32_t[PAGE_ENTRIES] */
+    uint64_t end;      /* clusters in use: one beyond the highest */
+    uint64_t file_clusters;
+} Check;
+
+static void report(Check *k, bool error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
+
+static void report(Check *k, bool error, const char *fmt, ...)
+{
+    if (k->res->report) {
+        g_autofree char *line = NULL;
+        va_list ap;
+
+        va_start(ap, fmt);
+        line = g_strdup_vprintf(fmt, ap);
+        va_end(ap);
+        k->res->report(k->res->opaque, error, line);
+    }
+}
+
+static uint32_t *count_of(Check *k, uint64_t cluster, bool create)
+{
+    gpointer key = GSIZE_TO_POINTER(cluster >> PAGE_BITS);
+    uint32_t *page = g_hash_table_lookup(k->pages, key);
+
+    if (!page) {
+        if (!create) {
+            return NULL;
+        }
+        page = g_new0(uint32_t, PAGE_ENTRIES);
+        g_hash_table_insert(k->pages, key, page);
+    }
+    return page + (cluster & (PAGE_ENTRIES - 1));
+}
+
+/* One more reference to all clusters of [offset, offset + bytes). */
+static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
+{
+    Qcow2State *s = k->s;
+    uint64_t first = offset >> s->cluster_bits, last;
+
+    if (!bytes) {
+        return true;
+    }
+    last = (offset + bytes - 1) >> s->cluster_bits;
+    if (last >= k->file_clusters) {
+        report(k, true, "ERROR: counting reference for region exceeding the end of the file by "
+               "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, offset, bytes);
+        k->res->corruptions++;
+        return false;
+    }
+    for (uint64_t c = first; c <= last; c++) {
+        uint32_t *n = count_of(k, c, true);
+
+        if (*n < UINT32_MAX) {
+            ++*n;
+        }
+    }
+    k->end = MAX(k->end, last + 1);
+    return true;
+}
+
+static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_t *next)
+{
+    Qcow2State *s = k->s;
+
+    for (uint64_t i = 0; i < s->l2_entries; i++) {
+        uint64_t entry = qcow2_l2_get(t, i), offset = entry & QCOW2_OFFSET_MASK, bytes;
+        Qcow2Kind kind = qcow2_kind(s, entry);
+
+        switch (kind) {
+        case QCOW2_COMPRESSED_DATA:
+            if (entry & QCOW2_COPIED) {
+                report(k, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for "
+                       "compressed clusters", offset);
+                k->res->corruptions++;
+            }
+            qcow2_compressed_extent(s, entry, &offset, &bytes);
+            count_range(k, offset, bytes);
+            if (active) {
+                k->res->allocated_clusters++;
+                k->res->compressed_clusters++;
+                k->res->fragmented_clusters++;
+            }
+            break;
+        case QCOW2_NORMAL:
+        case QCOW2_ZERO_ALLOC:
+            if (offset & (s->cluster_size - 1)) {
+                report(k, true, "ERROR offset=%" PRIx64 ": Data cluster is not properly aligned; "
+                       "L2 entry corrupted.", offset);
+                k->res->corruptions++;
+                break;
+            }
+            if (active) {
+                k->res->allocated_clusters++;
+                if (*next && offset != *next) {
+                    k->res->fragmented_clusters++;
+                }
+                *next = offset + s->cluster_size;
+            }
+            count_range(k, offset, s->cluster_size);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* All references an L1 table makes, through its L2 tables. */
+static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_size, bool active)
+{
+    Qcow2State *s = k->s;
+    uint64_t next = 0;
+
+    for (uint64_t i = 0; i < l1_size; i++) {
+        uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+        Qcow2Table *t;
+
+        if (!offset) {
+            continue;
+        }
+        if (offset & (s->cluster_size - 1)) {
+            report(k, true, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry "
+                   "corrupted", offset);
+            k->res->corruptions++;
+            continue;
+        }
+        if (!count_range(k, offset, s->cluster_size)) {
+            continue;
+        }
+        if (qcow2_l2_load(k->bs, offset, &t) < 0) {
+            report(k, true, "ERROR: I/O error in check_refcounts_l2");
+            k->res->check_errors++;
+            continue;
+        }
+        count_l2_entries(k, t, active, &next);
+        qcow2_cache_put(&s->l2_cache, t);
+    }
+}
+
+static void coroutine_fn count_snapshots(Check *k)
+{
+    Qcow2State *s = k->s;
+
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        Qcow2Snapshot *sn = s->snapshots->pdata[i];
+        g_autofree uint64_t *l1 = NULL;
+        GError *err = NULL;
+
+        count_range(k, sn->l1_offset, (uint64_t)sn->l1_size * 8);
+        l1 = qcow2_load_numbers(k->bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", &err);
+        if (!l1) {
+            report(k, true, "ERROR snapshot %s (%s): %s", sn->info.id, sn->info.name,
+                   err->message);
+            k->res->check_errors++;
+            g_error_free(err);
+            continue;
+        }
+        count_tree(k, l1, sn->l1_size, false);
+    }
+    count_range(k, s->snapshots_offset, s->snapshots_bytes);
+}
+
+/* Persistent bitmaps: the directory, each bitmap's table, its data clusters. */
+static void coroutine_fn count_bitmaps(Check *k)
+{
+    Qcow2State *s = k->s;
+    g_autofree uint8_t *dir = NULL;
+    uint64_t pos = 0;
+
+    if (!s->bitmaps_count || !s->bitmaps_size) {
+        return;
+    }
+    if (s->bitmaps_size > (64 << 20) || !count_range(k, s->bitmaps_offset, s->bitmaps_size)) {
+        return;
+    }
+    dir = g_malloc(s->bitmaps_size);
+    if (bdrv_co_pread(k->bs->file, s->bitmaps_offset, s->bitmaps_size, dir, 0) < 0) {
+        k->res->check_errors++;
+        return;
+    }
+    for (uint32_t i = 0; i < s->bitmaps_count && s->bitmaps_size - pos >= 24; i++) {
+        uint64_t table = qcow2_be64(dir + pos);
+        uint64_t entries = qcow2_be32(dir + pos + 8);
+        uint64_t bytes = 24 + (uint64_t)qcow2_be16(dir + pos + 18) + qcow2_be32(dir + pos + 20);
+        g_autofree uint64_t *numbers = NULL;
+
+        if (count_range(k, table, entries * 8)) {
+            numbers = qcow2_load_numbers(k->bs, table, entries, "bitmap table", NULL);
+        }
+        for (uint64_t j = 0; numbers && j < entries; j++) {
+            if (numbers[j] & QCOW2_OFFSET_MASK) {
+                count_range(k, numbers[j] & QCOW2_OFFSET_MASK, s->cluster_size);
+            }
+        }
+        bytes = (bytes + 7) & ~7ULL;
+        if (bytes > s->bitmaps_size - pos) {
+            break;
+        }
+        pos += bytes;
+    }
+}
+
+/* The refcount blocks themselves; bad entries of the refcount table are taken out. */
+static void count_refcount_structure(Check *k)
+{
+    Qcow2State *s = k->s;
+
+    count_range(k, s->rt_offset, (uint64_t)s->rt_clusters << s->cluster_bits);
+    for (uint64_t i = 0; i < s->rt_size; i++) {
+        uint64_t offset = s->rt[i] & ~511ULL;
+        const char *fault = NULL;
+
+        if (!offset) {
+            continue;
+        }
+        if (offset & (s->cluster_size - 1)) {
+            fault = "is not cluster aligned; refcount table entry corrupted";
+        } else if (offset >> s->cluster_bits >= k->file_clusters) {
+            fault = "is outside image";
+        } else if (count_range(k, offset, s->cluster_size) &&
+                   *count_of(k, offset >> s->cluster_bits, true) > 1) {
+            report(k, true, "ERROR refcount block %" PRIu64 " refcount=%" PRIu32, i,
+                   *count_of(k, offset >> s->cluster_bits, true));
+            k->res->corruptions++;
+            continue;
+        }
+        if (fault) {
+            report(k, true, "ERROR refcount block %" PRIu64 " %s", i, fault);
+            k->res->corruptions++;
+            if (k->fix & BDRV_FIX_ERRORS) {
+                uint32_t index = i;
+
+                s->rt[i] = 0;
+                g_array_append_val(s->rt_dirty, index);
+                s->write_seq++;
+                k->res->corruptions--;
+                k->res->corruptions_fixed++;
+            }
+        }
+    }
+}
+
+/* A refcount block for a range that has none, at the end of all that is in use. */
+static bool add_block(Check *k, uint64_t index)
+{
+    Qcow2State *s = k->s;
+    uint64_t offset = k->end << s->cluster_bits;
+    uint32_t rt_index = index;
+    Qcow2Table *t;
+
+    if (index >= s->rt_size) {
+        return false;
+    }
+    k->file_clusters = MAX(k->file_clusters, k->end + 1);
+    count_range(k, offset, s->cluster_size);
+    t = qcow2_cache_new(&s->rb_cache, offset);
+    t->index = index;
+    qcow2_cache_put(&s->rb_cache, t);
+    s->rt[index] = offset;
+    g_array_append_val(s->rt_dirty, rt_index);
+    qcow2_metadata_add(s, offset);
+    s->write_seq++;
+    return true;
+}
+
+/* Compares one cluster's stored count with what was counted, and repairs it if asked to. */
+static bool compare_one(Check *k, uint64_t cluster, uint64_t stored, uint64_t counted)
+{
+    bool leak = stored > counted;
+    bool repair = k->fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS);
+
+    report(k, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+           repair ? "Repairing" : leak ? "Leaked" : "ERROR", cluster, stored, counted);
+    if (repair && counted <= k->s->refcount_max) {
+        *(leak ? &k->res->leaks_fixed : &k->res->corruptions_fixed) += 1;
+        return true;
+    }
+    *(leak ? &k->res->leaks : &k->res->corruptions) += 1;
+    return false;
+}
+
+static void coroutine_fn compare_block(Check *k, uint64_t index)
+{
+    Qcow2State *s = k->s;
+    uint64_t first = index << s->rb_bits, offset = index < s->rt_size ? s->rt[index] & ~511ULL : 0;
+    Qcow2Table *t = NULL;
+
+    if (offset && !(offset & (s->cluster_size - 1)) &&
+        offset >> s->cluster_bits < k->file_clusters) {
+        if (qcow2_cache_get(k->bs, &s->rb_cache, offset, &t) < 0) {
+            report(k, true, "ERROR: could not read refcount block %" PRIu64, index);
+            k->res->check_errors++;
+            return;
+        }
+        t->index = index;
+    }
+    for (uint64_t i = 0; i < s->rb_entries; i++) {
+        uint32_t *n = count_of(k, first + i, false);
+        uint64_t stored, counted = n ? *n : 0;
+
+        if (!n && !t) {
+            i |= MIN(PAGE_ENTRIES, s->rb_entries) - 1; /* nothing in this page */
+            continue;
+        }
+        stored = t ? qcow2_rb_read(t->data, s->refcount_order, i) : 0;
+        if (stored) {
+            k->end = MAX(k->end, first + i + 1);
+        }
+        if (stored == counted || !compare_one(k, first + i, stored, counted)) {
+            continue;
+        }
+        if (!t) {
+            if (!add_block(k, index) ||
+                qcow2_cache_get(k->bs, &s->rb_cache, s->rt[index] & ~511ULL, &t) < 0) {
+                k->res->corruptions_fixed--;
+                k->res->corruptions++;
+                return;
+            }
+        }
+        qcow2_cache_modify(s, &s->rb_cache, t);
+        qcow2_rb_write(t->data, s->refcount_order, i, counted);
+    }
+    qcow2_cache_put(&s->rb_cache, t);
+}
+
+static gint compare_index(gconstpointer a, gconstpointer b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* All refcount blocks that exist, and ranges without one in which something is in use. */
+static void coroutine_fn compare_all(Check *k)
+{
+    Qcow2State *s = k->s;
+    g_autoptr(GArray) blocks = g_array_new(false, false, sizeof(uint64_t));
+    uint64_t last = UINT64_MAX, end;
+    GHashTableIter iter;
+    gpointer key;
+
+    for (uint64_t i = 0; i < s->rt_size; i++) {
+        if (s->rt[i] & ~511ULL) {
+            g_array_append_val(blocks, i);
+        }
+    }
+    g_hash_table_iter_init(&iter, k->pages);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        uint64_t page = GPOINTER_TO_SIZE(key) << PAGE_BITS;
+
+        for (uint64_t b = page >> s->rb_bits; b << s->rb_bits < page + PAGE_ENTRIES; b++) {
+            g_array_append_val(blocks, b);
+        }
+    }
+    g_array_sort(blocks, compare_index);
+    for (guint i = 0; i < blocks->len; i++) {
+        uint64_t b = g_array_index(blocks, uint64_t, i);
+
+        if (b != last) {
+            compare_block(k, b);
+            qcow2_breathe();
+        }
+        last = b;
+    }
+    end = k->end;
+    if (end && s->rt_dirty->len) {
+        /* Blocks added on the way lie at the end: their own counts. */
+        for (uint64_t b = (end - 1) >> s->rb_bits; b < s->rt_size; b++) {
+            compare_block(k, b);
+            if (k->end == end) {
+                break;
+            }
+            end = k->end;
+        }
+    }
+}
+
+/* Whether the flag says what the count says; repairs the entry if asked to. */
+static bool coroutine_fn copied_ok(Check *k, uint64_t cluster, bool copied, uint64_t *refcount)
+{
+    if (qcow2_refcount_get(k->bs, cluster, refcount) < 0) {
+        k->res->check_errors++;
+        return true;
+    }
+    return (*refcount == 1) == copied;
+}
+
+static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
+{
+    Qcow2State *s = k->s;
+    Qcow2Table *t;
+
+    if (qcow2_l2_load(k->bs, l1_entry, &t) < 0 || !t) {
+        return; /* reported when it was counted */
+    }
+    for (uint64_t i = 0; i < s->l2_entries; i++) {
+        uint64_t entry = qcow2_l2_get(t, i), refcount;
+        Qcow2Kind kind = qcow2_kind(s, entry);
+
+        if ((kind != QCOW2_NORMAL && kind != QCOW2_ZERO_ALLOC) ||
+            (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1)) ||
+            copied_ok(k, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, entry & QCOW2_COPIED,
+                      &refcount)) {
+            continue;
+        }
+        report(k, true, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+               k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", entry, refcount);
+        if (k->fix & BDRV_FIX_ERRORS) {
+            qcow2_l2_set(s, t, i, entry ^ QCOW2_COPIED);
+            k->res->corruptions_fixed++;
+        } else {
+            k->res->corruptions++;
+        }
+    }
+    qcow2_cache_put(&s->l2_cache, t);
+}
+
+static void coroutine_fn check_copied(Check *k)
+{
+    Qcow2State *s = k->s;
+
+    for (uint32_t i = 0; i < s->l1_size; i++) {
+        uint64_t entry = s->l1[i], offset = entry & QCOW2_OFFSET_MASK, refcount;
+
+        if (!offset || offset & (s->cluster_size - 1) ||
+            offset >> s->cluster_bits >= k->file_clusters) {
+            continue;
+        }
+        if (!copied_ok(k, offset >> s->cluster_bits, entry & QCOW2_COPIED, &refcount)) {
+            report(k, true, "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
+                   " refcount=%" PRIu64, k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i,
+                   entry, refcount);
+            if (k->fix & BDRV_FIX_ERRORS) {
+                qcow2_l1_set(s, i, entry ^ QCOW2_COPIED);
+                k->res->corruptions_fixed++;
+            } else {
+                k->res->corruptions++;
+            }
+        }
+        check_copied_l2(k, entry);
+    }
+}
+
+bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
+                                 GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    Check k = { .bs = bs, .s = s, .res = result, .fix = bs->read_only ? 0 : fix };
+    int ret = 0;
+
+    k.pages = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
+    co_mutex_lock(&s->walk_lock);
+    if (!bs->read_only) {
+        /* Twice: what the first gives back, the second makes durable. */
+        ret = qcow2_flush(bs);
+        ret = ret < 0 ? ret : qcow2_flush(bs);
+    }
+    co_mutex_lock(&s->lock);
+    k.file_clusters = qcow2_clusters(s, bs->file->bs->length);
+    count_range(&k, 0, s->cluster_size);
+    count_range(&k, s->l1_offset, (uint64_t)s->l1_disk_size * 8);
+    count_tree(&k, s->l1, s->l1_size, true);
+    count_snapshots(&k);
+    count_bitmaps(&k);
+    count_refcount_structure(&k);
+    compare_all(&k);
+    check_copied(&k);
+    co_mutex_unlock(&s->lock);
+    co_mutex_unlock(&s->walk_lock);
+    result->total_clusters = qcow2_clusters(s, s->disk_size);
+    result->image_end_offset = k.end << s->cluster_bits;
+    g_hash_table_destroy(k.pages);
+    if (ret >= 0 && k.fix) {
+        s->free_hint = 0;
+        if ((fix & BDRV_FIX_ERRORS) && !result->corruptions && !result->check_errors) {
+            s->incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+            s->corrupt = false;
+            ret = qcow2_header_write(bs);
+        }
+        ret = ret < 0 ? ret : qcow2_flush(bs);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write the repaired image");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Making new images (kf-img create) and changing the size of existing ones.  A new image is
+ * header, refcount table, refcount blocks and L1 table, one behind the other.
+ */
+#include "qcow2.h"
+
+typedef struct CreateOptions {
+    uint64_t cluster_size, size;
+    int version, refcount_bits;
+    bool lazy_refcounts, preallocate;
+    int compression;
+    const char *backing_file, *backing_format;
+} CreateOptions;
+
+static bool parse_size(const char *text, uint64_t *value)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+    const char *suffix;
+
+    errno = 0;
+    *value = g_ascii_strtoull(text, &end, 10);
+    if (end == text || errno) {
+        return false;
+    }
+    suffix = *end ? strchr(suffixes, g_ascii_toupper(*end)) : NULL;
+    if (suffix) {
+        int shift = 10 * (suffix - suffixes + 1);
+
+        if (*value > UINT64_MAX >> shift) {
+            return false;
+        }
+        *value <<= shift;
+        end++;
+    } else if (*end == 'B' || *end == 'b') {
+        end++;
+    }
+    return !*end;
+}
+
+static bool parse_bool(const char *text, bool *value)
+{
+    *value = !strcmp(text, "on") || !strcmp(text, "true") || !strcmp(text, "yes");
+    return *value || !strcmp(text, "off") || !strcmp(text, "false") || !strcmp(text, "no");
+}
+
+static bool parse_option(CreateOptions *o, const char *name, const char *value, GError **errp)
+{
+    uint64_t number;
+    bool ok = true;
+
+    if (!strcmp(name, "cluster_size")) {
+        ok = parse_size(value, &o->cluster_size);
+    } else if (!strcmp(name, "compat")) {
+        if (!strcmp(value, "0.10") || !strcmp(value, "v2")) {
+            o->version = 2;
+        } else if (!strcmp(value, "1.1") || !strcmp(value, "v3")) {
+            o->version = 3;
+        } else {
+            error_setg(errp, "Invalid compatibility level: '%s'", value);
+            return false;
+        }
+    } else if (!strcmp(name, "refcount_bits")) {
+        ok = parse_size(value, &number);
+        o->refcount_bits = ok && number <= 64 ? (int)number : -1;
+    } else if (!strcmp(name, "lazy_refcounts")) {
+        ok = parse_bool(value, &o->lazy_refcounts);
+    } else if (!strcmp(name, "preallocation")) {
+        if (strcmp(value, "off") && strcmp(value, "metadata")) {
+            error_setg(errp, "Preallocation mode '%s' is not supported (use off or metadata)",
+                       value);
+            return false;
+        }
+        o->preallocate = !strcmp(value, "metadata");
+    } else if (!strcmp(name, "compression_type")) {
+        o->compression = !strcmp(value, "zstd");
+        ok = o->compression || !strcmp(value, "zlib");
+#if !CONFIG_ZSTD
+        ok = ok && !o->compression;
+#endif
+    } else {
+        error_setg(errp, "Invalid parameter '%s'", name);
+        return false;
+    }
+    if (!ok) {
+        error_setg(errp, "Parameter '%s' does not take the value '%s'", name, value);
+    }
+    return ok;
+}
+
+static bool check_options(const CreateOptions *o, GError **errp)
+{
+    uint64_t cs = o->cluster_size;
+    int bits = o->refcount_bits;
+
+    if (cs < 1 << QCOW2_MIN_CLUSTER_BITS || cs > 1 << QCOW2_MAX_CLUSTER_BITS || cs & (cs - 1)) {
+        error_setg(errp, "Cluster size must be a power of two between 512 and 2048k");
+    } else if (bits < 1 || bits > 64 || bits & (bits - 1)) {
+        error_setg(errp, "Refcount width must be a power of two and may not exceed 64 bits");
+    } else if (o->version < 3 && bits != 16) {
+        error_setg(errp, "Different refcount widths than 16 bits require compatibility level 1.1 "
+                   "or above (use version=v3 or greater)");
+    } else if (o->version < 3 && o->lazy_refcounts) {
+        error_setg(errp, "Lazy refcounts only supported with compatibility level 1.1 and above "
+                   "(use version=v3 or greater)");
+    } else if (o->version < 3 && o->compression) {
+        error_setg(errp, "Non-zlib compression type is only supported with compatibility level "
+                   "1.1 and above (use version=v3 or greater)");
+    } else if (o->backing_file && o->preallocate) {
+        error_setg(errp, "Backing file and preallocation can only be used at the same time if "
+                   "extended_l2 is enabled");
+    } else if (o->backing_file && strlen(o->backing_file) > 1023) {
+        error_setg(errp, "Backing file name too long");
+    } else if (o->backing_format && strlen(o->backing_format) > 15) {
+        error_setg(errp, "Backing format name too long");
+    } else if (o->size > (QCOW2_MAX_L1_BYTES / 8) * (cs / 8) * cs || o->size > INT64_MAX - cs) {
+        error_setg(errp, "Image is too big for its cluster size");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* Where everything in a new image lies, in clusters. */
+typedef struct Layout {
+    uint64_t rt, rt_count, rb, rb_count, l1, l1_count, l1_entries, total;
+} Layout;
+
+static bool compute_layout(const CreateOptions *o, Layout *l)
+{
+    uint64_t cs = o->cluster_size, per_table = cs / 8 * cs;
+    uint64_t per_block = cs * 8 / o->refcount_bits;
+
+    *l = (Layout) { .rt = 1, .rt_count = 1, .rb_count = 1 };
+    l->l1_entries = (o->size + per_table - 1) / per_table;
+    l->l1_count = MAX((l->l1_entries * 8 + cs - 1) / cs, 1);
+    for (;;) {
+        uint64_t blocks, tables;
+
+        l->total = 1 + l->rt_count + l->rb_count + l->l1_count;
+        blocks = (l->total + per_block - 1) / per_block;
+        tables = (blocks * 8 + cs - 1) / cs;
+        if (blocks <= l->rb_count && tables <= l->rt_count) {
+            break;
+        }
+        l->rb_count = MAX(blocks, l->rb_count);
+        l->rt_count = MAX(tables, l->rt_count);
+    }
+    l->rb = l->rt + l->rt_count;
+    l->l1 = l->rb + l->rb_count;
+    return l->rt_count * cs <= QCOW2_MAX_RT_BYTES;
+}
+
+static void put_extension(uint8_t *buf, size_t *pos, uint32_t type, const void *data, size_t len)
+{
+    qcow2_put32(buf + *pos, type);
+    qcow2_put32(buf + *pos + 4, len);
+    memcpy(buf + *pos + 8, data, len);
+    *pos += 8 + ((len + 7) & ~(size_t)7);
+}
+
+/* So that older programs can say which feature they lack. */
+static const struct {
+    uint8_t type, bit;
+    char name[46];
+} feature_names[] = {
+    { 0, 0, "dirty bit" },        { 0, 1, "corrupt bit" },     { 0, 2, "external data file" },
+    { 0, 3, "compression type" }, { 0, 4, "extended L2 entries" },
+    { 1, 0, "lazy refcounts" },   { 2, 0, "bitmaps" },         { 2, 1, "raw external data" },
+};
+
+static bool build_header(const CreateOptions *o, const Layout *l, uint8_t *h, GError **errp)
+{
+    uint64_t cs = o->cluster_size;
+    size_t name_len = o->backing_file ? strlen(o->backing_file) : 0;
+    size_t pos = o->version >= 3 ? 112 : QCOW2_V2_HEADER;
+    size_t need = pos + name_len + 8 + (o->backing_format ? 24 : 0);
+
+    if (need > cs) {
+        error_setg(errp, "Backing file name too long for the cluster size");
+        return false;
+    }
+    qcow2_put32(h, QCOW2_MAGIC);
+    qcow2_put32(h + 4, o->version);
+    qcow2_put32(h + 20, __builtin_ctzll(cs));
+    qcow2_put64(h + 24, o->size);
+    qcow2_put32(h + 36, l->l1_entries);
+    qcow2_put64(h + 40, l->l1 * cs);
+    qcow2_put64(h + 48, l->rt * cs);
+    qcow2_put32(h + 56, l->rt_count);
+    if (o->version >= 3) {
+        qcow2_put64(h + 72, o->compression ? QCOW2_INCOMPAT_COMPRESSION : 0);
+        qcow2_put64(h + 80, o->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
+        qcow2_put32(h + 96, __builtin_ctz(o->refcount_bits));
+        qcow2_put32(h + 100, 112);
+        h[104] = o->compression;
+    }
+    if (o->backing_format) {
+        put_extension(h, &pos, QCOW2_EXT_BACKING_FORMAT, o->backing_format,
+                      strlen(o->backing_format));
+    }
+    if (o->version >= 3 && pos + 8 + sizeof(feature_names) + 8 + name_len <= cs) {
+        put_extension(h, &pos, QCOW2_EXT_FEATURE_NAMES, feature_names, sizeof(feature_names));
+    }
+    pos += pos + 8 <= cs ? 8 : 0; /* end of the extensions: zeroes */
+    if (name_len) {
+        qcow2_put64(h + 8, pos);
+        qcow2_put32(h + 16, name_len);
+        memcpy(h + pos, o->backing_file, name_len);
+    }
+    return true;
+}
+
+static int coroutine_fn write_image(BlockBackend *blk, const CreateOptions *o, const Layout *l,
+                                    const uint8_t *header)
+{
+    uint64_t cs = o->cluster_size, per_block = cs * 8 / o->refcount_bits;
+    g_autofree uint8_t *tables = g_malloc0(l->rt_count * cs), *block = g_malloc0(cs);
+    int order = __builtin_ctz(o->refcount_bits), ret;
+
+    for (uint64_t i = 0; i < l->rb_count; i++) {
+        qcow2_put64(tables + i * 8, (l->rb + i) * cs);
+    }
+    ret = blk_co_truncate(blk, l->total * cs, NULL);
+    if (ret == 0) {
+        ret = blk_co_pwrite(blk, l->rt * cs, l->rt_count * cs, tables);
+    }
+    for (uint64_t i = 0; i < l->rb_count && ret >= 0; i++) {
+        memset(block, 0, cs);
+        for (uint64_t j = 0; j < per_block && i * per_block + j < l->total; j++) {
+            qcow2_rb_write(block, order, j, 1);
+        }
+        ret = blk_co_pwrite(blk, (l->rb + i) * cs, cs, block);
+    }
+    /* The L1 table is a hole. The header comes last. */
+    if (ret >= 0) {
+        ret = blk_co_pwrite(blk, 0, cs, header);
+    }
+    return ret < 0 ? ret : blk_co_flush(blk);
+}
+
+/* Hops to the node's home, runs one of two jobs there, and comes back. */
+static int coroutine_fn in_context(BlockBackend *blk, AioContext *ctx, const CreateOptions *o,
+                                   const Layout *l, const uint8_t *header)
+{
+    AioContext *home = aio_current();
+    int ret;
+
+    aio_co_reschedule_self(ctx);
+    if (header) {
+        ret = write_image(blk, o, l, header);
+    } else {
+        ret = qcow2_preallocate(blk_bs(blk), 0, o->size);
+        if (ret >= 0) {
+            ret = blk_co_flush(blk);
+        }
+    }
+    aio_co_reschedule_self(home);
+    return ret;
+}
+
+static bool coroutine_fn with_node(const BdrvCreateParams *params, const char *format,
+                                   AioContext *ctx, const CreateOptions *o, const Layout *l,
+                                   const uint8_t *header, GError **errp)
+{
+    BlockDriverState *bs = bdrv_co_open_file(params->filename, format, false, ctx, errp);
+    BlockBackend *blk;
+    int ret = -EIO;
+
+    if (!bs) {
+        return false;
+    }
+    blk = blk_new("", bs, true, errp);
+    if (blk) {
+        ret = in_context(blk, ctx, o, l, header);
+        if (ret < 0) {
+            error_setg_errno(errp, -ret, header ? "Could not write the new image"
+                                                : "Could not preallocate metadata");
+        }
+        blk_co_free(blk);
+    }
+    bdrv_co_unref(bs);
+    return ret >= 0;
+}
+
+bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp)
+{
+    CreateOptions o = { .cluster_size = 65536, .size = params->size, .version = 3,
+                        .refcount_bits = 16, .backing_file = params->backing_file,
+                        .backing_format = params->backing_format };
+    BdrvCreateParams file = { .filename = params->filename };
+    g_autofree uint8_t *header = NULL;
+    GHashTableIter iter;
+    gpointer name, value;
+    Layout l;
+
+    if (params->size < 0) {
+        error_setg(errp, "Image size must not be negative");
+        return false;
+    }
+    if (params->options) {
+        g_hash_table_iter_init(&iter, params->options);
+        while (g_hash_table_iter_next(&iter, &name, &value)) {
+            if (!parse_option(&o, name, value, errp)) {
+                return false;
+            }
+        }
+    }
+    if (!check_options(&o, errp)) {
+        return false;
+    }
+    if (!compute_layout(&o, &l)) {
+        error_setg(errp, "Image is too big for its cluster size");
+        return false;
+    }
+    header = g_malloc0(o.cluster_size);
+    if (!build_header(&o, &l, header, errp)) {
+        return false;
+    }
+    return bdrv_file_driver.co_create(&file, ctx, errp) &&
+           with_node(params, "file", ctx, &o, &l, header, errp) &&
+           (!o.preallocate || !o.size ||
+            with_node(params, "qcow2", ctx, &o, &l, NULL, errp));
+}
+
+/* Moves L1 to a larger table; the header follows with the new size of the disk. */
+static int coroutine_fn grow_l1(BlockDriverState *bs, uint64_t entries)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t old_offset = s->l1_offset, old_size = s->l1_disk_size;
+    uint64_t count = qcow2_clusters(s, entries * 8), cluster;
+    g_autofree uint64_t *l1 = NULL, *l1_disk = NULL;
+    int ret;
+
+    co_mutex_lock(&s->lock);
+    ret = qcow2_alloc_contiguous(bs, count, &cluster);
+    co_mutex_unlock(&s->lock);
+    if (ret >= 0) {
+        ret = qcow2_flush(bs); /* the new clusters' counts come first */
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    co_mutex_lock(&s->flush_lock);
+    co_mutex_lock(&s->lock);
+    l1 = g_new0(uint64_t, entries + 1);
+    l1_disk = g_new0(uint64_t, entries + 1);
+    memcpy(l1, s->l1, (gsize)s->l1_size * 8);
+    memcpy(l1_disk, s->l1_disk, (gsize)s->l1_disk_size * 8);
+    ret = qcow2_store_numbers(bs, cluster << s->cluster_bits, l1_disk, entries);
+    ret = ret < 0 ? ret : qcow2_sync_file(bs);
+    if (ret >= 0) {
+        old_offset = s->l1_offset;
+        s->l1_offset = cluster << s->cluster_bits;
+        s->l1_disk_size = s->l1_size = entries;
+        g_free(s->l1);
+        g_free(s->l1_disk);
+        s->l1 = g_steal_pointer(&l1);
+        s->l1_disk = g_steal_pointer(&l1_disk);
+        ret = qcow2_header_write(bs);
+        ret = ret < 0 ? ret : qcow2_sync_file(bs);
+        s->broken = ret < 0;
+        if (ret >= 0 && old_size) {
+            qcow2_free_later(s, old_offset >> s->cluster_bits, qcow2_clusters(s, old_size * 8));
+        }
+    } else {
+        qcow2_free_now(bs, cluster, count);
+    }
+    co_mutex_unlock(&s->lock);
+    co_mutex_unlock(&s->flush_lock);
+    return ret;
+}
+
+static int coroutine_fn resize(BlockDriverState *bs, uint64_t length)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t old = s->disk_size, mask = s->cluster_size - 1;
+    uint64_t entries = qcow2_l1_entries(s, length);
+    int ret = 0;
+
+    if (length < old) {
+        /* What was there must not come back when the disk grows again. */
+        ret = bdrv_qcow2_driver.co_pwrite_zeroes(bs, length, old - length,
+                                                 BDRV_REQ_MAY_UNMAP);
+        if (ret >= 0 && ((length + mask) & ~mask) < old) {
+            ret = qcow2_discard_clusters(bs, (length + mask) & ~mask,
+                                         ((old + mask) & ~mask) - ((length + mask) & ~mask));
+        }
+    } else if (entries > s->l1_size) {
+        ret = grow_l1(bs, entries);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    s->disk_size = length;
+    bdrv_set_length(bs, length);
+    ret = qcow2_header_write(bs);
+    if (ret >= 0 && length > old && bs->backing && (uint64_t)bs->backing->bs->length > old) {
+        uint64_t end = MIN(length, (uint64_t)bs->backing->bs->length);
+
+        ret = bdrv_qcow2_driver.co_pwrite_zeroes(bs, old, end - old, 0);
+    }
+    return ret < 0 ? ret : qcow2_flush(bs);
+}
+
+bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    if (s->save) {
+        error_setg(errp, "Can't resize an image while a snapshot is being taken");
+        return false;
+    }
+    if ((uint64_t)length < s->disk_size && s->snapshots->len) {
+        error_setg(errp, "Can't shrink an image which has snapshots");
+        return false;
+    }
+    if (qcow2_l1_entries(s, length) > QCOW2_MAX_L1_BYTES / 8) {
+        error_setg(errp, "Image is too big for its cluster size");
+        return false;
+    }
+    if ((uint64_t)length == s->disk_size) {
+        return true;
+    }
+    co_mutex_lock(&s->walk_lock);
+    ret = resize(bs, length);
+    co_mutex_unlock(&s->walk_lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not resize the image");
+    }
+    return ret >= 0;
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The qcow2 header: parsing and checking it, its extensions and the two tables it points
+ * to; writing its fixed fields back; and what happens when damage is found.  Extensions are
+ * never rewritten, so unknown ones stay as they are.
+ */
+#include <stdarg.h>
+#include "qcow2.h"
+
+/* A table in the file: aligned, inside 56-bit offsets, not over the header. */
+static bool table_ok(const Qcow2State *s, uint64_t offset, uint64_t bytes, uint64_t max_bytes,
+                     const char *what, GError **errp)
+{
+    if (bytes > max_bytes) {
+        error_setg(errp, "%s too large", what);
+        return false;
+    }
+    if (offset & (s->cluster_size - 1) || offset >= QCOW2_MAX_HOST_OFFSET ||
+        (bytes && offset < s->cluster_size)) {
+        error_setg(errp, "%s offset invalid", what);
+        return false;
+    }
+    return true;
+}
+
+uint64_t *coroutine_fn qcow2_load_numbers(BlockDriverState *bs, uint64_t offset, uint64_t count,
+                                          const char *what, GError **errp)
+{
+    uint64_t length = bs->file->bs->length;
+    g_autofree uint64_t *numbers = NULL;
+    int ret;
+
+    if (count > length / 8 || offset > length - count * 8) {
+        error_setg(errp, "%s at offset %#" PRIx64 " lies beyond the end of the file", what,
+                   offset);
+        return NULL;
+    }
+    numbers = g_try_new0(uint64_t, count + 1);
+    if (!numbers) {
+        error_setg(errp, "Not enough memory for the %s", what);
+        return NULL;
+    }
+    ret = count ? bdrv_co_pread(bs->file, offset, count * 8, numbers, 0) : 0;
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read %s", what);
+        return NULL;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        numbers[i] = be64toh(numbers[i]);
+    }
+    return g_steal_pointer(&numbers);
+}
+
+int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, const uint64_t *numbers,
+                                     uint64_t count)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t bytes = qcow2_clusters(s, count * 8) << s->cluster_bits;
+    g_autofree uint8_t *buf = g_try_malloc0(bytes);
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        qcow2_put64(buf + i * 8, numbers[i]);
+    }
+    return bytes ? bdrv_co_pwrite(bs->file, offset, bytes, buf, 0) : 0;
+}
+
+int coroutine_fn qcow2_header_write(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    uint8_t *h = s->header;
+
+    if (s->broken) {
+        return -EIO;
+    }
+    qcow2_put64(h + 24, s->disk_size);
+    qcow2_put32(h + 36, s->l1_disk_size);
+    qcow2_put64(h + 40, s->l1_offset);
+    qcow2_put64(h + 48, s->rt_offset);
+    qcow2_put32(h + 56, s->rt_clusters);
+    qcow2_put32(h + 60, s->snapshots_count);
+    qcow2_put64(h + 64, s->snapshots_offset);
+    if (s->version >= 3) {
+        qcow2_put64(h + 72, s->incompatible);
+        qcow2_put64(h + 80, s->compatible);
+        qcow2_put64(h + 88, s->autoclear);
+    }
+    s->write_seq++;
+    return bdrv_co_pwrite(bs->file, 0, s->version >= 3 ? QCOW2_V3_HEADER : QCOW2_V2_HEADER, h, 0);
+}
+
+int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
+{
+    Qcow2State *s = bs->opaque;
+    g_autofree char *message = NULL;
+    va_list ap;
+
+    if (s->corrupt) {
+        return -EIO;
+    }
+    s->corrupt = true;
+    va_start(ap, fmt);
+    message = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    if (bs->read_only || s->version < 3) {
+        g_printerr("qcow2: Image is corrupt: %s; further non-fatal corruption events will be "
+                   "suppressed\n", message);
+        return -EIO;
+    }
+    g_printerr("qcow2: Marking image as corrupt: %s; further corruption events will be "
+               "suppressed\n", message);
+    s->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+    if (qcow2_header_write(bs) < 0) {
+        s->broken = true;
+    }
+    return -EIO;
+}
+
+/* Names the unknown incompatible features, by the image's own name table where it has one. */
+static void unknown_features_error(BlockDriverState *bs, uint64_t unknown, const uint8_t *names,
+                                   uint32_t names_bytes, GError **errp)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+
+    for (uint32_t i = 0; i + 48 <= names_bytes; i += 48) {
+        if (names[i] == 0 && names[i + 1] < 64 && (unknown & (1ULL << names[i + 1]))) {
+            char name[47] = { 0 };
+
+            memcpy(name, names + i + 2, 46);
+            g_string_append_printf(list, "%s%s", list->len ? ", " : "", name);
+            unknown &= ~(1ULL << names[i + 1]);
+        }
+    }
+    if (unknown) {
+        g_string_append_printf(list, "%sUnknown incompatible feature: %" PRIx64,
+                               list->len ? ", " : "", unknown);
+    }
+    error_setg(errp, "Unsupported qcow2 feature(s): %s", list->str);
+}
+
+/* Walks the extensions in [start, end). */
+static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t start, uint64_t end,
+                            const uint8_t **names, uint32_t *names_bytes, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    while (end >= 8 && start <= end - 8) {
+        uint32_t type = qcow2_be32(buf + start), len = qcow2_be32(buf + start + 4);
+        const uint8_t *data = buf + start + 8;
+
+        if (type == QCOW2_EXT_END) {
+            return true;
+        }
+        if (len > end - start - 8) {
+            error_setg(errp, "Header extension too large");
+            return false;
+        }
+        switch (type) {
+        case QCOW2_EXT_BACKING_FORMAT:
+            if (len > 15) {
+                error_setg(errp, "ERROR: ext_backing_format: len=%" PRIu32 " too large (>=16)",
+                           len);
+                return false;
+            }
+            g_free(s->backing_format);
+            s->backing_format = g_strndup((const char *)data, len);
+            break;
+        case QCOW2_EXT_FEATURE_NAMES:
+            *names = data;
+            *names_bytes = len;
+            break;
+        case QCOW2_EXT_BITMAPS:
+            if (len >= 24 && (s->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
+                s->bitmaps_count = qcow2_be32(data);
+                s->bitmaps_size = qcow2_be64(data + 8);
+                s->bitmaps_offset = qcow2_be64(data + 16);
+            }
+            break;
+        default:
+            break;
+        }
+        start += 8 + (((uint64_t)len + 7) & ~7ULL);
+    }
+    return true;
+}
+
+static bool parse_fixed(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    const uint8_t *h = s->header;
+    uint32_t bits;
+
+    if (qcow2_be32(h) != QCOW2_MAGIC) {
+        error_setg(errp, "Image is not in qcow2 format");
+        return false;
+    }
+    s->version = qcow2_be32(h + 4);
+    if (s->version < 2 || s->version > 3) {
+        error_setg(errp, "Unsupported qcow2 version %" PRIu32, qcow2_be32(h + 4));
+        return false;
+    }
+    bits = qcow2_be32(h + 20);
+    if (bits < QCOW2_MIN_CLUSTER_BITS || bits > QCOW2_MAX_CLUSTER_BITS) {
+        error_setg(errp, "Unsupported cluster size: 2^%" PRIu32, bits);
+        return false;
+    }
+    s->cluster_bits = bits;
+    s->cluster_size = 1ULL << bits;
+    s->l2_bits = bits - 3;
+    s->l2_entries = 1ULL << s->l2_bits;
+    s->disk_size = qcow2_be64(h + 24);
+    s->l1_disk_size = qcow2_be32(h + 36);
+    s->l1_offset = qcow2_be64(h + 40);
+    s->rt_offset = qcow2_be64(h + 48);
+    s->rt_clusters = qcow2_be32(h + 56);
+    s->snapshots_count = qcow2_be32(h + 60);
+    s->snapshots_offset = qcow2_be64(h + 64);
+    s->refcount_order = 4;
+    s->header_length = QCOW2_V2_HEADER;
+    if (s->version >= 3) {
+        s->incompatible = qcow2_be64(h + 72);
+        s->compatible = qcow2_be64(h + 80);
+        s->autoclear = qcow2_be64(h + 88);
+        s->header_length = qcow2_be32(h + 100);
+        if (s->header_length < QCOW2_V3_HEADER || s->header_length > s->cluster_size ||
+            s->header_length % 8) {
+            error_setg(errp, "qcow2 header length %" PRIu32 " invalid", s->header_length);
+            return false;
+        }
+        if (qcow2_be32(h + 96) > 6) {
+            error_setg(errp, "Reference count entry width too large; may not exceed 64 bits");
+            return false;
+        }
+        s->refcount_order = qcow2_be32(h + 96);
+    }
+    s->refcount_max = s->refcount_order == 6 ? UINT64_MAX : (1ULL << (1 << s->refcount_order)) - 1;
+    s->rb_bits = s->cluster_bits + 3 - s->refcount_order;
+    s->rb_entries = 1ULL << s->rb_bits;
+    if (s->disk_size > INT64_MAX - (2 << 20)) {
+        error_setg(errp, "Image size too big");
+        return false;
+    }
+    if (qcow2_be32(h + 32) != 0) {
+        error_setg(errp, "Encrypted qcow2 images are not supported");
+        return false;
+    }
+    return true;
+}
+
+static bool check_features(BlockDriverState *bs, const uint8_t *names, uint32_t names_bytes,
+                           const uint8_t *cluster, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE |
+                     QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTENDED_L2;
+
+    if (s->incompatible & ~known) {
+        unknown_features_error(bs, s->incompatible & ~known, names, names_bytes, errp);
+        return false;
+    }
+    if (s->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
+        error_setg(errp, "Unsupported qcow2 feature(s): external data file");
+        return false;
+    }
+    if (s->incompatible & QCOW2_INCOMPAT_EXTENDED_L2) {
+        error_setg(errp, "Unsupported qcow2 feature(s): extended L2 entries");
+        return false;
+    }
+    if (s->incompatible & QCOW2_INCOMPAT_COMPRESSION) {
+        s->compression = s->header_length > 104 ? cluster[104] : 0;
+        if (s->compression > 1) {
+            error_setg(errp, "qcow2: unknown compression type: %d", s->compression);
+            return false;
+        }
+#if !CONFIG_ZSTD
+        if (s->compression == 1) {
+            error_setg(errp, "qcow2: compression type zstd is not built in");
+            return false;
+        }
+#endif
+    }
+    return true;
+}
+
+static bool load_backing_name(Qcow2State *s, const uint8_t *cluster, GError **errp)
+{
+    uint64_t offset = qcow2_be64(s->header + 8);
+    uint32_t len = qcow2_be32(s->header + 16);
+
+    if (!offset) {
+        return true;
+    }
+    if (len > 1023 || len > s->cluster_size || offset > s->cluster_size - len) {
+        error_setg(errp, offset > s->cluster_size ? "Invalid backing file offset"
+                                                  : "Backing file name too long");
+        return false;
+    }
+    s->backing_file = g_strndup((const char *)cluster + offset, len);
+    return true;
+}
+
+static bool coroutine_fn load_tables(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t need = qcow2_l1_entries(s, s->disk_size);
+    uint64_t rt_bytes = (uint64_t)s->rt_clusters << s->cluster_bits;
+
+    if (!table_ok(s, s->rt_offset, rt_bytes, QCOW2_MAX_RT_BYTES, "Reference count table", errp)) {
+        return false;
+    }
+    if (!s->rt_clusters) {
+        error_setg(errp, "Image does not contain a reference count table");
+        return false;
+    }
+    if (!table_ok(s, s->l1_offset, (uint64_t)s->l1_disk_size * 8, QCOW2_MAX_L1_BYTES,
+                  "Active L1 table", errp)) {
+        return false;
+    }
+    if (need > QCOW2_MAX_L1_BYTES / 8) {
+        error_setg(errp, "Image is too big");
+        return false;
+    }
+    if (s->l1_disk_size < need) {
+        error_setg(errp, "L1 table is too small");
+        return false;
+    }
+    s->rt_size = s->rt_disk_size = rt_bytes / 8;
+    s->rt = qcow2_load_numbers(bs, s->rt_offset, s->rt_size, "reference count table", errp);
+    if (!s->rt) {
+        return false;
+    }
+    s->rt_disk = g_memdup2(s->rt, (s->rt_size + 1) * 8);
+    s->l1_size = s->l1_disk_size;
+    s->l1 = qcow2_load_numbers(bs, s->l1_offset, s->l1_size, "L1 table", errp);
+    if (!s->l1) {
+        return false;
+    }
+    s->l1_disk = g_memdup2(s->l1, ((gsize)s->l1_size + 1) * 8);
+    for (uint64_t i = 0; i < s->rt_size; i++) {
+        if (s->rt[i] & ~511ULL) {
+            qcow2_metadata_add(s, s->rt[i]);
+        }
+    }
+    for (uint32_t i = 0; i < s->l1_size; i++) {
+        if (s->l1[i] & QCOW2_OFFSET_MASK) {
+            qcow2_metadata_add(s, s->l1[i] & QCOW2_OFFSET_MASK);
+        }
+    }
+    return true;
+}
+
+bool coroutine_fn qcow2_header_load(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t length = bs->file->bs->length, extensions_end;
+    g_autofree uint8_t *cluster = NULL;
+    const uint8_t *names = NULL;
+    uint32_t names_bytes = 0;
+    int ret;
+
+    if (length < QCOW2_V2_HEADER) {
+        error_setg(errp, "Image is not in qcow2 format");
+        return false;
+    }
+    ret = bdrv_co_pread(bs->file, 0, MIN(length, QCOW2_V3_HEADER), s->header, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read qcow2 header");
+        return false;
+    }
+    if (!parse_fixed(bs, errp)) {
+        return false;
+    }
+    cluster = g_malloc0(s->cluster_size);
+    ret = bdrv_co_pread(bs->file, 0, MIN(length, s->cluster_size), cluster, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read qcow2 header");
+        return false;
+    }
+    extensions_end = qcow2_be64(s->header + 8);
+    if (!extensions_end || extensions_end > s->cluster_size) {
+        extensions_end = s->cluster_size;
+    }
+    return load_backing_name(s, cluster, errp) &&
+           load_extensions(bs, cluster, s->header_length, extensions_end, &names, &names_bytes,
+                           errp) &&
+           check_features(bs, names, names_bytes, cluster, errp) && load_tables(bs, errp);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The qcow2 driver: opening and closing an image and the entry points of guest I/O.  The
+ * other qcow2-*.c files hold one concept each; docs/devel/qcow2.md has the overview.
+ */
+#include "qcow2.h"
+
+#define L2_CACHE_BYTES (32 << 20)
+#define RB_CACHE_BYTES (8 << 20)
+
+static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    if (len >= 8 && qcow2_be32(buf) == QCOW2_MAGIC && qcow2_be32(buf + 4) >= 2) {
+        return 100;
+    }
+    return 0;
+}
+
+static void state_free(Qcow2State *s)
+{
+    qcow2_cache_destroy(&s->l2_cache);
+    qcow2_cache_destroy(&s->rb_cache);
+    g_clear_pointer(&s->metadata, g_hash_table_destroy);
+    g_clear_pointer(&s->snapshots, g_ptr_array_unref);
+    g_clear_pointer(&s->l1_dirty, g_array_unref);
+    g_clear_pointer(&s->rt_dirty, g_array_unref);
+    g_clear_pointer(&s->frees, g_array_unref);
+    g_clear_pointer(&s->shadow_l1, g_array_unref);
+    g_clear_pointer(&s->l1, g_free);
+    g_clear_pointer(&s->l1_disk, g_free);
+    g_clear_pointer(&s->rt, g_free);
+    g_clear_pointer(&s->rt_disk, g_free);
+    g_clear_pointer(&s->pending, g_free);
+    g_clear_pointer(&s->backing_file, g_free);
+    g_clear_pointer(&s->backing_format, g_free);
+    co_mutex_destroy(&s->lock);
+    co_mutex_destroy(&s->flush_lock);
+    co_mutex_destroy(&s->walk_lock);
+    co_queue_destroy(&s->pin_queue);
+}
+
+/* A writable image whose reference counts may be stale is repaired before anything else. */
+static bool coroutine_fn repair_dirty(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    BdrvCheckResult result = { 0 };
+    GError *err = NULL;
+
+    if (!qcow2_co_check(bs, &result, BDRV_FIX_ERRORS | BDRV_FIX_LEAKS, &err) ||
+        result.corruptions > result.corruptions_fixed || result.check_errors) {
+        error_setg(errp, "Could not repair dirty image: %s",
+                   err ? err->message : "damage that cannot be repaired remains");
+        g_clear_error(&err);
+        return false;
+    }
+    s->incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+    if (qcow2_header_write(bs) < 0 || qcow2_flush(bs) < 0) {
+        error_setg(errp, "Could not clear the image's dirty bit");
+        return false;
+    }
+    return true;
+}
+
+static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (s->incompatible & QCOW2_INCOMPAT_CORRUPT) {
+        error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
+        return false;
+    }
+    if ((s->incompatible & QCOW2_INCOMPAT_DIRTY) && !repair_dirty(bs, errp)) {
+        return false;
+    }
+    if (s->autoclear) {
+        /* We keep none of these features up to date. */
+        s->autoclear = 0;
+        s->bitmaps_count = 0;
+        if (qcow2_header_write(bs) < 0) {
+            error_setg(errp, "Could not update qcow2 header");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn open_image(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!qcow2_header_load(bs, errp)) {
+        return false;
+    }
+    qcow2_cache_init(&s->l2_cache, s->cluster_size, L2_CACHE_BYTES);
+    qcow2_cache_init(&s->rb_cache, s->cluster_size, RB_CACHE_BYTES);
+    s->zero_from = ((uint64_t)bs->file->bs->length + s->cluster_size - 1) & ~(s->cluster_size - 1);
+    if (!qcow2_snapshots_load(bs, errp)) {
+        return false;
+    }
+    bdrv_set_length(bs, s->disk_size);
+    if (!bs->read_only && !prepare_writing(bs, errp)) {
+        return false;
+    }
+    if (s->backing_file && !bs->backing && !bs->no_backing &&
+        !bdrv_co_open_backing(bs, s->backing_file, s->backing_format, errp)) {
+        return false;
+    }
+    return true;
+}
+
+static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *options,
+                                       GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    co_mutex_init(&s->lock);
+    co_mutex_init(&s->flush_lock);
+    co_mutex_init(&s->walk_lock);
+    co_queue_init(&s->pin_queue);
+    s->metadata = g_hash_table_new(g_direct_hash, g_direct_equal);
+    s->snapshots = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_snapshot_free);
+    s->l1_dirty = g_array_new(false, false, sizeof(uint32_t));
+    s->rt_dirty = g_array_new(false, false, sizeof(uint32_t));
+    s->shadow_l1 = g_array_new(false, false, sizeof(uint32_t));
+    s->frees = g_array_new(false, false, sizeof(Qcow2Free));
+    if (!open_image(bs, errp)) {
+        state_free(s);
+        return false;
+    }
+    return true;
+}
+
+static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    while (s->background) {
+        co_queue_wait(&s->pin_queue, NULL);
+    }
+    if (!bs->read_only) {
+        /* The first flush gives back clusters, the second makes that durable. */
+        for (int i = 0; i < 3; i++) {
+            int ret = qcow2_flush(bs);
+
+            if (ret < 0) {
+                g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename,
+                           strerror(-ret));
+                break;
+            }
+        }
+    }
+    state_free(s);
+}
+
+static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        IOVector *iov, int flags)
+{
+    Qcow2State *s = bs->opaque;
+
+    return qcow2_read(bs, s->l1, s->l1_size, offset, bytes, iov, 0, true);
+}
+
+static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         IOVector *iov, int flags)
+{
+    int ret = qcow2_write(bs, offset, bytes, iov);
+
+    return ret >= 0 && (flags & BDRV_REQ_FUA) ? qcow2_flush(bs) : ret;
+}
+
+static int coroutine_fn write_zero_bytes(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    g_autofree uint8_t *zero = g_malloc0(MIN(bytes, 1 << 20));
+    int ret = 0;
+
+    while (bytes && ret >= 0) {
+        int64_t n = MIN(bytes, 1 << 20);
+        IOVector v;
+
+        io_vector_init_buf(&v, zero, n);
+        ret = qcow2_write(bs, offset, n, &v);
+        offset += n;
+        bytes -= n;
+    }
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                               int flags)
+{
+    Qcow2State *s = bs->opaque;
+    int64_t mask = s->cluster_size - 1, end = offset + bytes;
+    int64_t first = (offset + mask) & ~mask;
+    /* The last cluster counts as whole when the disk ends in it. */
+    int64_t last = end == bs->length ? (end + mask) & ~mask : end & ~mask;
+    int ret = 0;
+
+    if (first >= last) {
+        ret = write_zero_bytes(bs, offset, bytes);
+    } else {
+        if (offset < first) {
+            ret = write_zero_bytes(bs, offset, first - offset);
+        }
+        if (ret >= 0) {
+            ret = qcow2_zero_clusters(bs, first, last - first, flags & BDRV_REQ_MAY_UNMAP);
+            if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
+                ret = write_zero_bytes(bs, first, MIN(last, end) - first);
+            }
+        }
+        if (ret >= 0 && last < end) {
+            ret = write_zero_bytes(bs, last, end - last);
+        }
+    }
+    return ret >= 0 && (flags & BDRV_REQ_FUA) ? qcow2_flush(bs) : ret;
+}
+
+static int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    Qcow2State *s = bs->opaque;
+    int64_t mask = s->cluster_size - 1, end = offset + bytes;
+    int64_t first = (offset + mask) & ~mask;
+    int64_t last = end == bs->length ? (end + mask) & ~mask : end & ~mask;
+
+    return first < last ? qcow2_discard_clusters(bs, first, last - first) : 0;
+}
+
+static int coroutine_fn qcow2_co_flush(BlockDriverState *bs)
+{
+    return bs->read_only ? 0 : qcow2_flush(bs);
+}
+
+static bool coroutine_fn qcow2_co_info(BlockDriverState *bs, BdrvInfo *info, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    info->cluster_size = s->cluster_size;
+    info->is_dirty = s->incompatible & QCOW2_INCOMPAT_DIRTY;
+    info->backing_filename = s->backing_file;
+    info->backing_format = s->backing_format;
+    info->specific = qcow2_specific_info(s);
+    return true;
+}
+
+const BlockDriver bdrv_qcow2_driver = {
+    .name = "qcow2",
+    .instance_size = sizeof(Qcow2State),
+    .is_format = true,
+    .supports_backing = true,
+    .probe = qcow2_probe,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .co_preadv = qcow2_co_preadv,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .co_pdiscard = qcow2_co_pdiscard,
+    .co_flush = qcow2_co_flush,
+    .co_truncate = qcow2_co_truncate,
+    .co_block_status = qcow2_status,
+    .co_create = qcow2_co_create,
+    .co_check = qcow2_co_check,
+    .co_info = qcow2_co_info,
+    .snapshot = &qcow2_snapshot_driver,
+};

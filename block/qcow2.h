@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the qcow2 driver share: the state of one open image, its cached tables
+ * and the rules under which they change.  Layouts and numbers are those of the public
+ * qcow2 specification (docs/interop/qcow2 of its maintainers); docs/devel/qcow2.md
+ * explains the order of writes.  Everything runs in coroutines in the node's home context.
+ *
+ * Locks, outermost first:  walk_lock > flush_lock > lock.  "lock" covers every change of
+ * refcounts, L1 and L2 entries in memory; guest data I/O and fdatasync happen without it.
+ */
+#ifndef BLOCK_QCOW2_H
+#define BLOCK_QCOW2_H
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include "config-host.h"
+#include "block/block-int.h"
+#include "qapi/error.h"
+
+#define QCOW2_MAGIC 0x514649fbu
+#define QCOW2_MIN_CLUSTER_BITS 9
+#define QCOW2_MAX_CLUSTER_BITS 21
+#define QCOW2_MAX_L1_BYTES (32 << 20)
+#define QCOW2_MAX_RT_BYTES (8 << 20)
+#define QCOW2_MAX_SNAPSHOTS 65536
+#define QCOW2_MAX_SNAPSHOT_TABLE (64 << 20)
+#define QCOW2_MAX_SNAPSHOT_EXTRA 1024
+#define QCOW2_V2_HEADER 72
+#define QCOW2_V3_HEADER 104
+#define QCOW2_MAX_HOST_OFFSET (1ULL << 56)
+
+#define QCOW2_COPIED (1ULL << 63)
+#define QCOW2_COMPRESSED (1ULL << 62)
+#define QCOW2_ZERO 1ULL
+#define QCOW2_OFFSET_MASK 0x00fffffffffffe00ULL
+
+enum { /* incompatible_features */
+    QCOW2_INCOMPAT_DIRTY = 1,
+    QCOW2_INCOMPAT_CORRUPT = 2,
+    QCOW2_INCOMPAT_DATA_FILE = 4,
+    QCOW2_INCOMPAT_COMPRESSION = 8,
+    QCOW2_INCOMPAT_EXTENDED_L2 = 16,
+};
+#define QCOW2_COMPAT_LAZY_REFCOUNTS 1
+#define QCOW2_AUTOCLEAR_BITMAPS 1
+
+enum { /* header extensions */
+    QCOW2_EXT_END = 0,
+    QCOW2_EXT_BACKING_FORMAT = 0xe2792aca,
+    QCOW2_EXT_FEATURE_NAMES = 0x6803f857,
+    QCOW2_EXT_BITMAPS = 0x23852875,
+};
+
+typedef struct Qcow2State Qcow2State;
+typedef struct Qcow2Cache Qcow2Cache;
+
+/*
+ * One table (L2 table or refcount block) in memory, big-endian as in the file.  It stays in
+ * the cache while it is referenced, dirty, or part of a flush.
+ */
+typedef struct Qcow2Table {
+    uint64_t offset; /* host offset; key in the cache */
+    uint64_t index;  /* of a refcount block: in the refcount table */
+    uint8_t *data;
+    uint8_t *frozen; /* the content a running flush must write, once data has moved on */
+    unsigned refs;
+    int load_error;
+    bool loading, dirty, flushing;
+    bool shadow;    /* may reach the disk by an atomic root switch only */
+    bool forgotten; /* out of the cache; freed with the last reference */
+    CoQueue waiters;
+    GList link; /* in the cache's lru */
+} Qcow2Table;
+
+struct Qcow2Cache {
+    GHashTable *map; /* offset (pointer to Qcow2Table.offset) -> Qcow2Table */
+    GQueue lru;      /* head: most recent */
+    size_t table_size;
+    unsigned limit;
+    unsigned dirty;
+};
+
+/* A write, discard or zeroing of guest clusters under way. */
+typedef struct Qcow2Request {
+    int64_t start, end;
+    bool exclusive; /* changes the mapping */
+    CoQueue waiters;
+    struct Qcow2Request *next, **pprev;
+} Qcow2Request;
+
+typedef struct Qcow2Snapshot {
+    BdrvSnapshotInfo info;
+    char *id, *name; /* in full, where info has room for less */
+    uint64_t l1_offset;
+    uint32_t l1_size;
+    uint8_t *extra; /* extra data behind the fields we know, kept as it is */
+    uint32_t extra_size;
+    unsigned pins;
+} Qcow2Snapshot;
+
+/* A run of clusters that loses one reference once the present metadata is durable. */
+typedef struct Qcow2Free {
+    uint64_t cluster, count;
+} Qcow2Free;
+
+typedef struct Qcow2Save Qcow2Save;
+
+struct Qcow2State {
+    /* Constant after open. */
+    int version;
+    int cluster_bits, l2_bits, refcount_order, rb_bits; /* logarithms */
+    uint64_t cluster_size, l2_entries, rb_entries;
+    uint64_t refcount_max;
+    uint32_t header_length;
+    int compression; /* 0: zlib, 1: zstd */
+    char *backing_file, *backing_format;
+    uint64_t bitmaps_offset, bitmaps_size; /* bitmap directory when it is valid */
+    uint32_t bitmaps_count;
+
+    /* The header as it is in the file. */
+    uint8_t header[QCOW2_V3_HEADER];
+    uint64_t incompatible, compatible, autoclear;
+    uint64_t disk_size;
+    uint64_t l1_offset, rt_offset, snapshots_offset;
+    uint32_t l1_disk_size, rt_clusters, snapshots_count;
+    uint64_t snapshots_bytes;
+
+    /* Tables of pointers: as they are now, and as they are in the file. */
+    uint64_t *l1, *l1_disk;
+    uint32_t l1_size;
+    uint64_t *rt, *rt_disk;
+    uint64_t rt_size, rt_disk_size; /* entries */
+    uint64_t rt_new_offset;         /* where a grown refcount table will go, or 0 */
+    GArray *l1_dirty, *rt_dirty;    /* indices (uint32_t) that differ from the file */
+
+    Qcow2Cache l2_cache, rb_cache;
+    GHashTable *metadata; /* cluster numbers of L2 tables and refcount blocks */
+    uint64_t free_hint;   /* no free cluster below this one */
+    uint64_t zero_from;   /* the file was never written at or above this offset */
+    GArray *frees;        /* Qcow2Free: waiting for the next flush */
+    GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
+    unsigned shadow_rb;   /* refcount blocks that wait for it */
+    uint64_t write_seq, synced_seq;
+    bool corrupt;   /* found damage: no more writes */
+    bool broken;    /* a header write failed: the file's state is unknown */
+
+    CoMutex lock, flush_lock, walk_lock;
+    Qcow2Request *requests;
+
+    GPtrArray *snapshots; /* Qcow2Snapshot */
+    CoQueue pin_queue;    /* those who wait for a pin to go or the background to end */
+    unsigned background;  /* walks that outlive their caller */
+    Qcow2Save *save;      /* the snapshot being taken */
+    uint8_t *pending;     /* bit per L1 index: shared with save, not yet processed */
+};
+
+static inline uint64_t qcow2_be64(const void *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, 8);
+    return be64toh(v);
+}
+
+static inline uint32_t qcow2_be32(const void *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, 4);
+    return be32toh(v);
+}
+
+static inline uint16_t qcow2_be16(const void *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, 2);
+    return be16toh(v);
+}
+
+static inline void qcow2_put64(void *p, uint64_t v)
+{
+    v = htobe64(v);
+    memcpy(p, &v, 8);
+}
+
+static inline void qcow2_put32(void *p, uint32_t v)
+{
+    v = htobe32(v);
+    memcpy(p, &v, 4);
+}
+
+static inline void qcow2_put16(void *p, uint16_t v)
+{
+    v = htobe16(v);
+    memcpy(p, &v, 2);
+}
+
+static inline uint64_t qcow2_clusters(const Qcow2State *s, uint64_t bytes)
+{
+    return (bytes >> s->cluster_bits) + ((bytes & (s->cluster_size - 1)) != 0);
+}
+
+/* Number of L1 entries that size bytes of guest data need. */
+static inline uint64_t qcow2_l1_entries(const Qcow2State *s, uint64_t size)
+{
+    int shift = s->cluster_bits + s->l2_bits;
+
+    return (size >> shift) + ((size & ((1ULL << shift) - 1)) != 0);
+}
+
+static inline uint64_t qcow2_l2_get(const Qcow2Table *t, uint64_t index)
+{
+    return qcow2_be64(t->data + index * 8);
+}
+
+static inline bool qcow2_is_pending(const Qcow2State *s, uint64_t l1_index)
+{
+    return s->pending && (s->pending[l1_index / 8] & (1u << (l1_index % 8)));
+}
+
+/* What an L2 entry says. */
+typedef enum Qcow2Kind {
+    QCOW2_UNALLOCATED,
+    QCOW2_ZERO_PLAIN,
+    QCOW2_ZERO_ALLOC,
+    QCOW2_NORMAL,
+    QCOW2_COMPRESSED_DATA,
+} Qcow2Kind;
+
+static inline Qcow2Kind qcow2_kind(const Qcow2State *s, uint64_t entry)
+{
+    if (entry & QCOW2_COMPRESSED) {
+        return QCOW2_COMPRESSED_DATA;
+    }
+    if ((entry & QCOW2_ZERO) && s->version >= 3) {
+        return entry & QCOW2_OFFSET_MASK ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    }
+    return entry & QCOW2_OFFSET_MASK ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+}
+
+/* Host bytes of a compressed cluster: its start, and how many to read at most. */
+static inline void qcow2_compressed_extent(const Qcow2State *s, uint64_t entry, uint64_t *offset,
+                                           uint64_t *bytes)
+{
+    int shift = 62 - (s->cluster_bits - 8);
+    uint64_t sectors = ((entry & ~QCOW2_COPIED & ~QCOW2_COMPRESSED) >> shift) + 1;
+
+    *offset = entry & ((1ULL << shift) - 1) & (QCOW2_MAX_HOST_OFFSET - 1);
+    *bytes = sectors * 512 - (*offset & 511);
+}
+
+/* --- qcow2-header.c ---------------------------------------------------------------------- */
+
+/* Parses and checks the header, its extensions, L1 and refcount table of bs->file. */
+bool coroutine_fn qcow2_header_load(BlockDriverState *bs, GError **errp);
+/* Writes the fixed header fields from s in one write; not durable before a flush. */
+int coroutine_fn qcow2_header_write(BlockDriverState *bs);
+/* Reads count big-endian 64-bit numbers. NULL and errp on failure; what names the table. */
+uint64_t *coroutine_fn qcow2_load_numbers(BlockDriverState *bs, uint64_t offset, uint64_t count,
+                                          const char *what, GError **errp);
+/* Writes count numbers big-endian and pads with zeroes to whole clusters. */
+int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, const uint64_t *numbers,
+                                     uint64_t count);
+/*
+ * Damage was found: notes it in the header (version 3), refuses writes from now on, tells
+ * the user once.  Returns -EIO.
+ */
+int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3);
+
+/* --- qcow2-cache.c ------------------------------------------------------------------------ */
+
+void qcow2_cache_init(Qcow2Cache *c, size_t table_size, size_t bytes);
+void qcow2_cache_destroy(Qcow2Cache *c);
+/* The table at offset, read if need be; with a reference. 0 or -errno. */
+int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t offset,
+                                 Qcow2Table **table);
+/* A new table at offset, all zero and dirty; with a reference. Never reads. */
+Qcow2Table *qcow2_cache_new(Qcow2Cache *c, uint64_t offset);
+void qcow2_cache_put(Qcow2Cache *c, Qcow2Table *t);
+/* Before each change of t->data: keeps what a running flush needs and marks t dirty. */
+void qcow2_cache_modify(Qcow2State *s, Qcow2Cache *c, Qcow2Table *t);
+/* The cluster at offset is no table (any more). */
+void qcow2_cache_forget(Qcow2Cache *c, uint64_t offset);
+/* Gives t, which has been written there, another place. */
+void qcow2_cache_rekey(Qcow2Cache *c, Qcow2Table *t, uint64_t offset);
+/* Marks all tables dirty now as part of a flush; adds them with a reference to list. */
+void qcow2_cache_freeze(Qcow2Cache *c, GPtrArray *list);
+/* Writes the frozen content of t to the file at t->offset. */
+int coroutine_fn qcow2_cache_write_frozen(BlockDriverState *bs, Qcow2Cache *c, Qcow2Table *t);
+/* Ends the flush for all of list; what was not written stays dirty. */
+void qcow2_cache_thaw(Qcow2Cache *c, GPtrArray *list);
+
+/* --- qcow2-flush.c ------------------------------------------------------------------------ */
+
+/*
+ * Makes all data and metadata written so far durable, in crash-safe order, then gives back
+ * deferred frees.  No lock may be held but walk_lock.
+ */
+int coroutine_fn qcow2_flush(BlockDriverState *bs);
+/* The same when the caches hold much that is dirty; called before an operation. */
+int coroutine_fn qcow2_throttle(BlockDriverState *bs);
+/* fdatasync of the file. */
+int coroutine_fn qcow2_sync_file(BlockDriverState *bs);
+
+/* --- qcow2-refcount.c (lock held) --------------------------------------------------------- */
+
+uint64_t qcow2_rb_read(const void *block, int order, uint64_t index);
+void qcow2_rb_write(void *block, int order, uint64_t index, uint64_t value);
+int coroutine_fn qcow2_refcount_get(BlockDriverState *bs, uint64_t cluster, uint64_t *value);
+/*
+ * Adds delta (1 or -1) to count clusters.  All or nothing: -ERANGE on overflow, -EINVAL
+ * below zero.  With shadow the blocks may only reach the disk by a root switch.
+ */
+int coroutine_fn qcow2_refcount_add(BlockDriverState *bs, uint64_t cluster, uint64_t count,
+                                    int delta, bool shadow);
+/* Allocates 1..want contiguous clusters: the first free run. */
+int coroutine_fn qcow2_alloc(BlockDriverState *bs, uint64_t want, uint64_t *cluster,
+                             uint64_t *count);
+/* Allocates exactly count contiguous clusters. */
+int coroutine_fn qcow2_alloc_contiguous(BlockDriverState *bs, uint64_t count, uint64_t *cluster);
+/* Takes back clusters that nothing on disk refers to. Failure leaks them. */
+void coroutine_fn qcow2_free_now(BlockDriverState *bs, uint64_t cluster, uint64_t count);
+/* Drops one reference of each cluster after the next flush. No lock needed. */
+void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count);
+/* Drops the references an L2 entry holds, later. */
+void qcow2_free_entry_later(Qcow2State *s, uint64_t entry);
+/* The host clusters an L2 entry refers to; false when none. */
+bool qcow2_entry_clusters(const Qcow2State *s, uint64_t entry, uint64_t *cluster, uint64_t *count);
+/* Whether [offset, offset + bytes) touches metadata: its name, or NULL. */
+const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes);
+void qcow2_metadata_add(Qcow2State *s, uint64_t offset);
+void qcow2_metadata_remove(Qcow2State *s, uint64_t offset);
+/* L1[index] = entry, to be written by the next flush. */
+void qcow2_l1_set(Qcow2State *s, uint64_t index, uint64_t entry);
+
+/* --- qcow2-cluster.c ------------------------------------------------------------------------ */
+
+/* The L2 table for reading: NULL table when L1 has none. entry is an L1 entry. */
+int coroutine_fn qcow2_l2_load(BlockDriverState *bs, uint64_t l1_entry, Qcow2Table **table);
+/*
+ * Lock held.  The active L2 table of l1_index, owned by the active layer alone and free of
+ * pending work, made or copied if need be.
+ */
+int coroutine_fn qcow2_l2_writable(BlockDriverState *bs, uint64_t l1_index, Qcow2Table **table);
+void qcow2_l2_set(Qcow2State *s, Qcow2Table *t, uint64_t index, uint64_t entry);
+/* Lock held. A copy of the active table from in a fresh cluster; the caller sets L1. */
+int coroutine_fn qcow2_l2_clone(BlockDriverState *bs, Qcow2Table *from, Qcow2Table **table);
+/* Reads guest-layout data through an L1 table: the active one, or a snapshot's. */
+int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l1_size,
+                            uint64_t offset, uint64_t bytes, IOVector *iov, size_t iov_offset,
+                            bool use_backing);
+int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes, IOVector *iov);
+int coroutine_fn qcow2_zero_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                     bool unmap);
+int coroutine_fn qcow2_discard_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
+int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
+                              int64_t *map);
+/* Allocates every cluster of the range without writing data (preallocation). */
+int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
+
+/* --- qcow2-compress.c ------------------------------------------------------------------------- */
+
+/* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */
+int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf);
+
+/* --- qcow2-check.c, qcow2-create.c, qcow2-info.c ----------------------------------------------------------- */
+
+bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
+                                 GError **errp);
+bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
+/* What qemu-img info shows under "Format specific information"; the caller's. */
+ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s);
+bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp);
+
+/* --- qcow2-snapshot*.c ------------------------------------------------------------------------- */
+
+extern const BdrvSnapshotDriver qcow2_snapshot_driver;
+/* Reads and checks the snapshot table. */
+bool coroutine_fn qcow2_snapshots_load(BlockDriverState *bs, GError **errp);
+void qcow2_snapshot_free(Qcow2Snapshot *sn);
+/* By name first, then by id; NULL when there is none. */
+Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
+/*
+ * Writes the list (s->snapshots with add, without remove; either may be NULL) to new
+ * clusters and switches the header to it.  Durable on success; s->snapshots is changed.
+ */
+bool coroutine_fn qcow2_snapshots_store(BlockDriverState *bs, Qcow2Snapshot *add,
+                                        Qcow2Snapshot *remove, GError **errp);
+/*
+ * Drops the references of a tree that nothing on disk refers to (any more): its L2 tables
+ * and their clusters, in bounded steps; entries that only the active layer keeps become
+ * its own (COPIED).  walk_lock held, lock not.
+ */
+int coroutine_fn qcow2_release_tree(BlockDriverState *bs, const uint64_t *l1, uint64_t l1_size);
+/* Between two steps of a walk: flushes if much waits for it, lets others run. */
+int coroutine_fn qcow2_walk_pause(BlockDriverState *bs);
+/*
+ * Lock held.  Adds a tree's references to the active L2 table of l1_index and all its
+ * clusters.  *shared is the table for that tree; the active layer may have got a copy.
+ */
+int coroutine_fn qcow2_share_table(BlockDriverState *bs, uint64_t l1_index, uint64_t *shared);
+/* Lock held. Shares the pending L2 table of l1_index with the snapshot being taken. */
+int coroutine_fn qcow2_save_process(BlockDriverState *bs, uint64_t l1_index);
+/* Gives up the snapshot being taken (error is -errno) but not the guest. */
+void qcow2_save_fail(Qcow2State *s, int error);
+/* Lets other coroutines of this context run. */
+void coroutine_fn qcow2_breathe(void);
+
+#endif
