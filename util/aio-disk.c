@@ -61,6 +61,15 @@ static ssize_t coroutine_fn disk_request(DiskRequest *req)
     return req->result;
 }
 
+bool aio_disk_busy(AioContext *ctx)
+{
+#if CONFIG_LINUX_IO_URING
+    return ctx->ring && aio_ring_busy(ctx->ring);
+#else
+    return false;
+#endif
+}
+
 /* Whether the sizes add up to what ssize_t and off_t hold. */
 static bool transfer_valid(const struct iovec *iov, int niov, off_t offset, size_t *size)
 {

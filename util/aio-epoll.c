@@ -202,6 +202,9 @@ void aio_epoll_wait(AioContext *ctx, int64_t timeout)
     static int no_pwait2; /* atomic: the kernel is older than 5.11 */
     int n;
 
+    if (ctx->n_events) {
+        return; /* fetched by glib's poll; one-shot events do not come again */
+    }
     if (timeout > 0 && !__atomic_load_n(&no_pwait2, __ATOMIC_RELAXED)) {
         n = epoll_pwait2(ctx->epoll_fd, ctx->events, EVENTS_PER_WAIT, &ts, NULL);
         if (n >= 0 || errno != ENOSYS) {

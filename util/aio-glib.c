@@ -54,7 +54,7 @@ static bool watch_glib(AioSource *s, int fd)
 static gint poll_with_others(AioContext *ctx, GPollFD *fds, guint n, GPollFD *ours, gint timeout)
 {
 #if CONFIG_LINUX_IO_URING
-    if (ctx->ring && aio_ring_busy(ctx->ring)) {
+    if (aio_disk_busy(ctx)) {
         g_autofree GPollFD *all = g_new(GPollFD, n + 1);
         gint ret;
 
@@ -102,9 +102,10 @@ static gint aio_g_poll(GPollFD *fds, guint n, gint timeout)
     }
     /* Undispatched events: a source of higher priority came in between. */
     if (!has_events(ctx)) {
+        ctx->n_events = 0;
         aio_wait(ctx, ns);
 #if CONFIG_LINUX_IO_URING
-        if (ctx->ring && aio_ring_busy(ctx->ring)) {
+        if (aio_disk_busy(ctx)) {
             /* That was the ring's wait; glib's own event is in the epoll set. */
             aio_epoll_wait(ctx, 0);
             done = aio_ring_done(ctx->ring);

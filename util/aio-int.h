@@ -69,7 +69,8 @@ struct AioContext {
     int n_events;       /* fetched, not yet dispatched */
     bool polled;        /* by aio_g_poll() in this round of glib's loop */
 
-    AioRing *ring; /* made by the first disk request */
+    int in_workers; /* coroutines that wait for a worker */
+    AioRing *ring;  /* made by the first disk request */
     bool ring_failed;
     GSource *source; /* the one that runs the context */
 };
@@ -124,6 +125,8 @@ typedef struct DiskRequest {
 } DiskRequest;
 
 /* aio-uring.c; without liburing ring_get() is always NULL. */
+/* Whether the ring has requests to finish (aio-disk.c). */
+bool aio_disk_busy(AioContext *ctx);
 #if CONFIG_LINUX_IO_URING
 /* The calling thread's ring, made on first use; NULL if there is none to be had. */
 AioRing *aio_ring_get(AioContext *ctx);

@@ -182,7 +182,7 @@ int64_t aio_next_timeout(AioContext *ctx)
 void aio_wait(AioContext *ctx, int64_t timeout)
 {
 #if CONFIG_LINUX_IO_URING
-    if (ctx->ring && aio_ring_busy(ctx->ring)) {
+    if (aio_disk_busy(ctx)) {
         aio_ring_wait(ctx->ring, timeout);
         return;
     }

@@ -64,8 +64,8 @@ typedef struct CoroutineThread {
     AioContext *ctx;    /* the context that this thread runs */
     Coroutine *pool;
     unsigned int pool_size;
+    unsigned int pool_max;      /* 0 until coroutine_pool_drain() was called */
     unsigned int foreign_locks; /* contexts acquired that this thread does not run */
-    bool registered;            /* coroutine_thread_exit() will run */
     Coroutine leader;           /* stands for the thread's own stack */
 } CoroutineThread;
 
@@ -81,6 +81,7 @@ void *coroutine_stack_init(void *stack, size_t size, void (*start)(void));
 
 /* The pool (coroutine-pool.c).  get never fails; put takes an ended coroutine. */
 Coroutine *coroutine_pool_refill(CoroutineThread *t);
+/* The thread's pool holds more than pool_max. */
 void coroutine_pool_drain(CoroutineThread *t);
 void coroutine_free(Coroutine *co);
 /* What a fresh stack starts with (coroutine.c). */

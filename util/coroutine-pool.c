@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Coroutine stacks and their pools.  A coroutine is one mapping: a guard page, the stack,
+ * Coroutine stacks and their pools.  A coroutine is one mapping: a guard, the stack,
  * and above it the Coroutine.  Ended ones are kept per thread, without a lock; what is
  * too much goes in batches to a global pool, from where threads that create more than
  * they end take it back.  Any thread.
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #if COROUTINE_ASAN
 #include <sanitizer/asan_interface.h>
@@ -28,7 +27,9 @@
 #endif
 
 enum {
-    COROUTINE_MAP_SIZE = 256 * 1024,
+    STACK_SIZE = 256 * 1024,
+    GUARD_SIZE = 64 * 1024, /* a multiple of every page size; large frames hit it too */
+    MAP_SIZE = GUARD_SIZE + STACK_SIZE,
     COLOURS = 32,       /* structs start at different cache sets */
     COLOUR_STEP = 128,
 };
@@ -72,7 +73,7 @@ static void thread_exit(void *opaque)
         t->pool = NULL;
         t->pool_size = 0;
     }
-    t->registered = false;
+    t->pool_max = 0;
 }
 
 static void make_exit_key(void)
@@ -86,15 +87,16 @@ static void register_exit(CoroutineThread *t)
 {
     pthread_once(&exit_once, make_exit_key);
     pthread_setspecific(exit_key, t);
-    t->registered = true;
+    t->pool_max = COROUTINE_POOL_LOCAL;
 }
 
 void coroutine_pool_drain(CoroutineThread *t)
 {
     Coroutine *list = t->pool, *last = list;
 
-    if (!t->registered) {
+    if (!t->pool_max) {
         register_exit(t);
+        return;
     }
     for (int i = 1; i < COROUTINE_POOL_BATCH; i++) {
         last = last->next;
@@ -112,18 +114,18 @@ static G_GNUC_NORETURN void no_memory(const char *call)
     abort();
 }
 
-static void install_guard(void *page, size_t size)
+static void install_guard(void *guard, size_t size)
 {
     static int no_madvise; /* atomic: the kernel is older */
 
     /* A guard without its own mapping: tens of thousands of stacks need no more maps. */
     if (!__atomic_load_n(&no_madvise, __ATOMIC_RELAXED)) {
-        if (madvise(page, size, MADV_GUARD_INSTALL) == 0) {
+        if (madvise(guard, size, MADV_GUARD_INSTALL) == 0) {
             return;
         }
         __atomic_store_n(&no_madvise, 1, __ATOMIC_RELAXED);
     }
-    if (mprotect(page, size, PROT_NONE) < 0) {
+    if (mprotect(guard, size, PROT_NONE) < 0) {
         no_memory("mprotect");
     }
 }
@@ -131,28 +133,27 @@ static void install_guard(void *page, size_t size)
 static Coroutine *coroutine_new(void)
 {
     static unsigned int serial; /* atomic */
-    size_t page = sysconf(_SC_PAGESIZE);
     uintptr_t top;
     Coroutine *co;
-    void *map = mmap(NULL, COROUTINE_MAP_SIZE, PROT_READ | PROT_WRITE,
+    void *map = mmap(NULL, MAP_SIZE, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 
     if (map == MAP_FAILED) {
         no_memory("mmap");
     }
     /* A huge page would make each stack resident as a whole; refusal does no harm. */
-    (void)madvise(map, COROUTINE_MAP_SIZE, MADV_NOHUGEPAGE);
-    install_guard(map, page);
+    (void)madvise(map, MAP_SIZE, MADV_NOHUGEPAGE);
+    install_guard(map, GUARD_SIZE);
 
-    top = (uintptr_t)map + COROUTINE_MAP_SIZE - sizeof(Coroutine);
+    top = (uintptr_t)map + MAP_SIZE - sizeof(Coroutine);
     top -= __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED) % COLOURS * COLOUR_STEP;
     co = (Coroutine *)(top & ~(uintptr_t)63);
     co->map = map;
-    co->stack = (char *)map + page;
+    co->stack = (char *)map + GUARD_SIZE;
     co->stack_size = (char *)co - (char *)co->stack;
     co->sp = coroutine_stack_init(co->stack, co->stack_size, coroutine_trampoline);
 #if COROUTINE_ASAN
-    __lsan_register_root_region(co->stack, COROUTINE_MAP_SIZE - page);
+    __lsan_register_root_region(co->stack, STACK_SIZE);
 #endif
 #if COROUTINE_TSAN
     co->tsan_fiber = __tsan_create_fiber(0);
@@ -175,7 +176,7 @@ Coroutine *coroutine_pool_refill(CoroutineThread *t)
         }
         pthread_mutex_unlock(&global_lock);
     }
-    if (!t->registered) {
+    if (!t->pool_max) {
         register_exit(t);
     }
     return co ? co : coroutine_new();
@@ -186,11 +187,11 @@ void coroutine_free(Coroutine *co)
     void *map = co->map;
 
 #if COROUTINE_ASAN
-    __lsan_unregister_root_region(co->stack, COROUTINE_MAP_SIZE - sysconf(_SC_PAGESIZE));
+    __lsan_unregister_root_region(co->stack, STACK_SIZE);
     ASAN_UNPOISON_MEMORY_REGION(co->stack, co->stack_size);
 #endif
 #if COROUTINE_TSAN
     __tsan_destroy_fiber(co->tsan_fiber);
 #endif
-    munmap(map, COROUTINE_MAP_SIZE);
+    munmap(map, MAP_SIZE);
 }

@@ -121,7 +121,7 @@ static void coroutine_ended(CoroutineThread *t, Coroutine *co)
 #else
     co->next = t->pool;
     t->pool = co;
-    if (G_UNLIKELY(++t->pool_size > COROUTINE_POOL_LOCAL)) {
+    if (G_UNLIKELY(++t->pool_size > t->pool_max)) {
         coroutine_pool_drain(t);
     }
 #endif

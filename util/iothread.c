@@ -36,6 +36,10 @@ static void *iothread_run(void *opaque)
     while (!t->stop) {
         aio_poll(t->ctx, true);
     }
+    /* The kernel and the workers still use what the waiting coroutines gave them. */
+    while (t->ctx->in_workers || aio_disk_busy(t->ctx)) {
+        aio_poll(t->ctx, true);
+    }
     aio_context_disown(t->ctx);
     return NULL;
 }

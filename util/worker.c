@@ -114,8 +114,10 @@ static void pool_init(void)
 int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque)
 {
     WorkerRequest req = {.fn = fn, .opaque = opaque, .co = coroutine_self()};
+    AioContext *ctx = aio_current();
 
-    g_assert(aio_current());
+    g_assert(ctx);
+    ctx->in_workers++;
     pthread_mutex_lock(&pool_lock);
     if (!pool_ready) {
         pool_init();
@@ -129,5 +131,6 @@ int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque)
     pthread_cond_signal(&pool_cond);
     pthread_mutex_unlock(&pool_lock);
     coroutine_yield();
+    ctx->in_workers--;
     return req.result;
 }

@@ -69,7 +69,11 @@ void aio_context_release(AioContext *ctx);
 void aio_set_fd_handler(AioContext *ctx, int fd, AioHandler *read, AioHandler *write,
                         void *opaque);
 
-/* Suspends the coroutine until fd is readable / writable, in the current context. */
+/*
+ * Suspends the coroutine until fd is readable / writable, in the current context.  At most
+ * one coroutine per fd and direction, and none where a handler is set.  Closing fd does
+ * not end the wait; shutdown(2) does.
+ */
 void coroutine_fn co_wait_readable(int fd);
 void coroutine_fn co_wait_writable(int fd);
 
@@ -95,6 +99,7 @@ AioTimer *aio_timer_new(AioContext *ctx, AioHandler *cb, void *opaque);
 void aio_timer_mod(AioTimer *timer, int64_t expire_ns);
 void aio_timer_del(AioTimer *timer);
 bool aio_timer_pending(AioTimer *timer);
+/* Disarms too.  In ctx's thread, or when the callback cannot be running. */
 void aio_timer_free(AioTimer *timer);
 
 /* --- Event notifier ------------------------------------------------------------------ */

@@ -9,7 +9,10 @@ typedef struct IOThread IOThread;
 
 /* Starts a thread called name (at most 15 characters reach the kernel).  Main thread. */
 IOThread *iothread_new(const char *name, GError **errp);
-/* Stops the loop when no handler runs, joins the thread, drops the context. */
+/*
+ * Stops the loop when no handler runs and no disk request or worker's call is
+ * in flight, joins the thread, drops the context.
+ */
 void iothread_destroy(IOThread *iothread);
 AioContext *iothread_context(IOThread *iothread);
 const char *iothread_name(IOThread *iothread);

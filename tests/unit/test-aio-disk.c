@@ -254,6 +254,36 @@ static void test_contexts(void)
     close(hop.fd);
 }
 
+/* Requests in flight end before their IOThread does. */
+static void coroutine_fn late_entry(void *opaque)
+{
+    Hop *hop = opaque;
+    char buf[4096] = {0};
+    struct iovec iov = {buf, sizeof(buf)};
+
+    g_assert_cmpint(co_pwritev(hop->fd, &iov, 1, 0), ==, sizeof(buf));
+    hop->fd = -1;
+}
+
+static void test_late(void)
+{
+    for (int i = 0; i < 20; i++) {
+        IOThread *a = iothread_new("late", NULL);
+        int fd = temp_file();
+        Hop hop[10];
+
+        for (int j = 0; j < 10; j++) {
+            hop[j].fd = fd;
+            aio_co_schedule(iothread_context(a), coroutine_create(late_entry, &hop[j]));
+        }
+        iothread_destroy(a);
+        for (int j = 0; j < 10; j++) {
+            g_assert_cmpint(hop[j].fd, ==, -1);
+        }
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -264,5 +294,6 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-disk/flood", test_flood);
     g_test_add_func("/aio-disk/mixed", test_mixed);
     g_test_add_func("/aio-disk/contexts", test_contexts);
+    g_test_add_func("/aio-disk/late", test_late);
     return g_test_run();
 }
