@@ -171,8 +171,6 @@ def enum_values(data, source, where, pragma):
            where.split("'")[1] not in pragma.lists['member-name-exceptions']:
             raise QAPIError(source, f"value '{name}' of {where} must be lower case with '-'")
         constant = c_name(name, False).upper()
-        if constant == '_MAX':
-            raise QAPIError(source, f"value '{name}' of {where} is reserved")
         if constant in seen:
             raise QAPIError(source, f"value '{name}' of {where} collides with "
                             f"'{seen[constant]}'")
