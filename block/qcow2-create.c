@@ -222,7 +222,7 @@ static int coroutine_fn write_image(BlockBackend *blk, const CreateOptions *o, c
     for (uint64_t i = 0; i < l->rb_count; i++) {
         qcow2_put64(tables + i * 8, (l->rb + i) * cs);
     }
-    ret = blk_co_truncate(blk, l->total * cs, NULL);
+    ret = blk_co_truncate(blk, l->total * cs, NULL) ? 0 : -EIO;
     if (ret == 0) {
         ret = blk_co_pwrite(blk, l->rt * cs, l->rt_count * cs, tables);
     }
