@@ -501,6 +501,11 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
     return true;
 }
 
+int bdrv_file_descriptor(BlockDriverState *bs)
+{
+    return bs->drv == &bdrv_file_driver ? ((FileState *)bs->opaque)->fd : -1;
+}
+
 const BlockDriver bdrv_file_driver = {
     .name = "file",
     .instance_size = sizeof(FileState),

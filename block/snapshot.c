@@ -3,6 +3,7 @@
  * Internal snapshots as their users call them: passes every call on to the driver, checks
  * the context, and puts the node's name and the step in front of each error.  Home context.
  */
+#include <errno.h>
 #include <string.h>
 #include "block/block-int.h"
 #include "qapi/error.h"
@@ -177,6 +178,15 @@ int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, I
 {
     IO_CODE(r->bs);
     return r->bs->drv->snapshot->read(r->bs, r->opaque, offset, iov);
+}
+
+int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, uint64_t bytes,
+                                      uint64_t *pnum, int64_t *map)
+{
+    const BdrvSnapshotDriver *drv = r->bs->drv->snapshot;
+
+    IO_CODE(r->bs);
+    return drv->map ? drv->map(r->bs, r->opaque, offset, bytes, pnum, map) : -ENOTSUP;
 }
 
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r)

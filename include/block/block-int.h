@@ -108,6 +108,8 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     const BdrvSnapshotInfo *(*reader_info)(void *reader);
     int coroutine_fn (*read)(BlockDriverState *bs, void *reader, uint64_t offset, IOVector *iov);
     void coroutine_fn (*close)(BlockDriverState *bs, void *reader);
+    int coroutine_fn (*map)(BlockDriverState *bs, void *reader, uint64_t offset, uint64_t bytes,
+                            uint64_t *pnum, int64_t *map); /* may be NULL */
     void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
     bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
     bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);

@@ -73,6 +73,14 @@ BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
 const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r);
 /* 0 or -errno; unallocated ranges read as zero; several at once. */
 int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov);
+/*
+ * Where machine state lies in the file below the node, for those who must be able to read it
+ * without the node's help: *map is the offset of *pnum bytes (at most bytes) from offset, or
+ * -1 if they read as zeros.  It stays there until close.  0 or -errno; -ENOTSUP if they have
+ * no place of their own (compressed, or a driver that cannot tell).
+ */
+int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, uint64_t bytes,
+                                      uint64_t *pnum, int64_t *map);
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r);
 
 /*
