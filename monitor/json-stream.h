@@ -11,9 +11,12 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 
-/* What one value may be at most: bytes of text, and levels of nesting. */
-#define JSON_STREAM_MAX_BYTES (4 * 1024 * 1024)
-#define JSON_STREAM_MAX_NESTING 1024
+/*
+ * What one value may be at most: bytes of text, and levels of nesting.  All that walks a
+ * value recursively does so on the small stack of a coroutine.
+ */
+#define JSON_STREAM_MAX_BYTES (1024 * 1024)
+#define JSON_STREAM_MAX_NESTING 256
 
 /*
  * Called for each complete value, or for each error with err set and obj NULL (the JSON

@@ -5,8 +5,9 @@
  * out-of-band requests, which get a coroutine of their own as soon as they are read, as do
  * requests with an id once the client has switched on "concurrent".
  *
- * Bounds: QUEUE_MAX requests read ahead, then input is left in the socket; output beyond
- * MONITOR_QUEUE_HIGH stops the session until the client reads.  Main thread.
+ * Bounds: QUEUE_MAX requests read ahead, then input is left in the socket; BESIDE_MAX with
+ * coroutines of their own, further ones take their turn; output beyond MONITOR_QUEUE_HIGH
+ * stops the session until the client reads.  Main thread.
  */
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "qapi/qmp.h"
 
 #define QUEUE_MAX 8
+#define BESIDE_MAX 64
 #define READ_MAX (16 * 1024)
 
 typedef struct QmpSession QmpSession;
@@ -40,6 +42,7 @@ struct QmpSession {
     bool pretty;
     bool negotiated, oob, concurrent;
     bool idle; /* co waits for a request */
+    int beside; /* requests with a coroutine of their own */
     Coroutine *co;
     JSONStream in;
     GByteArray *rest; /* read, but there was no room in the queue */
@@ -312,12 +315,14 @@ static void coroutine_fn request_beside(void *opaque)
     QmpSession *s = req->session;
 
     request_run(req);
+    s->beside--;
     monitor_session_unref(&s->parent);
 }
 
 static bool runs_beside(const QmpSession *s, json_object *obj)
 {
-    if (!json_object_is_type(obj, json_type_object)) {
+    if (s->beside >= BESIDE_MAX || chardev_pending(s->parent.chr) > MONITOR_QUEUE_HIGH ||
+        !json_object_is_type(obj, json_type_object)) {
         return false;
     }
     return (s->oob && json_object_object_get_ex(obj, "exec-oob", NULL)) ||
@@ -330,8 +335,8 @@ static bool session_emit(void *opaque, json_object *obj, GError *err)
     QmpSession *s = opaque;
     QmpRequest *req = request_new(s, obj, err);
 
-    if (!err && runs_beside(s, obj) &&
-        chardev_pending(s->parent.chr) <= MONITOR_QUEUE_HIGH) {
+    if (!err && runs_beside(s, obj)) {
+        s->beside++;
         monitor_session_ref(&s->parent);
         aio_co_enter(main_aio_context(), coroutine_create(request_beside, req));
         return s->parent.chr != NULL;

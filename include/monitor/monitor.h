@@ -12,7 +12,10 @@
 
 /* Once, before any monitor: installs the event sink and the HMP command tables. */
 void monitor_init(const HMPCommand *const *tables, int n);
-/* Ends all sessions: pending output is sent as far as the peers take it. */
+/*
+ * Ends all sessions: pending output is sent as far as the peers take it.  Before
+ * chardev_cleanup().
+ */
 void monitor_cleanup(void);
 
 /* Starts a monitor on chr. */

@@ -66,7 +66,7 @@ static bool cmd_echo(json_object *args, json_object **ret, GError **errp)
     return true;
 }
 
-static bool cmd_hmp(json_object *args, json_object **ret, GError **errp)
+static bool coroutine_fn cmd_hmp(json_object *args, json_object **ret, GError **errp)
 {
     json_object *line;
     char *out;
@@ -365,12 +365,22 @@ static void test_limits(void)
 {
     g_autofree char *deep = g_strnfill(JSON_STREAM_MAX_NESTING + 1, '[');
     g_autofree char *chunk = g_strnfill(1024 * 1024, 'a');
+    char shut[JSON_STREAM_MAX_NESTING] = {0};
     TestClient *c;
 
     setup();
     c = client_ready();
     client_ask(c, deep, ERR("JSON nesting depth limit exceeded"));
     client_ask(c, "{'execute':'query-status'}", OK_STATUS);
+    /* The deepest that is taken, read behind another request and so by the coroutine. */
+    memset(shut, ']', sizeof(shut) - 1);
+    g_autofree char *nested = g_strdup_printf(
+        "{'execute':'query-status'}{'execute':'echo','arguments':{},'id':%.*s%s}",
+        JSON_STREAM_MAX_NESTING - 1, deep, shut);
+    g_autofree char *echoed = g_strdup_printf("{\"return\": {}, \"id\": %.*s%s}",
+                                              JSON_STREAM_MAX_NESTING - 1, deep, shut);
+    client_ask(c, nested, OK_STATUS);
+    client_expect(c, echoed);
     /* An endless string: one error, then skipped without being kept. */
     client_send(c, "\"");
     for (int i = 0; i < 16; i++) {
@@ -442,6 +452,35 @@ static void test_concurrent(void)
     client_expect(c, "{\"return\": {}}");
     client_expect(c, "{\"return\": {}, \"id\": 1}");
     client_free(c);
+    teardown();
+}
+
+/* More requests at once than get coroutines: all are answered in the end. */
+static void test_concurrent_limit(void)
+{
+    enum { REQUESTS = 200 };
+    g_autoptr(GString) many = g_string_new(NULL);
+    TestClient *c, *other;
+
+    setup();
+    c = client_with("concurrent");
+    other = client_ready();
+    for (int i = 0; i < REQUESTS; i++) {
+        g_string_append_printf(many, "{'execute':'stick','id':%d}", i);
+    }
+    client_send(c, many->str);
+    poll_until(stuck_entered == 65);
+    client_ask(other, "{'execute':'query-status'}", OK_STATUS);
+    g_assert_cmpint(stuck_entered, ==, 65);
+    while (stuck_left < REQUESTS) {
+        client_ask(other, "{'execute':'unstick'}", "{\"return\": {}}");
+    }
+    for (int i = 0; i < REQUESTS; i++) {
+        g_free(client_line(c));
+    }
+    g_assert_cmpuint(c->in->len, ==, 0);
+    client_free(c);
+    client_free(other);
     teardown();
 }
 
@@ -717,6 +756,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/independent-sessions", test_sessions_are_independent);
     g_test_add_func("/qmp/oob", test_oob);
     g_test_add_func("/qmp/concurrent", test_concurrent);
+    g_test_add_func("/qmp/concurrent-limit", test_concurrent_limit);
     g_test_add_func("/qmp/disconnect-in-command", test_disconnect_in_command);
     g_test_add_func("/qmp/never-reads", test_client_that_never_reads);
     g_test_add_func("/qmp/events", test_events);
