@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * savevm, loadvm, delvm and info snapshots: thin clients of the jobs, on all disks that
+ * QEMU would choose.  They wait for the job, so only their own session is held up, or
+ * start it and return (-d).  Main thread.
+ */
+#include <string.h>
+#include "block/qapi-format.h"
+#include "migration/snapshot-hmp.h"
+#include "qapi/error.h"
+#include "snapshot-int.h"
+
+/* Starts sj; waits for its end unless it is detached, and then shows in 'info jobs'. */
+static void coroutine_fn run_job(HMPSession *s, SnapshotJob *sj, const char *verb, bool detach)
+{
+    static unsigned counter;
+    g_autofree char *id = detach ? g_strdup_printf("%s%u", verb, counter++) : NULL;
+    GError *err = NULL;
+    Job *job = snapshot_job_start(sj, id, JOB_DEFAULT, &err);
+
+    if (job) {
+        if (!detach) {
+            job_co_wait(job, &err);
+        }
+        job_unref(job);
+    }
+    if (err) {
+        hmp_handle_error(s, err);
+    }
+}
+
+static char *generated_tag(void)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_local();
+
+    return g_date_time_format(now, "vm-%Y%m%d%H%M%S");
+}
+
+static void coroutine_fn hmp_savevm(HMPSession *s, const HMPArgs *args)
+{
+    g_autofree char *tag = g_strdup(hmp_arg_str(args, "name"));
+    SnapshotJob *sj;
+    GError *err = NULL;
+
+    if (!tag) {
+        tag = generated_tag();
+    }
+    if (!snapshot_whole_machine(JOB_TYPE_SNAPSHOT_SAVE, tag, &sj, &err)) {
+        hmp_handle_error(s, err);
+        return;
+    }
+    sj->replace = true;
+    run_job(s, sj, "savevm", hmp_arg_flag(args, "detach"));
+}
+
+static void coroutine_fn hmp_loadvm(HMPSession *s, const HMPArgs *args)
+{
+    SnapshotJob *sj;
+    GError *err = NULL;
+
+    if (!snapshot_whole_machine(JOB_TYPE_SNAPSHOT_LOAD, hmp_arg_str(args, "name"), &sj, &err)) {
+        hmp_handle_error(s, err);
+        return;
+    }
+    run_job(s, sj, "loadvm", hmp_arg_flag(args, "detach"));
+}
+
+static void coroutine_fn hmp_delvm(HMPSession *s, const HMPArgs *args)
+{
+    SnapshotJob *sj;
+    GError *err = NULL;
+
+    if (!snapshot_whole_machine(JOB_TYPE_SNAPSHOT_DELETE, hmp_arg_str(args, "name"), &sj,
+                                &err)) {
+        hmp_handle_error(s, err);
+        return;
+    }
+    run_job(s, sj, "delvm", false);
+}
+
+/* --- info snapshots ----------------------------------------------------------------------- */
+
+typedef struct NodeList {
+    BlockDriverState *bs;
+    BdrvSnapshotInfo *list;
+    int n;
+} NodeList;
+
+static bool has_name(const NodeList *l, const char *name)
+{
+    for (int i = 0; i < l->n; i++) {
+        if (strcmp(l->list[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool on_all(const NodeList *lists, int n, const char *name)
+{
+    for (int i = 0; i < n; i++) {
+        if (!has_name(&lists[i], name)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The rows of l that are (or are not) on all disks; returns their number. */
+static int append_rows(GString *out, const NodeList *l, const NodeList *lists, int n, bool all)
+{
+    int rows = 0;
+
+    for (int i = 0; i < l->n; i++) {
+        BdrvSnapshotInfo row = l->list[i];
+        SnapshotInfo *info;
+
+        if (on_all(lists, n, row.name) != all) {
+            continue;
+        }
+        if (rows++ == 0) {
+            bdrv_format_snapshot_header(out);
+        }
+        if (all) {
+            /* The numbers may differ from disk to disk. */
+            strcpy(row.id, "--");
+        }
+        info = bdrv_snapshot_to_qapi(&row);
+        bdrv_format_snapshot_row(out, info);
+        qapi_free_SnapshotInfo(info);
+    }
+    return rows;
+}
+
+static void print_lists(GString *out, const NodeList *lists, int n)
+{
+    int total = 0;
+
+    for (int i = 0; i < n; i++) {
+        total += lists[i].n;
+    }
+    if (total == 0) {
+        g_string_append(out, "There is no snapshot available.\n");
+        return;
+    }
+    g_string_append(out, "List of snapshots present on all disks:\n");
+    if (append_rows(out, &lists[0], lists, n, true) == 0) {
+        g_string_append(out, "None\n");
+    }
+    for (int i = 0; i < n; i++) {
+        g_autoptr(GString) rows = g_string_new("");
+
+        if (append_rows(rows, &lists[i], lists, n, false)) {
+            g_string_append_printf(
+                out, "\nList of partial (non-loadable) snapshots on '%s':\n%s",
+                snapshot_node_label(lists[i].bs), rows->str);
+        }
+    }
+}
+
+static void coroutine_fn hmp_info_snapshots(HMPSession *s, const HMPArgs *args)
+{
+    int n, used = 0;
+    g_autofree BlockDriverState **nodes = snapshot_all_nodes(&n);
+    g_autofree NodeList *lists = g_new0(NodeList, n);
+    g_autoptr(GString) out = g_string_new("");
+    GError *err = NULL;
+
+    for (int i = 0; i < n; i++) {
+        if (bdrv_can_snapshot(nodes[i])) {
+            lists[used++].bs = bdrv_ref(nodes[i]);
+        }
+    }
+    for (int i = 0; i < used && !err; i++) {
+        lists[i].list = snapshot_list_of(lists[i].bs, &lists[i].n, &err);
+    }
+    if (err) {
+        hmp_handle_error(s, err);
+    } else if (used == 0) {
+        hmp_printf(s, "no block device can store vmstate for snapshot\n");
+    } else {
+        print_lists(out, lists, used);
+        hmp_printf(s, "%s", out->str);
+    }
+    for (int i = 0; i < used; i++) {
+        g_free(lists[i].list);
+        bdrv_co_unref(lists[i].bs);
+    }
+}
+
+const HMPCommand migration_hmp_commands[] = {
+    {
+        .name = "savevm",
+        .args_type = "detach:-d,name:s?",
+        .params = "[-d] [tag]",
+        .help = "save a VM snapshot. If no tag is provided, a new snapshot is created",
+        .handler = hmp_savevm,
+    },
+    {
+        .name = "loadvm",
+        .args_type = "detach:-d,name:s",
+        .params = "[-d] tag",
+        .help = "restore a VM snapshot from its tag",
+        .handler = hmp_loadvm,
+    },
+    {
+        .name = "delvm",
+        .args_type = "name:s",
+        .params = "tag",
+        .help = "delete a VM snapshot from its tag",
+        .handler = hmp_delvm,
+    },
+    {
+        .name = "info snapshots",
+        .args_type = "",
+        .params = "",
+        .help = "show the currently saved VM snapshots",
+        .handler = hmp_info_snapshots,
+    },
+    {NULL},
+};

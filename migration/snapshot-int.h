@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The snapshot jobs: what they share.  A job's run() is a coroutine of the snapshot
+ * IOThread that visits each node's home context for what it does there.
+ */
+#ifndef MIGRATION_SNAPSHOT_INT_H
+#define MIGRATION_SNAPSHOT_INT_H
+
+#include "block/snapshot.h"
+#include "migration/machine.h"
+#include "ram-load-int.h"
+#include "ram-save-int.h"
+
+#define SNAPSHOT_BOUNCE_LIMIT ((uint64_t)64 << 20)
+
+typedef struct SnapshotNode {
+    BlockDriverState *bs; /* a reference */
+    bool drained;
+    BdrvSnapshotInfo info;
+    BdrvSnapshotSave *save;
+    BdrvSnapshotGoto *go;
+} SnapshotNode;
+
+typedef struct SnapshotJob {
+    Machine *machine;
+    Job *job; /* set by run() */
+    JobType type;
+    char *tag;
+    SnapshotNode *nodes; /* the one with the machine's state is the last */
+    int nr_nodes;
+    SnapshotMode mode;
+    uint64_t bounce_limit;
+    bool replace; /* a snapshot of the same tag is deleted first */
+    bool lazy;
+    bool committed; /* a load that cannot be given up any more */
+    AioContext *home;
+
+    pthread_mutex_t stats_lock; /* leaf */
+    bool have_stats;            /* the work is over */
+    SnapshotStats stats;
+} SnapshotJob;
+
+/*
+ * A job's data for these nodes (references are taken; duplicates count once); vmstate, if
+ * not NULL, is one of them.  Main thread.
+ */
+SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **nodes, int nr,
+                              BlockDriverState *vmstate);
+/* The nodes' references go in the main thread, a little later.  Main thread. */
+void snapshot_job_free(SnapshotJob *sj);
+/*
+ * Makes and starts the job; sj is its own from here on, also on failure.  id NULL: a job
+ * without a name.  Returns a reference, or NULL and errp.  Main thread.
+ */
+Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **errp);
+
+static inline SnapshotNode *snapshot_vmstate_node(SnapshotJob *sj)
+{
+    return &sj->nodes[sj->nr_nodes - 1];
+}
+
+/* Moves to the node's context / back to the snapshot thread. */
+void coroutine_fn snapshot_visit(SnapshotJob *sj, SnapshotNode *node);
+void coroutine_fn snapshot_home(SnapshotJob *sj);
+void coroutine_fn snapshot_drain(SnapshotJob *sj);
+void coroutine_fn snapshot_undrain(SnapshotJob *sj);
+bool snapshot_job_cancelled(void *opaque);
+void coroutine_fn snapshot_job_pause_point(void *opaque);
+void snapshot_job_progress(void *opaque, uint64_t bytes);
+
+bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp);
+bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp);
+bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp);
+
+/* --- Choosing nodes (main thread, coroutine) ------------------------------------------------ */
+
+/*
+ * All nodes that a snapshot of the whole machine includes: writable ones that a device
+ * uses, or that stand alone.  A new array (g_free) without references.
+ */
+BlockDriverState **snapshot_all_nodes(int *n);
+/* "drive0", or the node's name if no handle names it: as QEMU's messages have it. */
+const char *snapshot_node_label(BlockDriverState *bs);
+bool snapshot_check_nodes(BlockDriverState **nodes, int n, GError **errp);
+/* 1 if all nodes have a snapshot called tag, 0 if not, -1 and errp on failure. */
+int coroutine_fn snapshot_on_all_nodes(BlockDriverState **nodes, int n, const char *tag,
+                                       GError **errp);
+int coroutine_fn snapshot_on_any_node(BlockDriverState **nodes, int n, const char *tag,
+                                      GError **errp);
+/*
+ * The data of a job on all nodes that the machine's snapshot includes, the first one with
+ * the machine's state.  Loading checks that the snapshot is there.
+ */
+bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, SnapshotJob **result,
+                                         GError **errp);
+/* A node's list, from its home context and back. */
+BdrvSnapshotInfo *coroutine_fn snapshot_list_of(BlockDriverState *bs, int *n, GError **errp);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all snapshot jobs have in common: their data, the VM job mutex around the work,
+ * moving between the nodes' contexts, draining, and statistics for query-jobs.
+ */
+#include <sched.h>
+#include <string.h>
+#include "qapi/error.h"
+#include "snapshot-int.h"
+
+SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **nodes, int nr,
+                              BlockDriverState *vmstate)
+{
+    SnapshotJob *sj = g_new0(SnapshotJob, 1);
+
+    sj->machine = machine_get();
+    sj->type = type;
+    sj->tag = g_strdup(tag);
+    sj->mode = SNAPSHOT_MODE_LIVE;
+    sj->bounce_limit = SNAPSHOT_BOUNCE_LIMIT;
+    sj->lazy = true;
+    pthread_mutex_init(&sj->stats_lock, NULL);
+    sj->nodes = g_new0(SnapshotNode, nr);
+    for (int i = 0; i < nr; i++) {
+        bool known = nodes[i] == vmstate;
+
+        for (int k = 0; k < sj->nr_nodes; k++) {
+            known |= sj->nodes[k].bs == nodes[i];
+        }
+        if (!known) {
+            sj->nodes[sj->nr_nodes++].bs = bdrv_ref(nodes[i]);
+        }
+    }
+    if (vmstate) {
+        sj->nodes[sj->nr_nodes++].bs = bdrv_ref(vmstate);
+    }
+    return sj;
+}
+
+static void coroutine_fn free_entry(void *opaque)
+{
+    SnapshotJob *sj = opaque;
+
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        bdrv_co_unref(sj->nodes[i].bs);
+    }
+    pthread_mutex_destroy(&sj->stats_lock);
+    g_free(sj->stats.warning);
+    g_free(sj->nodes);
+    g_free(sj->tag);
+    g_free(sj);
+}
+
+void snapshot_job_free(SnapshotJob *sj)
+{
+    aio_co_enter(main_aio_context(), coroutine_create(free_entry, sj));
+}
+
+/* --- Contexts ------------------------------------------------------------------------------- */
+
+void coroutine_fn snapshot_visit(SnapshotJob *sj, SnapshotNode *node)
+{
+    aio_co_reschedule_self(bdrv_context(node->bs));
+}
+
+void coroutine_fn snapshot_home(SnapshotJob *sj)
+{
+    aio_co_reschedule_self(sj->home);
+}
+
+void coroutine_fn snapshot_drain(SnapshotJob *sj)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        snapshot_visit(sj, &sj->nodes[i]);
+        bdrv_co_drained_begin(sj->nodes[i].bs);
+        sj->nodes[i].drained = true;
+    }
+    snapshot_home(sj);
+}
+
+void coroutine_fn snapshot_undrain(SnapshotJob *sj)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        if (sj->nodes[i].drained) {
+            snapshot_visit(sj, &sj->nodes[i]);
+            bdrv_drained_end(sj->nodes[i].bs);
+            sj->nodes[i].drained = false;
+        }
+    }
+    snapshot_home(sj);
+}
+
+bool snapshot_job_cancelled(void *opaque)
+{
+    SnapshotJob *sj = opaque;
+
+    return !sj->committed && job_is_cancelled(sj->job);
+}
+
+void coroutine_fn snapshot_job_pause_point(void *opaque)
+{
+    job_pause_point(((SnapshotJob *)opaque)->job);
+}
+
+void snapshot_job_progress(void *opaque, uint64_t bytes)
+{
+    job_progress_add(((SnapshotJob *)opaque)->job, bytes);
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static const char *job_verb(JobType type)
+{
+    return type == JOB_TYPE_SNAPSHOT_SAVE   ? "snapshot-save"
+           : type == JOB_TYPE_SNAPSHOT_LOAD ? "snapshot-load"
+                                            : "snapshot-delete";
+}
+
+static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
+{
+    SnapshotJob *sj = opaque;
+    const char *id = job_id(job);
+    g_autofree char *owner = g_strdup_printf("%s '%s'", job_verb(sj->type), id ? id : sj->tag);
+    struct sched_param param = {0};
+    int64_t start;
+    bool ok;
+
+    sj->job = job;
+    sj->home = aio_current();
+    if (!vm_job_mutex_lock(sj->machine->job_mutex, job, owner, errp)) {
+        return false;
+    }
+    job_enter_running(job);
+    /* The guest's and the monitor's threads need not wait when they become ready. */
+    sched_setscheduler(0, SCHED_BATCH, &param);
+    start = clock_now_ns();
+    switch (sj->type) {
+    case JOB_TYPE_SNAPSHOT_SAVE:
+        ok = snapshot_save_run(sj, errp);
+        break;
+    case JOB_TYPE_SNAPSHOT_LOAD:
+        ok = snapshot_load_run(sj, errp);
+        break;
+    default:
+        ok = snapshot_delete_run(sj, errp);
+        break;
+    }
+    vm_job_mutex_unlock(sj->machine->job_mutex);
+    pthread_mutex_lock(&sj->stats_lock);
+    sj->stats.total_time_us = (clock_now_ns() - start) / 1000;
+    sj->have_stats = sj->type != JOB_TYPE_SNAPSHOT_DELETE;
+    pthread_mutex_unlock(&sj->stats_lock);
+    return ok;
+}
+
+/* For query-jobs; any thread. */
+static void query(Job *job, void *opaque, JobInfo *info)
+{
+    SnapshotJob *sj = opaque;
+
+    pthread_mutex_lock(&sj->stats_lock);
+    if (sj->have_stats) {
+        info->snapshot_stats = g_memdup2(&sj->stats, sizeof(sj->stats));
+        info->snapshot_stats->warning = g_strdup(sj->stats.warning);
+    }
+    pthread_mutex_unlock(&sj->stats_lock);
+}
+
+static void free_opaque(void *opaque)
+{
+    snapshot_job_free(opaque);
+}
+
+Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **errp)
+{
+    static const JobDriver drivers[] = {
+        {.type = JOB_TYPE_SNAPSHOT_SAVE, .run = run, .free = free_opaque, .query = query},
+        {.type = JOB_TYPE_SNAPSHOT_LOAD, .run = run, .free = free_opaque, .query = query},
+        {.type = JOB_TYPE_SNAPSHOT_DELETE, .run = run, .free = free_opaque, .query = query},
+    };
+    Job *job = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
+        if (drivers[i].type == sj->type) {
+            job = job_create(id, &drivers[i], sj->machine->snapshot_context(), flags, sj, errp);
+        }
+    }
+    if (!job) {
+        snapshot_job_free(sj);
+        return NULL;
+    }
+    job_ref(job);
+    job_start_waiting(job);
+    return job;
+}

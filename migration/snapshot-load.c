@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The job that loads the machine.  Snapshot IOThread, visiting the nodes' contexts; holds
+ * the VM job mutex until all of RAM is there.
+ *
+ *   check     the stored machine against this one, before anything is touched
+ *   prepare   each disk reads what it needs to go back, RAM's bitmaps are read
+ *   blackout  park, drain, switch the disks and RAM, load the devices, commit the disks
+ *   fill      RAM, while the guest runs
+ *
+ * Until the disks are committed everything that fails is undone: the old RAM, the devices'
+ * state and the disks' tables are all still there.
+ */
+#include <string.h>
+#include "qapi/error.h"
+#include "snapshot-int.h"
+#include "snapshot-source.h"
+
+typedef struct LoadWork {
+    SnapshotJob *sj;
+    SnapshotSource *source;
+    RamLoadSource ram_source;
+    StreamLayout *layout;
+    GByteArray *tail; /* device state to load */
+    GByteArray *kept; /* device state to go back to */
+    RamLoad *ram;
+    bool lazy;
+    bool parked, was_running;
+    bool ram_switched;
+    int64_t park_start;
+} LoadWork;
+
+/* --- Check and prepare ----------------------------------------------------------------------- */
+
+static bool coroutine_fn open_state(LoadWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    Machine *m = sj->machine;
+    StreamSource src;
+    bool ok;
+
+    w->source = snapshot_source_open(snapshot_vmstate_node(sj)->bs, sj->tag, errp);
+    if (!w->source) {
+        return false;
+    }
+    if (snapshot_source_info(w->source)->vm_state_size == 0) {
+        error_setg(errp, "This is a disk-only snapshot. Revert to it  offline using qemu-img");
+        return false;
+    }
+    snapshot_source_stream(w->source, &src);
+    w->layout = stream_read_layout(&src, errp);
+    if (!w->layout ||
+        !stream_check_machine(w->layout, m->machine_type, m->ram, m->nr_ram, errp)) {
+        return false;
+    }
+    w->tail = stream_read_tail(&src, w->layout, errp);
+    if (!w->tail) {
+        return false;
+    }
+    m->ops->lock(m->opaque);
+    ok = stream_check_tail(w->tail, m->vmstate, errp);
+    m->ops->unlock(m->opaque);
+    return ok;
+}
+
+static bool coroutine_fn prepare_disks(LoadWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        GError *err = NULL;
+
+        snapshot_visit(sj, n);
+        if (!bdrv_co_snapshot_find(n->bs, sj->tag, &n->info, &err) && !err) {
+            error_setg(&err, "Snapshot '%s' does not exist in one or more devices", sj->tag);
+        }
+        if (!err) {
+            n->go = bdrv_co_snapshot_goto_prepare(n->bs, sj->tag, &err);
+        }
+        snapshot_home(sj);
+        if (err) {
+            g_propagate_error(errp, err);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void read_error(void *opaque, const char *message)
+{
+    SnapshotJob *sj = opaque;
+
+    sj->machine->ops->ram_read_error(sj->machine->opaque, message);
+}
+
+/* Whether RAM can be brought on demand; else the job's result says why not. */
+static void coroutine_fn decide_lazy(LoadWork *w)
+{
+    SnapshotJob *sj = w->sj;
+    g_autoptr(GError) why = NULL;
+
+    w->lazy = sj->lazy && ram_load_can_be_lazy(&why) &&
+              snapshot_source_map(w->source, w->layout, &why);
+    if (sj->lazy && !w->lazy) {
+        sj->stats.warning =
+            g_strdup_printf("RAM was read before the guest could run: %s", why->message);
+    }
+}
+
+static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    RamLoadConfig config = {
+        .ram = sj->machine->ram,
+        .nr_ram = sj->machine->nr_ram,
+        .layout = w->layout,
+        .source = &w->ram_source,
+        .progress = snapshot_job_progress,
+        .cancelled = snapshot_job_cancelled,
+        .pause_point = snapshot_job_pause_point,
+        .read_error = read_error,
+        .opaque = sj,
+    };
+
+    decide_lazy(w);
+    snapshot_source_ram(w->source, &w->ram_source);
+    config.lazy = w->lazy;
+    w->ram = ram_load_new(&config, errp);
+    return w->ram && ram_load_read_bitmaps(w->ram, errp) &&
+           (w->lazy || ram_load_fill(w->ram, errp));
+}
+
+static bool coroutine_fn prepare(LoadWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    uint64_t total = 0;
+
+    for (int i = 0; i < sj->machine->nr_ram; i++) {
+        total += sj->machine->ram[i].size;
+    }
+    job_progress_set_total(sj->job, total);
+    if (!prepare_disks(w, errp) || !open_state(w, errp) || !prepare_ram(w, errp)) {
+        return false;
+    }
+    if (job_is_cancelled(sj->job)) {
+        error_setg(errp, "Job was cancelled");
+        return false;
+    }
+    return true;
+}
+
+/* --- Blackout ---------------------------------------------------------------------------------- */
+
+static bool coroutine_fn switch_disks(SnapshotJob *sj, GError **errp)
+{
+    bool ok = true;
+
+    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+        snapshot_visit(sj, &sj->nodes[i]);
+        ok = bdrv_co_snapshot_goto_switch(sj->nodes[i].go, errp);
+    }
+    snapshot_home(sj);
+    return ok;
+}
+
+static bool coroutine_fn commit_disks(SnapshotJob *sj, GError **errp)
+{
+    bool ok = true;
+
+    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+        snapshot_visit(sj, &sj->nodes[i]);
+        ok = bdrv_co_snapshot_goto_commit(sj->nodes[i].go, errp);
+    }
+    snapshot_home(sj);
+    return ok;
+}
+
+static void coroutine_fn end_disks(SnapshotJob *sj, bool rollback)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+
+        if (n->go) {
+            snapshot_visit(sj, n);
+            bdrv_co_snapshot_goto_end(n->go, rollback);
+            n->go = NULL;
+        }
+    }
+    snapshot_home(sj);
+}
+
+/* Machine lock held. */
+static bool replace_machine(LoadWork *w, GError **errp)
+{
+    Machine *m = w->sj->machine;
+
+    w->kept = g_byte_array_new();
+    if (!devices_save(w->kept, NULL, m->vmstate, errp)) {
+        g_clear_pointer(&w->kept, g_byte_array_unref);
+        return false;
+    }
+    if (!ram_load_switch(w->ram, errp)) {
+        g_clear_pointer(&w->kept, g_byte_array_unref);
+        return false;
+    }
+    w->ram_switched = true;
+    m->ops->reset_devices(m->opaque);
+    if (!stream_load_tail(w->tail, m->vmstate, errp)) {
+        return false;
+    }
+    m->ops->state_loaded(m->opaque);
+    return true;
+}
+
+/* Machine lock held: RAM and devices as they were. */
+static void put_machine_back(LoadWork *w)
+{
+    Machine *m = w->sj->machine;
+    g_autoptr(GError) err = NULL;
+
+    if (!w->ram_switched) {
+        return;
+    }
+    ram_load_switch_back(w->ram);
+    w->ram_switched = false;
+    m->ops->reset_devices(m->opaque);
+    if (!devices_load(w->kept, m->vmstate, &err)) {
+        /* They loaded their own state of a moment ago: our bug, and no machine is left. */
+        g_error("Could not put the devices back: %s", err->message);
+    }
+    m->ops->state_loaded(m->opaque);
+}
+
+static void release_guest(LoadWork *w)
+{
+    SnapshotJob *sj = w->sj;
+
+    sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
+    sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
+}
+
+static bool coroutine_fn blackout(LoadWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    Machine *m = sj->machine;
+    bool ok;
+
+    w->park_start = clock_now_ns();
+    w->was_running = m->ops->park(m->opaque, true);
+    snapshot_drain(sj);
+    ok = switch_disks(sj, errp);
+    if (ok) {
+        m->ops->lock(m->opaque);
+        ok = replace_machine(w, errp);
+        m->ops->unlock(m->opaque);
+    }
+    ok = ok && commit_disks(sj, errp);
+    if (!ok) {
+        m->ops->lock(m->opaque);
+        put_machine_back(w);
+        m->ops->unlock(m->opaque);
+    }
+    sj->committed = ok;
+    end_disks(sj, !ok);
+    snapshot_undrain(sj);
+    release_guest(w);
+    return ok;
+}
+
+/* --- The whole ------------------------------------------------------------------------------------ */
+
+static void fill_stats(LoadWork *w)
+{
+    SnapshotStats *s = &w->sj->stats;
+    RamLoadStats r;
+
+    if (!w->ram) {
+        return;
+    }
+    ram_load_get_stats(w->ram, &r);
+    s->has_lazy = s->has_bytes_read = s->has_zero_pages = true;
+    s->lazy = w->lazy;
+    s->bytes_read = r.bytes_read + w->tail->len;
+    s->zero_pages = r.zero_pages;
+    if (w->lazy) {
+        s->has_faults = s->has_max_fault_us = true;
+        s->faults = r.faults;
+        s->max_fault_us = r.fault_ns_max / 1000;
+    }
+}
+
+bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
+{
+    LoadWork w = {.sj = sj};
+    bool ok = prepare(&w, errp) && blackout(&w, errp);
+
+    if (ok) {
+        ram_load_drop_old(w.ram);
+        if (w.lazy) {
+            ok = ram_load_fill(w.ram, errp);
+        }
+    }
+    fill_stats(&w);
+    if (w.ram) {
+        ram_load_free(w.ram);
+    }
+    end_disks(sj, true);
+    if (w.source) {
+        snapshot_source_close(w.source);
+    }
+    g_clear_pointer(&w.tail, g_byte_array_unref);
+    g_clear_pointer(&w.kept, g_byte_array_unref);
+    stream_layout_free(w.layout);
+    return ok;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which nodes a snapshot is about and what they hold; and the job that deletes one.  Main
+ * thread, except for the job.
+ */
+#include <string.h>
+#include "block/block-int.h"
+#include "qapi/error.h"
+#include "snapshot-int.h"
+
+static BlockBackend *handle_of(BlockDriverState *bs)
+{
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        if (blk_bs(blk) == bs) {
+            return blk;
+        }
+    }
+    return NULL;
+}
+
+const char *snapshot_node_label(BlockDriverState *bs)
+{
+    BlockBackend *blk = handle_of(bs);
+
+    return blk && blk_name(blk)[0] ? blk_name(blk) : bdrv_node_name(bs);
+}
+
+/* QEMU's rule: in use by a device, or standing alone; and writable. */
+static bool included(BlockDriverState *bs)
+{
+    return !bdrv_is_read_only(bs) && (handle_of(bs) || g_queue_is_empty(&bs->parents));
+}
+
+BlockDriverState **snapshot_all_nodes(int *n)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+
+    /* Those of devices first, in the devices' order. */
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        BlockDriverState *bs = blk_bs(blk);
+
+        if (bs && included(bs) && !g_ptr_array_find(nodes, bs, NULL)) {
+            g_ptr_array_add(nodes, bs);
+        }
+    }
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        if (included(bs) && !g_ptr_array_find(nodes, bs, NULL)) {
+            g_ptr_array_add(nodes, bs);
+        }
+    }
+    *n = nodes->len;
+    return (BlockDriverState **)g_ptr_array_free(g_steal_pointer(&nodes), false);
+}
+
+bool snapshot_check_nodes(BlockDriverState **nodes, int n, GError **errp)
+{
+    for (int i = 0; i < n; i++) {
+        if (!bdrv_can_snapshot(nodes[i])) {
+            error_setg(errp, "Device '%s' is writable but does not support snapshots",
+                       snapshot_node_label(nodes[i]));
+            return false;
+        }
+    }
+    return true;
+}
+
+BdrvSnapshotInfo *coroutine_fn snapshot_list_of(BlockDriverState *bs, int *n, GError **errp)
+{
+    AioContext *home = aio_current();
+    BdrvSnapshotInfo *list;
+
+    aio_co_reschedule_self(bdrv_context(bs));
+    list = bdrv_co_snapshot_list(bs, n, errp);
+    aio_co_reschedule_self(home);
+    return list;
+}
+
+/* 1 found, 0 not, -1 error. */
+static int coroutine_fn has_snapshot(BlockDriverState *bs, const char *tag, GError **errp)
+{
+    AioContext *home = aio_current();
+    GError *err = NULL;
+    bool found;
+
+    aio_co_reschedule_self(bdrv_context(bs));
+    found = bdrv_co_snapshot_find(bs, tag, NULL, &err);
+    aio_co_reschedule_self(home);
+    if (err) {
+        g_propagate_error(errp, err);
+        return -1;
+    }
+    return found;
+}
+
+int coroutine_fn snapshot_on_all_nodes(BlockDriverState **nodes, int n, const char *tag,
+                                       GError **errp)
+{
+    for (int i = 0; i < n; i++) {
+        int ret = has_snapshot(nodes[i], tag, errp);
+
+        if (ret != 1) {
+            return ret;
+        }
+    }
+    return 1;
+}
+
+int coroutine_fn snapshot_on_any_node(BlockDriverState **nodes, int n, const char *tag,
+                                      GError **errp)
+{
+    for (int i = 0; i < n; i++) {
+        int ret = has_snapshot(nodes[i], tag, errp);
+
+        if (ret != 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp)
+{
+    job_progress_set_total(sj->job, sj->nr_nodes);
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        GError *err = NULL;
+
+        if (job_is_cancelled(sj->job)) {
+            error_setg(errp, "Job was cancelled");
+            return false;
+        }
+        snapshot_visit(sj, n);
+        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+            bdrv_co_snapshot_delete(n->bs, sj->tag, &err);
+        }
+        snapshot_home(sj);
+        if (err) {
+            g_propagate_error(errp, err);
+            return false;
+        }
+        job_progress_add(sj->job, 1);
+    }
+    return true;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * snapshot-save, snapshot-load and snapshot-delete as QMP has them, and -loadvm.  Main
+ * thread.  What can be known to be wrong before the job exists is the command's own error,
+ * in the words that the job would use.
+ */
+#include <string.h>
+#include "qapi/error.h"
+#include "qapi/qapi-commands-migration.h"
+#include "snapshot-int.h"
+
+/* The nodes called devices: a new array without references; NULL and errp on failure. */
+static BlockDriverState **find_nodes(strList *devices, int *n, GError **errp)
+{
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+
+    for (strList *d = devices; d; d = d->next) {
+        BlockDriverState *bs = bdrv_find_node(d->value, NULL);
+
+        if (!bs) {
+            error_setg(errp, "No block device node '%s'", d->value);
+            return NULL;
+        }
+        g_ptr_array_add(nodes, bs);
+    }
+    *n = nodes->len;
+    if (*n == 0) {
+        error_setg(errp, "At least one device is required for snapshot");
+        return NULL;
+    }
+    if (!snapshot_check_nodes((BlockDriverState **)nodes->pdata, *n, errp)) {
+        return NULL;
+    }
+    return (BlockDriverState **)g_ptr_array_free(g_steal_pointer(&nodes), false);
+}
+
+static BlockDriverState *find_vmstate(BlockDriverState **nodes, int n, const char *name,
+                                      GError **errp)
+{
+    for (int i = 0; i < n; i++) {
+        if (strcmp(bdrv_node_name(nodes[i]), name) == 0) {
+            return nodes[i];
+        }
+    }
+    error_setg(errp, "vmstate block device '%s' does not exist", name);
+    return NULL;
+}
+
+static bool check_machine(GError **errp)
+{
+    if (!machine_get()) {
+        error_setg(errp, "There is no machine whose state could be saved or loaded");
+        return false;
+    }
+    return true;
+}
+
+static bool check_tag(const char *tag, GError **errp)
+{
+    size_t max = sizeof(((BdrvSnapshotInfo *)0)->name) - 1;
+
+    if (!tag[0] || strlen(tag) > max) {
+        error_setg(errp, "Parameter 'tag' expects a name of 1 to %zu bytes", max);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * While nodes' lists are looked at the main loop goes on: references keep the nodes.
+ * sj owns them, so it is made first.
+ */
+static bool coroutine_fn check_tag_on(SnapshotJob *sj, bool wanted, GError **errp)
+{
+    g_autofree BlockDriverState **nodes = g_new(BlockDriverState *, sj->nr_nodes);
+    int found;
+
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        nodes[i] = sj->nodes[i].bs;
+    }
+    found = wanted ? snapshot_on_all_nodes(nodes, sj->nr_nodes, sj->tag, errp)
+                   : snapshot_on_any_node(nodes, sj->nr_nodes, sj->tag, errp);
+    if (found < 0) {
+        return false;
+    }
+    if (found != wanted) {
+        error_setg(errp,
+                   wanted ? "Snapshot '%s' does not exist in one or more devices"
+                          : "Snapshot '%s' already exists in one or more devices",
+                   sj->tag);
+        return false;
+    }
+    return true;
+}
+
+static void start_named(SnapshotJob *sj, const char *id, GError **errp)
+{
+    Job *job = snapshot_job_start(sj, id, JOB_MANUAL_DISMISS, errp);
+
+    if (job) {
+        job_unref(job);
+    }
+}
+
+static SnapshotJob *new_job(JobType type, const char *tag, const char *vmstate,
+                            strList *devices, GError **errp)
+{
+    g_autofree BlockDriverState **nodes = NULL;
+    BlockDriverState *vmstate_bs = NULL;
+    int n;
+
+    if (!check_machine(errp) || !check_tag(tag, errp)) {
+        return NULL;
+    }
+    nodes = find_nodes(devices, &n, errp);
+    if (!nodes) {
+        return NULL;
+    }
+    if (vmstate) {
+        vmstate_bs = find_vmstate(nodes, n, vmstate, errp);
+        if (!vmstate_bs) {
+            return NULL;
+        }
+    }
+    return snapshot_job_new(type, tag, nodes, n, vmstate_bs);
+}
+
+void coroutine_fn qmp_snapshot_save(const char *job_id, const char *tag, const char *vmstate,
+                                    strList *devices, bool has_mode, SnapshotMode mode,
+                                    bool has_bounce_limit, uint64_t bounce_limit,
+                                    GError **errp)
+{
+    SnapshotJob *sj;
+    const char *blocker;
+
+    if (has_bounce_limit && (bounce_limit < 4096 || bounce_limit > (64ULL << 30))) {
+        error_setg(errp, "Parameter 'bounce-limit' expects 4096 bytes to 64 GiB");
+        return;
+    }
+    sj = new_job(JOB_TYPE_SNAPSHOT_SAVE, tag, vmstate, devices, errp);
+    if (!sj) {
+        return;
+    }
+    if (has_mode) {
+        sj->mode = mode;
+    }
+    if (has_bounce_limit) {
+        sj->bounce_limit = bounce_limit;
+    }
+    blocker = vmstate_blocker(sj->machine->vmstate);
+    if (blocker) {
+        error_setg(errp, "State blocked: %s", blocker);
+        snapshot_job_free(sj);
+        return;
+    }
+    if (!check_tag_on(sj, false, errp)) {
+        snapshot_job_free(sj);
+        return;
+    }
+    start_named(sj, job_id, errp);
+}
+
+void coroutine_fn qmp_snapshot_load(const char *job_id, const char *tag, const char *vmstate,
+                                    strList *devices, bool has_lazy, bool lazy, GError **errp)
+{
+    SnapshotJob *sj = new_job(JOB_TYPE_SNAPSHOT_LOAD, tag, vmstate, devices, errp);
+
+    if (!sj) {
+        return;
+    }
+    if (has_lazy) {
+        sj->lazy = lazy;
+    }
+    if (!check_tag_on(sj, true, errp)) {
+        snapshot_job_free(sj);
+        return;
+    }
+    start_named(sj, job_id, errp);
+}
+
+void coroutine_fn qmp_snapshot_delete(const char *job_id, const char *tag, strList *devices,
+                                      GError **errp)
+{
+    SnapshotJob *sj = new_job(JOB_TYPE_SNAPSHOT_DELETE, tag, NULL, devices, errp);
+
+    if (sj) {
+        start_named(sj, job_id, errp);
+    }
+}
+
+bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, SnapshotJob **result,
+                                         GError **errp)
+{
+    g_autofree BlockDriverState **nodes = NULL;
+    int n;
+
+    if (!check_machine(errp) || !check_tag(tag, errp)) {
+        return false;
+    }
+    nodes = snapshot_all_nodes(&n);
+    if (!snapshot_check_nodes(nodes, n, errp)) {
+        return false;
+    }
+    if (n == 0) {
+        error_setg(errp, "no block device can store vmstate for snapshot");
+        return false;
+    }
+    *result = snapshot_job_new(type, tag, nodes, n,
+                               type == JOB_TYPE_SNAPSHOT_DELETE ? NULL : nodes[0]);
+    if (type == JOB_TYPE_SNAPSHOT_LOAD && !check_tag_on(*result, true, errp)) {
+        snapshot_job_free(*result);
+        *result = NULL;
+        return false;
+    }
+    return true;
+}
+
+bool coroutine_fn machine_co_loadvm(const char *tag, GError **errp)
+{
+    SnapshotJob *sj;
+    Job *job;
+    bool ok;
+
+    if (!snapshot_whole_machine(JOB_TYPE_SNAPSHOT_LOAD, tag, &sj, errp)) {
+        return false;
+    }
+    job = snapshot_job_start(sj, NULL, JOB_DEFAULT, errp);
+    if (!job) {
+        return false;
+    }
+    ok = job_co_wait(job, errp);
+    job_unref(job);
+    return ok;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The job that saves the machine.  Snapshot IOThread, visiting the nodes' contexts; holds
+ * the VM job mutex.
+ *
+ *   prepare   each disk reserves what it needs, RAM is write-protected, faults take note
+ *   blackout  park, drain, freeze disks, serialise devices, arm RAM, undrain, unpark
+ *   write     RAM behind the guest's back, then headers and devices
+ *   publish   the other disks first, the one with the machine's state last
+ *
+ * Until the last publish anything that fails undoes everything.
+ */
+#include <string.h>
+#include <time.h>
+#include "qapi/error.h"
+#include "snapshot-int.h"
+
+typedef struct SaveWork {
+    SnapshotJob *sj;
+    StreamLayout *layout;
+    RamSave *ram;
+    GByteArray *tail;
+    bool live;
+    bool was_running;
+    bool parked;
+    int64_t park_start;
+} SaveWork;
+
+/* --- Prepare -------------------------------------------------------------------------------- */
+
+static bool start_ram(SaveWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    Machine *m = sj->machine;
+    g_autoptr(GError) why = NULL;
+    g_autofree int *tids = NULL;
+    RamSaveConfig config = {
+        .ram = m->ram,
+        .nr_ram = m->nr_ram,
+        .layout = w->layout,
+        .bounce_limit = sj->bounce_limit,
+        .progress = snapshot_job_progress,
+        .cancelled = snapshot_job_cancelled,
+        .opaque = sj,
+    };
+
+    if (sj->mode == SNAPSHOT_MODE_LIVE) {
+        tids = m->ops->vcpu_tids(m->opaque, &config.nr_vcpu_tids);
+        config.vcpu_tids = tids;
+        config.live = true;
+        config.pause_point = snapshot_job_pause_point;
+        w->ram = ram_save_new(&config, &why);
+        if (w->ram) {
+            w->live = true;
+            return true;
+        }
+        sj->stats.warning =
+            g_strdup_printf("The guest was stopped while it was saved: %s", why->message);
+        config.live = false;
+        config.pause_point = NULL;
+    }
+    w->ram = ram_save_new(&config, errp);
+    return w->ram != NULL;
+}
+
+/* The old snapshot makes room for the new one. */
+static bool coroutine_fn delete_old(SnapshotJob *sj, GError **errp)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        GError *err = NULL;
+
+        snapshot_visit(sj, n);
+        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+            bdrv_co_snapshot_delete(n->bs, sj->tag, &err);
+        }
+        snapshot_home(sj);
+        if (err) {
+            g_propagate_error(errp, err);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        bool last = n == snapshot_vmstate_node(sj);
+        GError *err = NULL;
+
+        if (job_is_cancelled(sj->job)) {
+            error_setg(errp, "Job was cancelled");
+            return false;
+        }
+        g_strlcpy(n->info.name, sj->tag, sizeof(n->info.name));
+        n->info.icount = UINT64_MAX;
+        n->info.disk_size = bdrv_length(n->bs);
+        snapshot_visit(sj, n);
+        /* It may have come into being while this job waited for its turn. */
+        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+            error_setg(&err, "Snapshot '%s' already exists in one or more devices", sj->tag);
+        }
+        if (!err) {
+            n->save = bdrv_co_snapshot_prepare(n->bs, &n->info, last ? state_size : 0, &err);
+        }
+        snapshot_home(sj);
+        if (err) {
+            g_propagate_error(errp, err);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn prepare(SaveWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    Machine *m = sj->machine;
+    const char *blocker = vmstate_blocker(m->vmstate);
+    uint64_t total = 0;
+
+    if (blocker) {
+        error_setg(errp, "State blocked: %s", blocker);
+        return false;
+    }
+    for (int i = 0; i < m->nr_ram; i++) {
+        total += m->ram[i].size;
+    }
+    job_progress_set_total(sj->job, total);
+    w->layout = stream_layout_new(m->machine_type, m->ram, m->nr_ram);
+    if (!start_ram(w, errp) || (sj->replace && !delete_old(sj, errp))) {
+        return false;
+    }
+    /* What is not touched takes no space; 1 MiB is ample for headers and devices. */
+    total = ram_save_estimate(w->ram) + (1 << 20);
+    for (int i = 0; i < w->layout->nr_blocks; i++) {
+        total += w->layout->blocks[i].bitmap_bytes;
+    }
+    return prepare_disks(w, total, errp) && ram_save_arm(w->ram, errp);
+}
+
+/* --- Blackout ------------------------------------------------------------------------------- */
+
+static void coroutine_fn release_guest(SaveWork *w)
+{
+    SnapshotJob *sj = w->sj;
+
+    if (w->parked) {
+        sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
+        sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
+        w->parked = false;
+    }
+}
+
+static void stamp(SaveWork *w)
+{
+    SnapshotJob *sj = w->sj;
+    struct timespec now;
+    int64_t clock = sj->machine->ops->clock_ns(sj->machine->opaque);
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        sj->nodes[i].info.date_sec = now.tv_sec;
+        sj->nodes[i].info.date_nsec = now.tv_nsec;
+        sj->nodes[i].info.vm_clock_nsec = clock;
+    }
+}
+
+static bool coroutine_fn freeze_disks(SaveWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    bool ok = true;
+
+    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+        snapshot_visit(sj, &sj->nodes[i]);
+        ok = bdrv_co_snapshot_freeze(sj->nodes[i].save, errp);
+    }
+    snapshot_home(sj);
+    return ok;
+}
+
+static bool coroutine_fn blackout(SaveWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    Machine *m = sj->machine;
+    bool ok;
+
+    w->park_start = clock_now_ns();
+    w->was_running = m->ops->park(m->opaque, false);
+    w->parked = true;
+    snapshot_drain(sj);
+    ok = freeze_disks(w, errp);
+    if (ok) {
+        m->ops->lock(m->opaque);
+        w->tail = stream_save_tail(m->machine_type, m->vmstate, errp);
+        ok = w->tail && ram_save_instant(w->ram, errp);
+        stamp(w);
+        m->ops->unlock(m->opaque);
+    }
+    if (!ok || w->live) {
+        snapshot_undrain(sj);
+        release_guest(w);
+    }
+    return ok;
+}
+
+/* --- Writing ---------------------------------------------------------------------------------- */
+
+static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
+{
+    SnapshotJob *sj = opaque;
+    SnapshotNode *n = snapshot_vmstate_node(sj);
+    int ret;
+
+    snapshot_visit(sj, n);
+    ret = bdrv_co_snapshot_write(n->save, offset, iov);
+    snapshot_home(sj);
+    return ret;
+}
+
+static int coroutine_fn write_bytes(SaveWork *w, uint64_t offset, const GByteArray *bytes)
+{
+    IOVector iov;
+
+    io_vector_init_buf(&iov, bytes->data, bytes->len);
+    return sink_write(w->sj, offset, &iov);
+}
+
+static bool coroutine_fn write_state(SaveWork *w, GError **errp)
+{
+    RamSink sink = {.write = sink_write, .opaque = w->sj};
+    int ret = 0;
+
+    if (!ram_save_write(w->ram, &sink, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < w->layout->pieces->len && ret == 0; i++) {
+        StreamPiece *p = g_ptr_array_index(w->layout->pieces, i);
+
+        ret = write_bytes(w, p->offset, p->data);
+    }
+    if (ret == 0) {
+        ret = write_bytes(w, w->layout->tail_offset, w->tail);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write device state into the snapshot");
+        return false;
+    }
+    return true;
+}
+
+/* --- The end ------------------------------------------------------------------------------------ */
+
+static bool coroutine_fn publish(SaveWork *w, GError **errp)
+{
+    SnapshotJob *sj = w->sj;
+    bool ok = true;
+
+    snapshot_vmstate_node(sj)->info.vm_state_size = w->layout->tail_offset + w->tail->len;
+    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+
+        if (job_is_cancelled(sj->job)) {
+            error_setg(errp, "Job was cancelled");
+            ok = false;
+            break;
+        }
+        snapshot_visit(sj, n);
+        ok = bdrv_co_snapshot_publish(n->save, &n->info, errp);
+    }
+    snapshot_home(sj);
+    return ok;
+}
+
+static void coroutine_fn end_disks(SnapshotJob *sj, bool ok)
+{
+    for (int i = sj->nr_nodes - 1; i >= 0; i--) {
+        SnapshotNode *n = &sj->nodes[i];
+
+        if (!n->save) {
+            continue;
+        }
+        snapshot_visit(sj, n);
+        if (ok) {
+            bdrv_co_snapshot_done(n->save);
+        } else {
+            bdrv_co_snapshot_abort(n->save);
+        }
+        n->save = NULL;
+    }
+    snapshot_home(sj);
+}
+
+static void fill_stats(SaveWork *w)
+{
+    SnapshotStats *s = &w->sj->stats;
+    RamSaveStats r;
+
+    if (!w->ram) {
+        return;
+    }
+    ram_save_get_stats(w->ram, &r);
+    s->has_mode = s->has_bytes_written = s->has_zero_pages = true;
+    s->mode = w->live ? SNAPSHOT_MODE_LIVE : SNAPSHOT_MODE_STOP;
+    s->bytes_written = r.bytes_written + (w->tail ? w->tail->len : 0);
+    s->zero_pages = r.zero_pages;
+    if (w->live) {
+        s->has_faults = s->has_bounce_peak = s->has_bounce_waits = true;
+        s->faults = r.faults + r.note_faults;
+        s->bounce_peak = r.bounce_peak;
+        s->bounce_waits = r.bounce_waits;
+    }
+}
+
+bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
+{
+    SaveWork w = {.sj = sj};
+    bool ok = prepare(&w, errp) && blackout(&w, errp) && write_state(&w, errp);
+
+    fill_stats(&w);
+    /* Nobody needs the protection any more; this also lets every faulting thread go. */
+    if (w.ram) {
+        ram_save_free(w.ram);
+    }
+    ok = ok && publish(&w, errp);
+    end_disks(sj, ok);
+    snapshot_undrain(sj);
+    release_guest(&w);
+    g_clear_pointer(&w.tail, g_byte_array_unref);
+    stream_layout_free(w.layout);
+    return ok;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading machine state (snapshot-source.h).  The map is a sorted array of extents, built
+ * once and read by the fault thread without locks; the file has its own descriptor, so
+ * that it does not matter what becomes of the node's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "qapi/error.h"
+#include "snapshot-source.h"
+
+/* Looked up before others get a turn in the node's context. */
+#define MAP_BATCH 4096
+
+typedef struct Extent {
+    uint64_t offset; /* in the machine state */
+    uint64_t length;
+    int64_t file_offset; /* -1: zeros */
+} Extent;
+
+struct SnapshotSource {
+    BlockDriverState *bs;
+    BdrvSnapshotReader *reader;
+    BdrvSnapshotInfo info;
+    GArray *extents; /* Extent, ascending, without gaps inside a block */
+    int fd;
+};
+
+SnapshotSource *coroutine_fn snapshot_source_open(BlockDriverState *bs, const char *tag,
+                                                  GError **errp)
+{
+    AioContext *home = aio_current();
+    SnapshotSource *s = g_new0(SnapshotSource, 1);
+
+    s->bs = bs;
+    s->fd = -1;
+    s->extents = g_array_new(false, false, sizeof(Extent));
+    aio_co_reschedule_self(bdrv_context(bs));
+    s->reader = bdrv_co_snapshot_open(bs, tag, errp);
+    if (s->reader) {
+        s->info = *bdrv_snapshot_reader_info(s->reader);
+    }
+    aio_co_reschedule_self(home);
+    if (!s->reader) {
+        g_array_unref(s->extents);
+        g_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void coroutine_fn snapshot_source_close(SnapshotSource *s)
+{
+    AioContext *home = aio_current();
+
+    aio_co_reschedule_self(bdrv_context(s->bs));
+    bdrv_co_snapshot_close(s->reader);
+    aio_co_reschedule_self(home);
+    if (s->fd >= 0) {
+        close(s->fd);
+    }
+    g_array_unref(s->extents);
+    g_free(s);
+}
+
+const BdrvSnapshotInfo *snapshot_source_info(SnapshotSource *s)
+{
+    return &s->info;
+}
+
+static int coroutine_fn source_read(void *opaque, uint64_t offset, IOVector *iov)
+{
+    SnapshotSource *s = opaque;
+    AioContext *home = aio_current();
+    int ret;
+
+    aio_co_reschedule_self(bdrv_context(s->bs));
+    ret = bdrv_co_snapshot_read(s->reader, offset, iov);
+    aio_co_reschedule_self(home);
+    return ret;
+}
+
+static int coroutine_fn stream_read(void *opaque, uint64_t offset, void *buf, size_t len)
+{
+    IOVector iov;
+
+    io_vector_init_buf(&iov, buf, len);
+    return source_read(opaque, offset, &iov);
+}
+
+void snapshot_source_stream(SnapshotSource *s, StreamSource *out)
+{
+    *out = (StreamSource){.read = stream_read, .opaque = s, .size = s->info.vm_state_size};
+}
+
+/* --- The map -------------------------------------------------------------------------------- */
+
+static void add_extent(SnapshotSource *s, uint64_t offset, uint64_t length, int64_t file_offset)
+{
+    Extent *last = s->extents->len ? &g_array_index(s->extents, Extent, s->extents->len - 1)
+                                   : NULL;
+    Extent e = {.offset = offset, .length = length, .file_offset = file_offset};
+
+    if (last && last->offset + last->length == offset &&
+        (file_offset < 0 ? last->file_offset < 0
+                         : last->file_offset + (int64_t)last->length == file_offset)) {
+        last->length += length;
+    } else {
+        g_array_append_val(s->extents, e);
+    }
+}
+
+/* In the node's context. */
+static int coroutine_fn map_block(SnapshotSource *s, const StreamBlock *b)
+{
+    uint64_t at = b->pages_offset, end = b->pages_offset + b->length;
+
+    for (int n = 1; at < end; n++) {
+        uint64_t pnum = 0;
+        int64_t map;
+        int ret = bdrv_co_snapshot_map(s->reader, at, end - at, &pnum, &map);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (pnum == 0 || pnum > end - at) {
+            return -EINVAL;
+        }
+        add_extent(s, at, pnum, map);
+        at += pnum;
+        if (n % MAP_BATCH == 0) {
+            co_sleep_ns(0);
+        }
+    }
+    return 0;
+}
+
+bool coroutine_fn snapshot_source_map(SnapshotSource *s, const StreamLayout *l, GError **errp)
+{
+    AioContext *home = aio_current();
+    BlockDriverState *file = bdrv_file(s->bs);
+    int fd = -1, ret = 0;
+
+    aio_co_reschedule_self(bdrv_context(s->bs));
+    if (file) {
+        fd = bdrv_file_descriptor(file);
+    }
+    if (fd >= 0) {
+        s->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        ret = s->fd < 0 ? -errno : 0;
+        for (int i = 0; i < l->nr_blocks && ret == 0; i++) {
+            ret = map_block(s, &l->blocks[i]);
+        }
+    }
+    aio_co_reschedule_self(home);
+    if (fd < 0) {
+        error_setg(errp, "node '%s' is not an image in a local file", bdrv_node_name(s->bs));
+        return false;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "RAM cannot be read straight from the file of node '%s'",
+                         bdrv_node_name(s->bs));
+        return false;
+    }
+    return true;
+}
+
+static const Extent *find_extent(SnapshotSource *s, uint64_t offset)
+{
+    guint low = 0, high = s->extents->len;
+
+    while (low < high) {
+        guint mid = low + (high - low) / 2;
+        const Extent *e = &g_array_index(s->extents, Extent, mid);
+
+        if (offset < e->offset) {
+            high = mid;
+        } else if (offset >= e->offset + e->length) {
+            low = mid + 1;
+        } else {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static int read_file(int fd, uint8_t *buf, size_t len, off_t offset)
+{
+    while (len) {
+        ssize_t n = pread(fd, buf, len, offset);
+
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        if (n == 0) {
+            /* The image ends in its last cluster: what is not there reads as zeros. */
+            memset(buf, 0, len);
+            return 0;
+        }
+        buf += n;
+        len -= n;
+        offset += n;
+    }
+    return 0;
+}
+
+/* Fault thread. */
+static int source_read_sync(void *opaque, uint64_t offset, void *buf, size_t len)
+{
+    SnapshotSource *s = opaque;
+    uint8_t *p = buf;
+
+    while (len) {
+        const Extent *e = find_extent(s, offset);
+        size_t n;
+        int ret = 0;
+
+        if (!e) {
+            return -EINVAL;
+        }
+        n = MIN(len, e->offset + e->length - offset);
+        if (e->file_offset < 0) {
+            memset(p, 0, n);
+        } else {
+            ret = read_file(s->fd, p, n, e->file_offset + (offset - e->offset));
+        }
+        if (ret < 0) {
+            return ret;
+        }
+        p += n;
+        offset += n;
+        len -= n;
+    }
+    return 0;
+}
+
+void snapshot_source_ram(SnapshotSource *s, RamLoadSource *out)
+{
+    *out = (RamLoadSource){
+        .read = source_read,
+        .read_sync = s->fd >= 0 && s->extents->len ? source_read_sync : NULL,
+        .opaque = s,
+    };
+}
