@@ -180,11 +180,18 @@ Job *job_create(const char *id, const JobDriver *driver, AioContext *ctx, int fl
     return job;
 }
 
+/* Main thread.  Nothing happens to a job that a waiter, woken by conclude(), dismissed. */
 static void dismiss(Job *job)
 {
+    lock();
+    bool listed = job->listed;
+    job->listed = false;
+    unlock();
+    if (!listed) {
+        return;
+    }
     set_status(job, JOB_STATUS_NULL);
     lock();
-    job->listed = false;
     jobs = g_list_remove(jobs, job);
     unlock();
     job_unref(job); /* the list's */
@@ -409,6 +416,29 @@ bool job_set_vm_mutex(Job *job, VmJobMutex *m)
 }
 
 /* --- Requests ------------------------------------------------------------------------ */
+
+void coroutine_fn job_co_cancel_all(void)
+{
+    for (;;) {
+        Job *job = NULL;
+
+        lock();
+        for (GList *l = jobs; l && !job; l = l->next) {
+            Job *candidate = l->data;
+            if (candidate->status != JOB_STATUS_CONCLUDED) {
+                job = candidate;
+                job->refs++;
+            }
+        }
+        unlock();
+        if (!job) {
+            return;
+        }
+        job_cancel(job, true);
+        job_co_wait(job, NULL);
+        job_unref(job);
+    }
+}
 
 static void finalize_cancelled(void *opaque)
 {

@@ -100,6 +100,11 @@ bool job_finalize_by_id(const char *id, GError **errp);
 bool job_dismiss_by_id(const char *id, GError **errp);
 /* Asks job to give up, whoever started it; nothing happens when it is over. */
 void job_cancel(Job *job, bool force);
+/*
+ * Cancels all jobs, with or without a name, and waits until they are concluded: before
+ * the program ends.  Main thread.
+ */
+void coroutine_fn job_co_cancel_all(void);
 
 /* All jobs that have a name, newest first: a new list. */
 JobInfoList *job_query_all(void);

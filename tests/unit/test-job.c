@@ -687,6 +687,44 @@ static void test_qmp(void)
     g_assert_true(w.freed);
 }
 
+/* --- The end of the program ------------------------------------------------------------------ */
+
+static void coroutine_fn cancel_all_entry(void *opaque)
+{
+    job_co_cancel_all();
+}
+
+static void test_cancel_all(void)
+{
+    IOThread *io = iothread_new("job-test", NULL);
+    VmJobMutex *m = vm_job_mutex_new();
+    Work unstarted = WORK(), held = WORK(.hold = true, .mutex = m, .owner = "held");
+    Work waits = WORK(.mutex = m, .owner = "waits"), internal = WORK(.hold = true);
+    Work pending = WORK(), late = WORK(.hold = true, .ignore_cancel = true);
+
+    start_record();
+    create("unstarted", &unstarted, NULL, JOB_DEFAULT);
+    Job *job = create("pending", &pending, NULL, JOB_MANUAL_FINALIZE);
+    job_start(job);
+    job_start_waiting(create("held", &held, iothread_context(io), JOB_DEFAULT));
+    job_start(create("late", &late, NULL, JOB_DEFAULT));
+    POLL_UNTIL(is_held(&held) && is_held(&late) && job_status(job) == JOB_STATUS_PENDING);
+    job_start_waiting(create("waits", &waits, iothread_context(io), JOB_DEFAULT));
+    job_start(create(NULL, &internal, iothread_context(io), JOB_DEFAULT));
+    POLL_UNTIL(is_held(&internal));
+
+    aio_co_run_sync(main_aio_context(), cancel_all_entry, NULL);
+    g_assert_null(job_query_all());
+    g_assert_true(unstarted.freed && held.freed && waits.freed && internal.freed);
+    g_assert_true(pending.freed && late.freed);
+    g_assert_cmpint(pending.settled, ==, -1);
+    g_assert_cmpint(late.settled, ==, 1);
+    g_assert_cmpint(unstarted.ran, ==, 0);
+    g_assert_null(vm_job_mutex_owner(m));
+    vm_job_mutex_free(m);
+    iothread_destroy(io);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -708,6 +746,7 @@ int main(int argc, char **argv)
     g_test_add_func("/job/iothread", test_iothread);
     g_test_add_func("/job/stress", test_stress);
     g_test_add_func("/job/qmp", test_qmp);
+    g_test_add_func("/job/cancel/all", test_cancel_all);
     int ret = g_test_run();
     if (record) {
         g_string_free(record, true);

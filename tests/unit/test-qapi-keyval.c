@@ -192,6 +192,43 @@ static void test_sizes(void)
     }
 }
 
+/* Whatever the text: a value or an error, and nothing lost (run under ASan). */
+static void test_garbage(void)
+{
+    static const char *const words[] = {
+        "i",   "u8",  "size", "any", "bool", "alt",     "other", "def", "scalars", "structs",
+        "str", "ints", "alts", "red", "green", "colour", "depth", "nested", "shades", "id",
+        ".",   ".",   ".",    "=",   "=",    "=",       ",",     ",",   ",,",      "0",
+        "1",   "2",   "-",    "off", "k",    "{",       "}",     "[",   "]",       "'",
+        ":",   "\"",  "null", "1e9", "\\",  "99999999999999999999",
+    };
+    static const QapiType *const types[] = {&qapi_type_TestScalars, &qapi_type_TestLists,
+                                            &qapi_type_TestUnion, &qapi_type_TestHolder};
+    GRand *rand = g_rand_new_with_seed(1);
+    int good = 0;
+
+    for (int i = 0; i < 40000; i++) {
+        GString *text = g_string_new(i % 3 ? NULL : "{");
+        int n = g_rand_int_range(rand, 0, 24);
+
+        while (n--) {
+            g_string_append(text, words[g_rand_int_range(rand, 0, G_N_ELEMENTS(words))]);
+        }
+        for (size_t k = 0; k < G_N_ELEMENTS(types); k++) {
+            g_autoptr(GError) err = NULL;
+            void *obj = NULL;
+            bool ok = qapi_input_str(types[k], text->str, k % 2 ? "colour" : NULL, &obj, &err);
+
+            g_assert_true(ok ? obj && !err : !obj && err);
+            good += ok;
+            qapi_free_value(types[k], &obj);
+        }
+        g_string_free(text, true);
+    }
+    g_assert_cmpint(good, >, 100);
+    g_rand_free(rand);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -200,5 +237,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qapi/keyval/typed", test_typed);
     g_test_add_func("/qapi/keyval/typed-errors", test_typed_errors);
     g_test_add_func("/qapi/keyval/sizes", test_sizes);
+    g_test_add_func("/qapi/keyval/garbage", test_garbage);
     return g_test_run();
 }
