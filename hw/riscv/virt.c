@@ -226,6 +226,10 @@ void virt_register(VirtMachine *m, VMStateRegistry *r)
     riscv_clint_register(m->clint, r);
     serial_16550_register(m->serial, r);
     goldfish_rtc_register(m->rtc, r);
+}
+
+void virt_register_slots(VirtMachine *m, VMStateRegistry *r)
+{
     for (int i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
         if (virtio_mmio_device(m->slot[i])) {
             virtio_mmio_register(m->slot[i], r, i);

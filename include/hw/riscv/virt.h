@@ -65,6 +65,8 @@ bool virt_plug(VirtMachine *m, VirtIODevice *vdev, int *slot, GError **errp);
 /* The device in slot n, NULL if it is empty. */
 VirtIODevice *virt_slot_device(VirtMachine *m, int n);
 void virt_register(VirtMachine *m, VMStateRegistry *r);
+/* The transports that carry a device, when all are plugged. */
+void virt_register_slots(VirtMachine *m, VMStateRegistry *r);
 /* Writes firmware, kernel, initrd and device tree.  May block: start-up or a worker. */
 bool virt_load_images(VirtMachine *m, GError **errp);
 /* Resets all devices.  vCPUs parked, no virtio request in flight, machine lock. */

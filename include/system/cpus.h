@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The vCPU threads.  They execute guest code while nobody holds them: holds are counted, so
+ * that a stopped guest, a reset and a snapshot can each keep them still on their own.
+ * Functions without a remark: any thread.
+ */
+#ifndef SYSTEM_CPUS_H
+#define SYSTEM_CPUS_H
+
+#include "accel/accel.h"
+#include "hw/irq.h"
+#include "migration/vmstate.h"
+#include "util/coroutine.h"
+
+enum { CPUS_MAX = 8 };
+
+/* The wire to interrupt bit of hart's mip; may be driven before the CPU exists. */
+IrqLine cpus_irq(int hart, int bit);
+/*
+ * Makes n CPUs, config->index counting up from 0, and their threads.  They are held once.
+ * Main thread, once.
+ */
+bool cpus_init(const CpuAccelOps *accel, const CpuConfig *config, int n, GError **errp);
+/* Ends the threads and frees the CPUs.  Main thread; waits for an access in progress. */
+void cpus_shutdown(void);
+void cpus_register(VMStateRegistry *r);
+
+void cpus_hold(void);
+void cpus_release(void);
+/* Returns when no vCPU executes guest code.  The caller has a hold. */
+void coroutine_fn cpus_co_wait_stopped(void);
+/*
+ * A vCPU hangs on a page that cannot be read and will not stop: stuck lets
+ * cpus_co_wait_stopped() return all the same.
+ */
+void cpus_set_stuck(bool stuck);
+
+/* Stopped, machine lock held: architectural reset; dropping derived state. */
+void cpus_reset(void);
+void cpus_flush(void);
+/* Kernel thread ids: *n of them (g_free). */
+int *cpus_tids(int *n);
+
+#endif

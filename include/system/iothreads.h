@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The IOThreads of this process, by name.  Main thread, except snapshot_context(). */
+#ifndef SYSTEM_IOTHREADS_H
+#define SYSTEM_IOTHREADS_H
+
+#include "util/iothread.h"
+
+/* A thread that the user names. */
+bool iothreads_add(const char *id, GError **errp);
+/* NULL and errp if there is none of that name. */
+IOThread *iothreads_find(const char *id, GError **errp);
+/* io0: where disks live that name no other; made on first use. */
+IOThread *iothreads_default(GError **errp);
+/*
+ * The context of the snapshot IOThread, made on first use; ends the process if the host has
+ * no thread to give.  Any thread.
+ */
+AioContext *iothreads_snapshot_context(void);
+/* Calls fn for every thread that runs disks. */
+void iothreads_for_each(void (*fn)(IOThread *thread, void *opaque), void *opaque);
+/* Ends all of them; nothing is homed in them any more. */
+void iothreads_cleanup(void);
+
+#endif

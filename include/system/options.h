@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line as the rest of system/ uses it: parsed, checked for what can be checked
+ * without acting, in the order in which it was given.
+ */
+#ifndef SYSTEM_OPTIONS_H
+#define SYSTEM_OPTIONS_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "qapi/qapi-types-block-core.h"
+#include "qapi/qapi-types-machine.h"
+
+/* One use of an option: text is for messages, "-drive file=a". */
+typedef struct DriveOption {
+    char *text;
+    DriveOptions *drive;
+} DriveOption;
+
+typedef struct BlockdevOption {
+    char *text;
+    BlockdevOptions *blockdev;
+} BlockdevOption;
+
+typedef struct DeviceOption {
+    char *text;
+    DeviceOptions *device;
+} DeviceOption;
+
+typedef struct ObjectOption {
+    char *text;
+    ObjectOptions *object;
+} ObjectOption;
+
+typedef enum MonitorKind { MONITOR_KIND_HMP, MONITOR_KIND_QMP, MONITOR_KIND_QMP_PRETTY } MonitorKind;
+
+typedef struct MonitorOption {
+    char *text;
+    MonitorKind kind;
+    char *spec; /* of the character device: "unix:PATH,...", "chardev:ID" */
+} MonitorOption;
+
+typedef struct VmOptions {
+    MachineType machine;
+    char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb; /* or NULL */
+    char *name, *process_name, *uuid, *loadvm, *pidfile;   /* or NULL */
+    uint64_t ram_size; /* bytes */
+    bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
+    bool reboot_shuts_down, shutdown_pauses;
+    GPtrArray *data_dirs; /* char *, NULL-terminated */
+    GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */
+    GPtrArray *chardevs;  /* char *: -chardev's argument */
+    GPtrArray *serials;   /* char *: -serial's argument */
+    GPtrArray *monitors;  /* MonitorOption */
+} VmOptions;
+
+/*
+ * Parses argv.  NULL: *exit_code says how to end, 0 after -help and its like (which have
+ * printed), 1 with errp set.
+ */
+VmOptions *options_parse(int argc, char **argv, int *exit_code, GError **errp);
+void options_free(VmOptions *o);
+
+#endif

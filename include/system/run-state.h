@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the machine is doing, and how it goes from one state to the next: stop, cont, reset,
+ * shutdown, and parking for a snapshot.  Functions without a remark: any thread.
+ */
+#ifndef SYSTEM_RUN_STATE_H
+#define SYSTEM_RUN_STATE_H
+
+#include <glib.h>
+#include "util/coroutine.h"
+#include "qapi/qapi-types-run-state.h"
+
+/* Whether a machine in state from may go to state to. */
+bool run_state_may_become(RunState from, RunState to);
+
+/* What the rest of system/ does for the state machine. */
+typedef struct RunStateOps {
+    /* Stops virtio queues, reloads images, resets devices and CPUs.  vCPUs stand. */
+    bool coroutine_fn (*reset)(GError **errp);
+    /* Ends the main loop; the process will exit with code.  Main thread. */
+    void (*exit)(int code);
+} RunStateOps;
+
+/* Main thread, once.  The machine is in state prelaunch, its vCPUs are held. */
+void run_state_init(const RunStateOps *ops);
+/* -action reboot=shutdown / shutdown=pause. */
+void run_state_set_actions(bool reboot_shuts_down, bool shutdown_pauses);
+
+RunState run_state(void);
+
+/* Stops a running guest with the state why; otherwise does nothing. */
+void coroutine_fn run_state_co_stop(RunState why);
+/* Lets a stopped guest go on; false and errp if its state does not allow that. */
+bool coroutine_fn run_state_co_cont(GError **errp);
+/* Resets the machine (or shuts it down, with -no-reboot); done on return. */
+void coroutine_fn run_state_co_reset(ShutdownCause cause);
+
+/* The guest asks for a reset (from a vCPU thread): its vCPUs stop at once. */
+void run_state_request_guest_reset(void);
+/* The machine shall shut down: the guest, a signal, quit.  The first request counts. */
+void run_state_request_shutdown(ShutdownCause cause, int exit_code);
+/* A page of guest RAM cannot be read: stops the guest with state io-error. */
+void run_state_ram_error(const char *message);
+
+/* MachineOps.park and .unpark: see migration/machine.h. */
+bool coroutine_fn run_state_co_park(bool for_load);
+void run_state_unpark(bool running);
+
+#endif

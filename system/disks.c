@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Disks of the machine: opens what -drive and -blockdev say, makes the devices, closes all
+ * of it at the end.  Every tree of nodes is homed in an IOThread: the one that its device
+ * names, else io0.  Coroutines in the main thread, while the guest does not run.
+ */
+#include <string.h>
+#include "block/block.h"
+#include "hw/block/virtio-blk.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-visit-block-core.h"
+#include "system-int.h"
+#include "system/iothreads.h"
+
+/* A -drive, or the handle of a device that names a node itself. */
+typedef struct Disk {
+    const DriveOptions *drive; /* NULL: from a -device */
+    BlockBackend *blk;
+    bool in_use;
+    VirtIOBlock *device;
+} Disk;
+
+static GPtrArray *disks;
+
+/* --- Homes ---------------------------------------------------------------------------------- */
+
+static bool json_mentions(json_object *value, const char *name)
+{
+    if (json_object_is_type(value, json_type_object)) {
+        json_object_object_foreach(value, key, member)
+        {
+            (void)key;
+            if (json_mentions(member, name)) {
+                return true;
+            }
+        }
+    } else if (json_object_is_type(value, json_type_string)) {
+        return !strcmp(json_object_get_string(value), name);
+    }
+    return false;
+}
+
+/* Whether the tree of -blockdev root uses the -blockdev called name. */
+static bool node_uses(const VmOptions *o, const char *root, const char *name, int depth)
+{
+    if (!strcmp(root, name)) {
+        return true;
+    }
+    for (guint i = 0; depth < 32 && i < o->blockdevs->len; i++) {
+        BlockdevOption *b = o->blockdevs->pdata[i];
+        json_object *json = qapi_BlockdevOptions_to_json(b->blockdev);
+        bool mentioned = strcmp(b->blockdev->node_name, name) && json_mentions(json, name);
+
+        json_object_put(json);
+        if (mentioned && node_uses(o, root, b->blockdev->node_name, depth + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The context in which the node or drive called name must be opened. */
+static AioContext *home_of(const VmOptions *o, const char *name, GError **errp)
+{
+    IOThread *thread;
+
+    for (guint i = 0; name && i < o->devices->len; i++) {
+        const DeviceOptions *d = ((DeviceOption *)o->devices->pdata[i])->device;
+        const VirtioBlkDeviceOptions *b = &d->u.virtio_blk_device;
+
+        if (b->iothread && node_uses(o, b->drive, name, 0)) {
+            thread = iothreads_find(b->iothread, errp);
+            return thread ? iothread_context(thread) : NULL;
+        }
+    }
+    thread = iothreads_default(errp);
+    return thread ? iothread_context(thread) : NULL;
+}
+
+/* --- Opening -------------------------------------------------------------------------------- */
+
+static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, int index,
+                                    GError **errp)
+{
+    DriveCache cache = d->has_cache ? d->cache : DRIVE_CACHE_WRITEBACK;
+    bool is_virtio = !d->has_if || d->q_if == DRIVE_INTERFACE_VIRTIO;
+    g_autofree char *name =
+        d->id ? g_strdup(d->id)
+              : g_strdup_printf("%s%d", is_virtio ? "virtio" : "none", index);
+    AioContext *ctx = home_of(o, d->id, errp);
+    BdrvOpenFile params = {
+        .filename = d->file,
+        .format = d->format,
+        .read_only = (d->has_readonly && d->readonly) || (d->has_read_only && d->read_only),
+        .direct = cache == DRIVE_CACHE_NONE || cache == DRIVE_CACHE_DIRECTSYNC,
+        .no_flush = cache == DRIVE_CACHE_UNSAFE,
+        .discard = d->has_discard &&
+                   (d->discard == DRIVE_DISCARD_UNMAP || d->discard == DRIVE_DISCARD_ON),
+        .node_name = d->node_name,
+    };
+    BlockDriverState *bs;
+    Disk *disk;
+
+    if (!ctx) {
+        return false;
+    }
+    bs = bdrv_co_open_file_params(&params, ctx, errp);
+    if (!bs) {
+        return false;
+    }
+    disk = g_new0(Disk, 1);
+    disk->drive = d;
+    disk->blk = blk_new(name, bs, !params.read_only, errp);
+    bdrv_co_unref(bs);
+    if (!disk->blk) {
+        g_free(disk);
+        return false;
+    }
+    g_ptr_array_add(disks, disk);
+    return true;
+}
+
+static bool coroutine_fn open_blockdev(const VmOptions *o, BlockdevOptions *b, GError **errp)
+{
+    AioContext *ctx = home_of(o, b->node_name, errp);
+    GError *err = NULL;
+
+    if (!ctx) {
+        return false;
+    }
+    bdrv_set_default_context(ctx);
+    qmp_blockdev_add(b, &err);
+    if (err) {
+        g_propagate_error(errp, err);
+        return false;
+    }
+    return true;
+}
+
+bool coroutine_fn disks_co_open(const VmOptions *o, GError **errp)
+{
+    IOThread *thread = iothreads_default(errp);
+
+    if (!thread) {
+        return false;
+    }
+    disks = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < o->blockdevs->len; i++) {
+        BlockdevOption *b = o->blockdevs->pdata[i];
+
+        if (!open_blockdev(o, b->blockdev, errp)) {
+            g_prefix_error(errp, "%s: ", b->text);
+            return false;
+        }
+    }
+    for (guint i = 0; i < o->drives->len; i++) {
+        DriveOption *d = o->drives->pdata[i];
+
+        if (!open_drive(o, d->drive, i, errp)) {
+            g_prefix_error(errp, "%s: ", d->text);
+            return false;
+        }
+    }
+    bdrv_set_default_context(iothread_context(thread));
+    return true;
+}
+
+/* --- Devices -------------------------------------------------------------------------------- */
+
+static Disk *find_drive(const char *id)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        Disk *disk = disks->pdata[i];
+
+        if (disk->drive && disk->drive->id && !strcmp(disk->drive->id, id)) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+/* The -drive or node that a device names, as a disk that nobody else uses. */
+static Disk *disk_for_device(const VirtioBlkDeviceOptions *b, GError **errp)
+{
+    Disk *disk = find_drive(b->drive);
+    BlockDriverState *bs;
+
+    if (disk) {
+        if (disk->in_use) {
+            error_setg(errp, "Drive '%s' is already in use by another block device", b->drive);
+            return NULL;
+        }
+        return disk;
+    }
+    bs = bdrv_find_node(b->drive, NULL);
+    if (!bs) {
+        error_setg(errp, "Property 'virtio-blk-device.drive' can't find value '%s'", b->drive);
+        return NULL;
+    }
+    disk = g_new0(Disk, 1);
+    disk->blk = blk_new("", bs, !bdrv_is_read_only(bs), errp);
+    if (!disk->blk) {
+        g_free(disk);
+        return NULL;
+    }
+    g_ptr_array_add(disks, disk);
+    return disk;
+}
+
+static bool is_write_through(const Disk *disk, const VirtioBlkDeviceOptions *b)
+{
+    DriveCache cache =
+        disk->drive && disk->drive->has_cache ? disk->drive->cache : DRIVE_CACHE_WRITEBACK;
+
+    if (b && b->has_write_cache && b->write_cache != ON_OFF_AUTO_AUTO) {
+        return b->write_cache == ON_OFF_AUTO_OFF;
+    }
+    return cache == DRIVE_CACHE_WRITETHROUGH || cache == DRIVE_CACHE_DIRECTSYNC;
+}
+
+static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
+                 VirtMachine *board, VMStateRegistry *r, GError **errp)
+{
+    const char *serial = b && b->serial        ? b->serial
+                         : disk->drive         ? disk->drive->serial
+                                               : NULL;
+    int queue_size = b && b->has_queue_size ? b->queue_size : 256;
+    g_autofree char *path = NULL;
+    int slot;
+
+    if (queue_size < 4 || queue_size > 1024 || (queue_size & (queue_size - 1))) {
+        error_setg(errp, "queue-size must be a power of 2 from 4 to 1024");
+        return false;
+    }
+    if (serial && strlen(serial) > 20) {
+        error_setg(errp, "serial '%s' is longer than 20 bytes", serial);
+        return false;
+    }
+    disk->device = virtio_blk_new(&(VirtIOBlockConfig){
+        .blk = disk->blk,
+        .serial = serial,
+        .read_only = bdrv_is_read_only(blk_bs(disk->blk)),
+        .write_through = is_write_through(disk, b),
+        .queue_size = queue_size,
+    });
+    disk->in_use = true;
+    if (!virt_plug(board, virtio_blk_vdev(disk->device), &slot, errp)) {
+        return false;
+    }
+    path = id ? g_strdup(id) : g_strdup_printf("/machine/virtio-mmio[%d]/virtio-blk", slot);
+    blk_set_device(disk->blk, path);
+    virtio_blk_register(disk->device, r, slot);
+    return true;
+}
+
+static bool plug_device(const DeviceOptions *d, VirtMachine *board, VMStateRegistry *r,
+                        GError **errp)
+{
+    const VirtioBlkDeviceOptions *b = &d->u.virtio_blk_device;
+    Disk *disk = disk_for_device(b, errp);
+    IOThread *thread;
+
+    if (!disk) {
+        return false;
+    }
+    if (b->iothread) {
+        thread = iothreads_find(b->iothread, errp);
+        if (!thread) {
+            return false;
+        }
+        if (bdrv_context(blk_bs(disk->blk)) != iothread_context(thread)) {
+            error_setg(errp, "drive '%s' shares nodes with one of another IOThread", b->drive);
+            return false;
+        }
+    }
+    return plug(disk, d->id, b, board, r, errp);
+}
+
+static bool device_ids_differ(const VmOptions *o, GError **errp)
+{
+    g_autoptr(GHashTable) ids = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (guint i = 0; i < o->devices->len; i++) {
+        char *id = ((DeviceOption *)o->devices->pdata[i])->device->id;
+
+        if (id && !g_hash_table_add(ids, id)) {
+            error_setg(errp, "Duplicate device ID '%s'", id);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateRegistry *r,
+                                GError **errp)
+{
+    guint drives = disks->len;
+
+    if (!device_ids_differ(o, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < o->devices->len; i++) {
+        DeviceOption *d = o->devices->pdata[i];
+
+        if (!plug_device(d->device, board, r, errp)) {
+            g_prefix_error(errp, "%s: ", d->text);
+            return false;
+        }
+    }
+    for (guint i = 0; i < drives; i++) {
+        Disk *disk = disks->pdata[i];
+        const DriveOptions *d = disk->drive;
+        bool is_virtio = d && (!d->has_if || d->q_if == DRIVE_INTERFACE_VIRTIO);
+
+        if (is_virtio && !disk->in_use && !plug(disk, NULL, NULL, board, r, errp)) {
+            g_prefix_error(errp, "-drive file=%s: ", d->file);
+            return false;
+        }
+    }
+    return true;
+}
+
+void coroutine_fn disks_co_close(void)
+{
+    for (guint i = 0; disks && i < disks->len; i++) {
+        Disk *disk = disks->pdata[i];
+
+        if (disk->device) {
+            virtio_blk_co_free(disk->device);
+        }
+        blk_co_free(disk->blk);
+    }
+    g_clear_pointer(&disks, g_ptr_array_unref);
+    bdrv_co_close_all();
+}

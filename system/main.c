@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kf-system-riscv64: reads the command line, makes the machine and its monitors, runs the
+ * main loop until somebody wants to quit, and takes everything apart in order.
+ */
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include "block/block-hmp.h"
+#include "block/block.h"
+#include "job/job.h"
+#include "migration/snapshot-hmp.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-init.h"
+#include "system-int.h"
+#include "system/iothreads.h"
+#include "system/run-state.h"
+#include "util/aio.h"
+
+static GMainLoop *loop;
+static int exit_code;
+
+static void G_GNUC_NORETURN fail(GError *err)
+{
+    g_printerr("%s: %s\n", g_get_prgname(), err->message);
+    chardev_cleanup();
+    pidfile_remove();
+    exit(1);
+}
+
+static void end_main_loop(int code)
+{
+    exit_code = code;
+    g_main_loop_quit(loop);
+}
+
+static gboolean on_signal(gpointer signal_number)
+{
+    g_printerr("%s: terminating on signal %d\n", g_get_prgname(),
+               GPOINTER_TO_INT(signal_number));
+    run_state_request_shutdown(SHUTDOWN_CAUSE_HOST_SIGNAL, 0);
+    return G_SOURCE_CONTINUE;
+}
+
+static void handle_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
+        g_unix_signal_add(signals[i], on_signal, GINT_TO_POINTER(signals[i]));
+    }
+}
+
+/* What QEMU adds to a command line that names neither serial port nor monitor. */
+static void add_defaults(VmOptions *o)
+{
+    bool terminal = o->nographic || !o->display_chosen;
+
+    if (o->nodefaults || o->daemonize) {
+        return;
+    }
+    if (terminal && o->serials->len == 0 && o->monitors->len == 0) {
+        g_ptr_array_add(o->serials, g_strdup("mon:stdio"));
+    } else if (o->nographic && o->serials->len == 0) {
+        g_ptr_array_add(o->serials, g_strdup("stdio"));
+    }
+}
+
+static void make_objects(const VmOptions *o)
+{
+    GError *err = NULL;
+
+    for (guint i = 0; i < o->objects->len; i++) {
+        ObjectOption *object = o->objects->pdata[i];
+
+        if (!iothreads_add(object->object->id, &err)) {
+            g_prefix_error(&err, "%s: ", object->text);
+            fail(err);
+        }
+    }
+    for (guint i = 0; i < o->chardevs->len; i++) {
+        if (!chardev_new_from_opts(o->chardevs->pdata[i], &err)) {
+            g_prefix_error(&err, "-chardev %s: ", (char *)o->chardevs->pdata[i]);
+            fail(err);
+        }
+    }
+}
+
+static void make_monitors(const VmOptions *o)
+{
+    GError *err = NULL;
+
+    for (guint i = 0; i < o->monitors->len; i++) {
+        MonitorOption *m = o->monitors->pdata[i];
+        g_autofree char *label = g_strdup_printf("compat_monitor%u", i);
+        Chardev *chr;
+        bool ok;
+
+        if (!strcmp(m->spec, "none")) {
+            continue;
+        }
+        chr = chardev_new_from_spec(label, m->spec, &err);
+        ok = chr && (m->kind == MONITOR_KIND_HMP
+                         ? monitor_add_hmp(chr, true, &err)
+                         : monitor_add_qmp(chr, m->kind == MONITOR_KIND_QMP_PRETTY, &err));
+        if (!ok) {
+            g_prefix_error(&err, "%s: ", m->text);
+            fail(err);
+        }
+    }
+}
+
+static Chardev *make_serial(const VmOptions *o)
+{
+    GError *err = NULL;
+    Chardev *chr;
+    char *spec;
+
+    if (o->serials->len == 0 || o->machine == MACHINE_TYPE_NONE) {
+        return NULL;
+    }
+    spec = o->serials->pdata[0];
+    chr = chardev_new_from_spec("serial0", spec, &err);
+    if (!chr) {
+        g_prefix_error(&err, "-serial %s: ", spec);
+        fail(err);
+    }
+    return chr;
+}
+
+static void dump_dtb(const char *filename)
+{
+    GError *err = NULL;
+    size_t size;
+    const void *fdt = vm_fdt(&size);
+
+    if (!g_file_set_contents(filename, fdt, size, &err)) {
+        fail(err);
+    }
+    g_printerr("%s: info: dtb dumped to %s. Exiting.\n", g_get_prgname(), filename);
+}
+
+typedef struct StartArgs {
+    GError *err;
+    bool ok;
+} StartArgs;
+
+static void coroutine_fn start_entry(void *opaque)
+{
+    StartArgs *a = opaque;
+
+    a->ok = vm_co_start(&a->err);
+}
+
+static void run(const VmOptions *o)
+{
+    StartArgs start = {0};
+
+    aio_co_run_sync(main_aio_context(), start_entry, &start);
+    if (!start.ok) {
+        vm_destroy();
+        fail(start.err);
+    }
+    daemonize_ready();
+    g_main_loop_run(loop);
+}
+
+static void shut_down(void)
+{
+    vm_destroy();
+    monitor_cleanup();
+    chardev_cleanup();
+    pidfile_remove();
+}
+
+int main(int argc, char **argv)
+{
+    static const HMPCommand *const hmp_tables[] = {system_hmp_commands, block_hmp_commands,
+                                                  job_hmp_commands, migration_hmp_commands};
+    static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop};
+    g_autofree char *name = g_path_get_basename(argv[0]);
+    GError *err = NULL;
+    GSource *source;
+    VmOptions *o;
+
+    g_set_prgname(name);
+    o = options_parse(argc, argv, &exit_code, &err);
+    if (!o) {
+        if (err) {
+            fail(err);
+        }
+        return exit_code;
+    }
+    if (o->process_name) {
+        prctl(PR_SET_NAME, o->process_name);
+    }
+    if (o->daemonize && !daemonize_start(&err)) {
+        fail(err);
+    }
+    if (o->pidfile && !pidfile_write(o->pidfile, &err)) {
+        fail(err);
+    }
+
+    main_aio_context_init();
+    loop = g_main_loop_new(NULL, FALSE);
+    source = aio_get_g_source(main_aio_context());
+    g_source_attach(source, NULL);
+    g_source_unref(source);
+    handle_signals();
+    bdrv_init();
+    qmp_registry_init(qmp_commands);
+    monitor_init(hmp_tables, G_N_ELEMENTS(hmp_tables));
+    run_state_init(&run_state_ops);
+    run_state_set_actions(o->reboot_shuts_down, o->shutdown_pauses);
+
+    add_defaults(o);
+    make_objects(o);
+    if (!vm_create(o, make_serial(o), &err)) {
+        fail(err);
+    }
+    if (o->dumpdtb) {
+        dump_dtb(o->dumpdtb);
+    } else {
+        make_monitors(o);
+        run(o);
+    }
+    shut_down();
+    options_free(o);
+    return exit_code;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The machine's run state and everything that changes it.
+ *
+ * Changes that must wait for the vCPUs are coroutines and take one CoMutex, so they follow
+ * one another; they run in the main thread or, for a snapshot, in the snapshot IOThread.
+ * The state itself is guarded by a leaf mutex, and events are sent under it, so that their
+ * order is the order of the changes.
+ *
+ * vCPU holds: a machine that does not run has one; a guest's request for reset or shutdown
+ * has one from the request until it has been dealt with.
+ *
+ * While a snapshot has the machine parked, stop and cont do not wait for it: they leave a
+ * wish that unpark fulfils.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include "hw/machine-lock.h"
+#include "hw/vm-clock.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-run-state.h"
+#include "system/cpus.h"
+#include "system/run-state.h"
+#include "util/co-lock.h"
+
+typedef enum Wish { WISH_NONE, WISH_STOP, WISH_CONT } Wish;
+
+static const RunStateOps *ops;
+static bool reboot_shuts_down, shutdown_pauses;
+
+/* Outermost of this file: taken by coroutines that change the state and may wait. */
+static CoMutex change_mutex;
+static CoQueue changed; /* parked or reset_requested may have become false */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static RunState state = RUN_STATE_PRELAUNCH;
+static bool parked;
+static RunState before_park;
+static Wish wish;
+static atomic_bool reset_requested;
+static bool shutdown_requested;
+static ShutdownCause shutdown_cause;
+static int shutdown_code;
+
+void run_state_init(const RunStateOps *run_state_ops)
+{
+    ops = run_state_ops;
+    co_mutex_init(&change_mutex);
+    co_queue_init(&changed);
+}
+
+void run_state_set_actions(bool reboot, bool shutdown)
+{
+    reboot_shuts_down = reboot;
+    shutdown_pauses = shutdown;
+}
+
+RunState run_state(void)
+{
+    RunState s;
+
+    pthread_mutex_lock(&lock);
+    s = state;
+    pthread_mutex_unlock(&lock);
+    return s;
+}
+
+static bool is_parked(void)
+{
+    bool p;
+
+    pthread_mutex_lock(&lock);
+    p = parked;
+    pthread_mutex_unlock(&lock);
+    return p;
+}
+
+/* lock held. */
+static void set_state(RunState next)
+{
+    if (next != state) {
+        g_assert(run_state_may_become(state, next));
+        state = next;
+    }
+}
+
+static void set_clock(bool running)
+{
+    machine_lock();
+    vm_clock_enable(running);
+    machine_unlock();
+}
+
+/* Stands the guest still and announces it as next. */
+static void coroutine_fn halt_guest(RunState next)
+{
+    cpus_hold();
+    cpus_co_wait_stopped();
+    set_clock(false);
+    pthread_mutex_lock(&lock);
+    set_state(next);
+    qapi_event_send_stop();
+    pthread_mutex_unlock(&lock);
+}
+
+/* lock held. */
+static void start_guest_locked(void)
+{
+    set_state(RUN_STATE_RUNNING);
+    qapi_event_send_resume();
+}
+
+static void let_guest_go(void)
+{
+    cpus_set_stuck(false);
+    set_clock(true);
+    cpus_release();
+}
+
+void coroutine_fn run_state_co_stop(RunState why)
+{
+    bool must_halt;
+
+    co_mutex_lock(&change_mutex);
+    pthread_mutex_lock(&lock);
+    if (parked) {
+        wish = WISH_STOP;
+    }
+    must_halt = !parked && state == RUN_STATE_RUNNING;
+    pthread_mutex_unlock(&lock);
+    if (must_halt) {
+        halt_guest(why);
+    }
+    co_mutex_unlock(&change_mutex);
+}
+
+/* lock held. */
+static bool may_continue(RunState s, GError **errp)
+{
+    if (s == RUN_STATE_INTERNAL_ERROR || s == RUN_STATE_SHUTDOWN) {
+        error_setg(errp, "Resetting the Virtual Machine is required");
+        return false;
+    }
+    if (s != RUN_STATE_RUNNING && !run_state_may_become(s, RUN_STATE_RUNNING)) {
+        error_setg(errp, "The machine cannot be continued from its state '%s'",
+                   RunState_str(s));
+        return false;
+    }
+    return true;
+}
+
+bool coroutine_fn run_state_co_cont(GError **errp)
+{
+    bool ok, must_start = false;
+
+    co_mutex_lock(&change_mutex);
+    pthread_mutex_lock(&lock);
+    ok = may_continue(parked ? before_park : state, errp);
+    if (ok && parked) {
+        wish = WISH_CONT;
+    } else if (ok && state != RUN_STATE_RUNNING) {
+        start_guest_locked();
+        must_start = true;
+    }
+    pthread_mutex_unlock(&lock);
+    if (must_start) {
+        let_guest_go();
+    }
+    co_mutex_unlock(&change_mutex);
+    return ok;
+}
+
+/* --- Snapshots ---------------------------------------------------------------------------- */
+
+bool coroutine_fn run_state_co_park(bool for_load)
+{
+    bool running;
+
+    co_mutex_lock(&change_mutex);
+    while (atomic_load(&reset_requested) || is_parked()) {
+        co_queue_wait(&changed, &change_mutex);
+    }
+    pthread_mutex_lock(&lock);
+    running = state == RUN_STATE_RUNNING;
+    before_park = state;
+    wish = WISH_NONE;
+    pthread_mutex_unlock(&lock);
+    if (running) {
+        halt_guest(for_load ? RUN_STATE_RESTORE_VM : RUN_STATE_SAVE_VM);
+    } else {
+        cpus_co_wait_stopped();
+    }
+    pthread_mutex_lock(&lock);
+    parked = true;
+    pthread_mutex_unlock(&lock);
+    co_mutex_unlock(&change_mutex);
+    return running;
+}
+
+/* What is left to do after unpark, where it is allowed to wait. */
+static void coroutine_fn unparked_entry(void *opaque)
+{
+    Wish late = GPOINTER_TO_INT(opaque);
+
+    co_mutex_lock(&change_mutex);
+    co_queue_restart_all(&changed);
+    co_mutex_unlock(&change_mutex);
+    if (late == WISH_STOP) {
+        run_state_co_stop(RUN_STATE_PAUSED);
+    } else if (late == WISH_CONT) {
+        run_state_co_cont(NULL);
+    }
+}
+
+void run_state_unpark(bool running)
+{
+    Wish late;
+
+    pthread_mutex_lock(&lock);
+    g_assert(parked);
+    if (wish != WISH_NONE) {
+        running = wish == WISH_CONT;
+        wish = WISH_NONE;
+    }
+    if (running) {
+        start_guest_locked();
+    } else if (before_park == RUN_STATE_RUNNING) {
+        set_state(RUN_STATE_PAUSED);
+    }
+    pthread_mutex_unlock(&lock);
+    if (running) {
+        let_guest_go();
+    }
+    /* parked until here: nobody else has changed the clock or the holds meanwhile */
+    pthread_mutex_lock(&lock);
+    parked = false;
+    late = wish;
+    pthread_mutex_unlock(&lock);
+    aio_co_enter(main_aio_context(),
+                 coroutine_create(unparked_entry, GINT_TO_POINTER(late)));
+}
+
+static void coroutine_fn ram_error_entry(void *opaque)
+{
+    run_state_co_stop(RUN_STATE_IO_ERROR);
+}
+
+void run_state_ram_error(const char *message)
+{
+    g_printerr("%s: %s\n", g_get_prgname(), message);
+    cpus_set_stuck(true);
+    aio_co_enter(main_aio_context(), coroutine_create(ram_error_entry, NULL));
+}
+
+/* --- Reset and shutdown --------------------------------------------------------------------- */
+
+static bool is_guests(ShutdownCause cause)
+{
+    return cause == SHUTDOWN_CAUSE_GUEST_RESET || cause == SHUTDOWN_CAUSE_GUEST_SHUTDOWN ||
+           cause == SHUTDOWN_CAUSE_GUEST_PANIC;
+}
+
+void coroutine_fn run_state_co_reset(ShutdownCause cause)
+{
+    g_autoptr(GError) err = NULL;
+    bool ok, was_running;
+
+    if (reboot_shuts_down) {
+        run_state_request_shutdown(cause, 0);
+        return;
+    }
+    co_mutex_lock(&change_mutex);
+    while (is_parked()) {
+        co_queue_wait(&changed, &change_mutex);
+    }
+    cpus_hold();
+    cpus_co_wait_stopped();
+    ok = ops->reset(&err);
+    pthread_mutex_lock(&lock);
+    qapi_event_send_reset(is_guests(cause), cause);
+    was_running = state == RUN_STATE_RUNNING;
+    if (!was_running) {
+        set_state(RUN_STATE_PRELAUNCH);
+    } else if (!ok) {
+        set_state(RUN_STATE_INTERNAL_ERROR);
+        qapi_event_send_stop();
+    }
+    pthread_mutex_unlock(&lock);
+    if (!ok) {
+        g_printerr("%s: reset failed: %s\n", g_get_prgname(), err->message);
+    }
+    if (!ok && was_running) {
+        set_clock(false); /* and the hold stays, as that of the stopped state */
+    } else {
+        cpus_release();
+    }
+    co_mutex_unlock(&change_mutex);
+}
+
+static void coroutine_fn guest_reset_entry(void *opaque)
+{
+    run_state_co_reset(SHUTDOWN_CAUSE_GUEST_RESET);
+    co_mutex_lock(&change_mutex);
+    atomic_store(&reset_requested, false);
+    co_queue_restart_all(&changed);
+    co_mutex_unlock(&change_mutex);
+    cpus_release();
+}
+
+void run_state_request_guest_reset(void)
+{
+    bool first;
+
+    pthread_mutex_lock(&lock);
+    first = !shutdown_requested && !atomic_exchange(&reset_requested, true);
+    pthread_mutex_unlock(&lock);
+    if (first) {
+        cpus_hold();
+        aio_co_enter(main_aio_context(), coroutine_create(guest_reset_entry, NULL));
+    }
+}
+
+static void coroutine_fn shutdown_entry(void *opaque)
+{
+    bool stays = shutdown_pauses && (is_guests(shutdown_cause) ||
+                                     shutdown_cause == SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
+
+    qapi_event_send_shutdown(is_guests(shutdown_cause), shutdown_cause);
+    if (!stays) {
+        ops->exit(shutdown_code);
+        return; /* the vCPUs keep their hold */
+    }
+    run_state_co_stop(RUN_STATE_SHUTDOWN);
+    pthread_mutex_lock(&lock);
+    shutdown_requested = false;
+    pthread_mutex_unlock(&lock);
+    cpus_release();
+}
+
+void run_state_request_shutdown(ShutdownCause cause, int exit_code)
+{
+    bool first;
+
+    pthread_mutex_lock(&lock);
+    first = !shutdown_requested;
+    if (first) {
+        shutdown_requested = true;
+        shutdown_cause = cause;
+        shutdown_code = exit_code;
+    }
+    pthread_mutex_unlock(&lock);
+    if (first) {
+        cpus_hold();
+        aio_co_enter(main_aio_context(), coroutine_create(shutdown_entry, NULL));
+    }
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QMP commands about the machine as a whole.  Each runs in the coroutine of its session, in
+ * the main thread.
+ */
+#include "hw/riscv/virt.h"
+#include "qapi/qapi-commands-control.h"
+#include "qapi/qapi-commands-machine.h"
+#include "qapi/qapi-commands-run-state.h"
+#include "qapi/qapi-events-run-state.h"
+#include "qapi/util.h"
+#include "system-int.h"
+#include "system/cpus.h"
+#include "system/iothreads.h"
+#include "system/run-state.h"
+
+StatusInfo *coroutine_fn qmp_query_status(GError **errp)
+{
+    StatusInfo *info = g_new0(StatusInfo, 1);
+
+    info->status = run_state();
+    info->running = info->status == RUN_STATE_RUNNING;
+    return info;
+}
+
+void coroutine_fn qmp_stop(GError **errp)
+{
+    run_state_co_stop(RUN_STATE_PAUSED);
+}
+
+void coroutine_fn qmp_cont(GError **errp)
+{
+    run_state_co_cont(errp);
+}
+
+void coroutine_fn qmp_system_reset(GError **errp)
+{
+    run_state_co_reset(SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
+}
+
+/* The virt board has no power button: clients learn that it was asked for, no more. */
+void coroutine_fn qmp_system_powerdown(GError **errp)
+{
+    qapi_event_send_powerdown();
+}
+
+void coroutine_fn qmp_quit(GError **errp)
+{
+    run_state_request_shutdown(SHUTDOWN_CAUSE_HOST_QMP_QUIT, 0);
+}
+
+NameInfo *coroutine_fn qmp_query_name(GError **errp)
+{
+    NameInfo *info = g_new0(NameInfo, 1);
+
+    info->name = g_strdup(vm_options()->name);
+    return info;
+}
+
+UuidInfo *coroutine_fn qmp_query_uuid(GError **errp)
+{
+    UuidInfo *info = g_new0(UuidInfo, 1);
+    const char *uuid = vm_options()->uuid;
+
+    info->UUID = g_strdup(uuid ? uuid : "00000000-0000-0000-0000-000000000000");
+    return info;
+}
+
+CpuInfoFastList *coroutine_fn qmp_query_cpus_fast(GError **errp)
+{
+    CpuInfoFastList *list = NULL, **tail = &list;
+    int n;
+    g_autofree int *tids = cpus_tids(&n);
+
+    for (int i = 0; i < n; i++) {
+        CpuInfoFast *cpu = g_new0(CpuInfoFast, 1);
+
+        cpu->cpu_index = i;
+        cpu->qom_path = g_strdup_printf("/machine/soc0/harts[%d]", i);
+        cpu->thread_id = tids[i];
+        cpu->props = g_new0(CpuInstanceProperties, 1);
+        cpu->props->has_core_id = true;
+        cpu->props->core_id = i;
+        cpu->target = g_strdup("riscv64");
+        QAPI_LIST_APPEND(tail, cpu);
+    }
+    return list;
+}
+
+static void add_iothread(IOThread *thread, void *opaque)
+{
+    IOThreadInfoList ***tail = opaque;
+    IOThreadInfo *info = g_new0(IOThreadInfo, 1);
+
+    info->id = g_strdup(iothread_name(thread));
+    info->thread_id = iothread_tid(thread);
+    QAPI_LIST_APPEND(*tail, info);
+}
+
+IOThreadInfoList *coroutine_fn qmp_query_iothreads(GError **errp)
+{
+    IOThreadInfoList *list = NULL, **tail = &list;
+
+    iothreads_for_each(add_iothread, &tail);
+    return list;
+}
+
+static MachineInfo *machine_info(MachineType type)
+{
+    MachineInfo *info = g_new0(MachineInfo, 1);
+
+    info->name = g_strdup(MachineType_str(type));
+    info->cpu_max = 1;
+    if (type == MACHINE_TYPE_VIRT) {
+        info->has_is_default = true;
+        info->is_default = true;
+        info->default_cpu_type = g_strdup("rv64-riscv-cpu");
+        info->default_ram_id = g_strdup("riscv_virt_board.ram");
+    }
+    return info;
+}
+
+MachineInfoList *coroutine_fn qmp_query_machines(GError **errp)
+{
+    MachineInfoList *list = NULL, **tail = &list;
+
+    for (int i = 0; i < MACHINE_TYPE__MAX; i++) {
+        QAPI_LIST_APPEND(tail, machine_info(i));
+    }
+    return list;
+}
+
+MemoryInfo *coroutine_fn qmp_query_memory_size_summary(GError **errp)
+{
+    MemoryInfo *info = g_new0(MemoryInfo, 1);
+
+    info->base_memory = vm_options()->machine == MACHINE_TYPE_VIRT ? vm_options()->ram_size : 0;
+    return info;
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The virtual machine: puts RAM, CPUs, board and disks together, shows them to migration/ as
+ * a Machine, and takes everything apart again.  Main thread; MachineOps as their contract
+ * says.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "accel/accel.h"
+#include "hw/machine-lock.h"
+#include "hw/vm-clock.h"
+#include "migration/machine.h"
+#include "qapi/error.h"
+#include "system-int.h"
+#include "system/cpus.h"
+#include "system/iothreads.h"
+#include "system/run-state.h"
+
+#define RAM_ALIGN (UINT64_C(2) << 20)
+
+typedef struct Vm {
+    const VmOptions *options;
+    VirtMachine *board; /* NULL: machine 'none' */
+    RAMBlock ram;
+    uint8_t *ram_map; /* with room for the alignment */
+    size_t ram_map_size;
+    VMStateRegistry *vmstate;
+    Machine machine;
+} Vm;
+
+static Vm vm;
+
+const VmOptions *vm_options(void)
+{
+    return vm.options;
+}
+
+/* --- RAM ---------------------------------------------------------------------------------- */
+
+static bool make_ram(uint64_t size, GError **errp)
+{
+    uintptr_t start;
+
+    vm.ram_map_size = size + RAM_ALIGN;
+    vm.ram_map = mmap(NULL, vm.ram_map_size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (vm.ram_map == MAP_FAILED) {
+        error_setg_errno(errp, errno, "cannot set up guest memory 'riscv_virt_board.ram'");
+        return false;
+    }
+    start = ((uintptr_t)vm.ram_map + RAM_ALIGN - 1) & ~(RAM_ALIGN - 1);
+    g_strlcpy(vm.ram.idstr, "riscv_virt_board.ram", sizeof(vm.ram.idstr));
+    vm.ram.host = (uint8_t *)start;
+    vm.ram.size = size;
+    vm.ram.guest_addr = VIRT_RAM_BASE;
+    /* huge pages make write protection of all RAM a matter of microseconds */
+    madvise(vm.ram.host, size, MADV_HUGEPAGE);
+    madvise(vm.ram.host, size, MADV_DONTFORK);
+    return true;
+}
+
+/* --- Reset ---------------------------------------------------------------------------------- */
+
+static void stopped(void *opaque)
+{
+    aio_co_wake(opaque);
+}
+
+/* Waits until no disk works for the guest any more. */
+static void coroutine_fn stop_virtio(void)
+{
+    for (int i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
+        VirtIODevice *vdev = virt_slot_device(vm.board, i);
+
+        if (vdev) {
+            vdev->ops->stop(vdev, stopped, coroutine_self());
+            coroutine_yield();
+        }
+    }
+}
+
+static int load_images(void *opaque)
+{
+    return virt_load_images(vm.board, opaque) ? 0 : -EIO;
+}
+
+static void reset_devices(void *opaque)
+{
+    if (vm.board) {
+        virt_reset_devices(vm.board);
+        cpus_reset();
+    }
+}
+
+bool coroutine_fn vm_co_reset(GError **errp)
+{
+    GError *err = NULL;
+
+    if (!vm.board) {
+        return true;
+    }
+    stop_virtio();
+    /* may wait for files, and for pages that a snapshot is still reading */
+    if (co_run_in_worker(load_images, &err) < 0) {
+        g_propagate_error(errp, err);
+        return false;
+    }
+    machine_lock();
+    reset_devices(NULL);
+    cpus_flush();
+    machine_unlock();
+    return true;
+}
+
+/* --- The guest's finisher: vCPU thread, machine lock --------------------------------------- */
+
+static void guest_shutdown(void *opaque, int code)
+{
+    run_state_request_shutdown(SHUTDOWN_CAUSE_GUEST_SHUTDOWN, code);
+}
+
+static void guest_reset(void *opaque)
+{
+    if (vm.options->reboot_shuts_down) {
+        run_state_request_shutdown(SHUTDOWN_CAUSE_GUEST_RESET, 0);
+    } else {
+        run_state_request_guest_reset();
+    }
+}
+
+static const SifiveTestOps finisher_ops = {
+    .shutdown = guest_shutdown,
+    .reset = guest_reset,
+};
+
+/* --- MachineOps ------------------------------------------------------------------------------ */
+
+static bool coroutine_fn op_park(void *opaque, bool for_load)
+{
+    return run_state_co_park(for_load);
+}
+
+static void op_unpark(void *opaque, bool running)
+{
+    run_state_unpark(running);
+}
+
+static void op_lock(void *opaque)
+{
+    machine_lock();
+}
+
+static void op_unlock(void *opaque)
+{
+    machine_unlock();
+}
+
+static void op_state_loaded(void *opaque)
+{
+    cpus_flush();
+}
+
+static void op_ram_read_error(void *opaque, const char *message)
+{
+    run_state_ram_error(message);
+}
+
+static int64_t op_clock_ns(void *opaque)
+{
+    return vm_clock_ns();
+}
+
+static int *op_vcpu_tids(void *opaque, int *n)
+{
+    return cpus_tids(n);
+}
+
+static const MachineOps machine_ops = {
+    .park = op_park,
+    .unpark = op_unpark,
+    .lock = op_lock,
+    .unlock = op_unlock,
+    .reset_devices = reset_devices,
+    .state_loaded = op_state_loaded,
+    .ram_read_error = op_ram_read_error,
+    .clock_ns = op_clock_ns,
+    .vcpu_tids = op_vcpu_tids,
+};
+
+/* --- Life -------------------------------------------------------------------------------------- */
+
+static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
+{
+    VirtConfig c = {
+        .nr_cpus = 1,
+        .isa = rv64_isa_string(),
+        .ram = vm.ram.host,
+        .ram_size = vm.ram.size,
+        .bios = o->bios,
+        .data_dirs = (const char *const *)o->data_dirs->pdata,
+        .kernel = o->kernel,
+        .initrd = o->initrd,
+        .append = o->append,
+        .dtb = o->dtb,
+        .serial = serial,
+        .finisher = &finisher_ops,
+    };
+    CpuConfig cpu = {
+        .reset_pc = VIRT_ROM_BASE,
+        .timebase_hz = VIRT_TIMEBASE_HZ,
+        .lock = op_lock,
+        .unlock = op_unlock,
+    };
+
+    for (int i = 0; i < c.nr_cpus; i++) {
+        c.cpu[i] = (VirtCpuWires){.msip = cpus_irq(i, 3), .mtip = cpus_irq(i, 7),
+                                  .seip = cpus_irq(i, 9), .meip = cpus_irq(i, 11)};
+    }
+    vm.board = virt_new(&c, errp);
+    if (!vm.board) {
+        return false;
+    }
+    cpu.as = virt_address_space(vm.board);
+    return cpus_init(&rv64_accel_ops, &cpu, c.nr_cpus, errp);
+}
+
+typedef struct CreateArgs {
+    const VmOptions *o;
+    GError *err;
+    bool ok;
+} CreateArgs;
+
+static void coroutine_fn open_entry(void *opaque)
+{
+    CreateArgs *a = opaque;
+
+    a->ok = disks_co_open(a->o, &a->err);
+}
+
+static void coroutine_fn plug_entry(void *opaque)
+{
+    CreateArgs *a = opaque;
+
+    a->ok = disks_co_plug(a->o, vm.board, vm.vmstate, &a->err);
+}
+
+static bool run_step(CoroutineEntry *entry, const VmOptions *o, GError **errp)
+{
+    CreateArgs a = {.o = o};
+
+    aio_co_run_sync(main_aio_context(), entry, &a);
+    if (!a.ok) {
+        g_propagate_error(errp, a.err);
+    }
+    return a.ok;
+}
+
+/* The order of registration is the order of loading: clock, CPUs, controllers, devices. */
+bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
+{
+    vm.options = o;
+    vm.vmstate = vmstate_registry_new();
+    vm_clock_register(vm.vmstate);
+    if (!run_step(open_entry, o, errp)) {
+        return false;
+    }
+    if (o->machine == MACHINE_TYPE_VIRT) {
+        if (!make_ram(o->ram_size, errp) || !make_board(o, serial, errp)) {
+            return false;
+        }
+        cpus_register(vm.vmstate);
+        virt_register(vm.board, vm.vmstate);
+        if (!run_step(plug_entry, o, errp)) {
+            return false;
+        }
+        virt_register_slots(vm.board, vm.vmstate);
+    }
+    vm.machine = (Machine){
+        .ops = &machine_ops,
+        .machine_type = MachineType_str(o->machine),
+        .vmstate = vm.vmstate,
+        .ram = &vm.ram,
+        .nr_ram = vm.board ? 1 : 0,
+        .job_mutex = vm_job_mutex_new(),
+        .snapshot_context = iothreads_snapshot_context,
+    };
+    machine_register(&vm.machine);
+    return true;
+}
+
+bool coroutine_fn vm_co_start(GError **errp)
+{
+    if (vm.board && co_run_in_worker(load_images, errp) < 0) {
+        return false;
+    }
+    if (vm.options->loadvm && !machine_co_loadvm(vm.options->loadvm, errp)) {
+        return false;
+    }
+    return vm.options->start_stopped || run_state_co_cont(errp);
+}
+
+static void coroutine_fn close_entry(void *opaque)
+{
+    disks_co_close();
+}
+
+const void *vm_fdt(size_t *size)
+{
+    return virt_fdt(vm.board, size);
+}
+
+void vm_destroy(void)
+{
+    cpus_shutdown();
+    aio_co_run_sync(main_aio_context(), close_entry, NULL);
+    iothreads_cleanup();
+    if (vm.board) {
+        virt_free(vm.board);
+    }
+    if (vm.ram_map && vm.ram_map != MAP_FAILED) {
+        munmap(vm.ram_map, vm.ram_map_size);
+    }
+}
