@@ -393,7 +393,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
 
 /* The node's own turn, in its home context; below it everything is open. */
 static bool coroutine_fn open_in_home(BlockDriverState *bs, const BlockdevOptions *o,
-                                      GError **errp)
+                                      bool exclusive, GError **errp)
 {
     BlockDriverState *file = bdrv_file(bs);
     BlockDriverState *protocol = file;
@@ -403,7 +403,7 @@ static bool coroutine_fn open_in_home(BlockDriverState *bs, const BlockdevOption
         protocol = bdrv_file(protocol);
     }
     bdrv_co_move_to(bs->ctx);
-    if (protocol && bs->drv->is_format && !bs->drv->writes_for_parents &&
+    if (protocol && bs->drv->is_format && (exclusive || !bs->drv->writes_for_parents) &&
         protocol->drv->co_lock_for_format) {
         ok = protocol->drv->co_lock_for_format(protocol, errp);
     }
@@ -448,7 +448,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
         bs->node_name = g_strdup(options->node_name);
     }
     g_queue_push_tail(&nodes, bs);
-    if (!open_in_home(bs, options, errp)) {
+    if (!open_in_home(bs, options, inherit->exclusive, errp)) {
         node_free(bs);
         return NULL;
     }

@@ -38,6 +38,7 @@ typedef struct BdrvInherit {
     bool by_user; /* blockdev-add, -blockdev */
     bool read_only, direct, no_flush, force_share, discard, no_backing, auto_read_only;
     bool probed;
+    bool exclusive; /* even a raw image is locked as one that only we write */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
 } BdrvInherit;
 

@@ -148,6 +148,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .force_share = params->force_share,
         .no_backing = params->no_backing,
         .discard = params->discard,
+        .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
     };
 
     GLOBAL_STATE();
@@ -190,6 +191,7 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
         .force_share = bs->force_share,
+        .exclusive = true,
     };
     BlockDriverState *backing = NULL;
     GError *err = NULL;

@@ -137,7 +137,7 @@ int coroutine_fn img_check(int argc, char **argv)
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
-    BdrvOpenFile params = { .no_backing = true, .discard = true };
+    BdrvOpenFile params = { .discard = true };
     const char *output = "human";
     bool quiet = false, json;
     BlockDriverState *bs;

@@ -62,8 +62,8 @@ static int64_t coroutine_fn backing_size(const char *filename, const char *backi
     return size;
 }
 
-static bool coroutine_fn check_backing(const BlockDriver *drv, const char *filename,
-                                       GHashTable *options, bool unchecked, GError **errp)
+static bool coroutine_fn check_backing(const char *filename, GHashTable *options,
+                                       bool unchecked, GError **errp)
 {
     const char *backing = g_hash_table_lookup(options, "backing_file");
     const char *format = g_hash_table_lookup(options, "backing_fmt");
@@ -71,10 +71,6 @@ static bool coroutine_fn check_backing(const BlockDriver *drv, const char *filen
 
     if (!backing) {
         return true;
-    }
-    if (!drv->supports_backing) {
-        error_setg(errp, "Backing file not supported for file format '%s'", drv->name);
-        return false;
     }
     if (!strcmp(backing, filename)) {
         error_setg(errp, "Error: Trying to create an image with the same filename as the "
@@ -128,8 +124,12 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
         error_setg(errp, "Unknown file format '%s'", format);
         return false;
     }
+    if (g_hash_table_contains(options, "backing_file") && !drv->supports_backing) {
+        error_setg(errp, "Backing file not supported for file format '%s'", drv->name);
+        return false;
+    }
     if (!img_check_options(drv, options, errp) ||
-        !check_backing(drv, filename, options, unchecked, errp)) {
+        !check_backing(filename, options, unchecked, errp)) {
         return false;
     }
     if (!g_hash_table_contains(options, "size")) {
