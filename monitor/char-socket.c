@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -93,31 +94,52 @@ static void socket_accept(void *opaque)
     }
 }
 
-/* wait=on: holds up the start of the program until there is a client. */
-static bool socket_wait_for_client(CharSocket *s, GError **errp)
+/* Returns the first client's descriptor, or -1 and errno. */
+static int socket_wait_accept(int listen_fd)
 {
-    struct pollfd pfd = {.fd = s->listen_fd, .events = POLLIN};
-    const char *name = g_get_prgname();
+    struct pollfd pfd = {.fd = listen_fd, .events = POLLIN};
 
-    fprintf(stderr, "%s: info: QEMU waiting for connection on: %s\n", name ? name : "keyframe",
-            s->parent.filename);
     for (;;) {
         int fd;
 
         if (poll(&pfd, 1, -1) < 0 && errno != EINTR) {
-            break;
+            return -1;
         }
-        fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            socket_opened(s, fd);
-            return true;
-        }
-        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            break;
+        fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)) {
+            return fd;
         }
     }
-    error_setg_errno(errp, errno, "Could not wait for a connection on %s", s->description);
-    return false;
+}
+
+/*
+ * wait=on: holds up the start of the program until there is a client.  The main loop does
+ * not run yet, so the signals that it would handle end the program as they do by default.
+ */
+static bool socket_wait_for_client(CharSocket *s, GError **errp)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction old[G_N_ELEMENTS(signals)], sa = {.sa_handler = SIG_DFL};
+    const char *name = g_get_prgname();
+    int fd, saved;
+
+    fprintf(stderr, "%s: info: QEMU waiting for connection on: %s\n", name ? name : "keyframe",
+            s->parent.filename);
+    sigemptyset(&sa.sa_mask);
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaction(signals[i], &sa, &old[i]);
+    }
+    fd = socket_wait_accept(s->listen_fd);
+    saved = errno;
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaction(signals[i], &old[i], NULL);
+    }
+    if (fd < 0) {
+        error_setg_errno(errp, saved, "Could not wait for a connection on %s", s->description);
+        return false;
+    }
+    socket_opened(s, fd);
+    return true;
 }
 
 bool chardev_is_listener(Chardev *chr)

@@ -346,10 +346,7 @@ static void chardev_kicked(void *opaque)
 
 void chardev_accept_input(Chardev *chr)
 {
-    if (aio_in_home_thread(main_aio_context()) && !chr->backend->accept_input) {
-        update_handlers(chr);
-        return;
-    }
+    /* Never at once: the caller may hold what can_receive() takes, the machine lock. */
     pthread_mutex_lock(&chr->lock);
     chr->input_wanted = true;
     pthread_mutex_unlock(&chr->lock);
@@ -453,7 +450,9 @@ bool chardev_attach(Chardev *chr, const ChardevFrontOps *ops, void *opaque)
     if (ops && chr->connected) {
         chardev_front_event(chr, CHARDEV_OPENED);
     }
-    if (!chr->closed) {
+    if (ops) {
+        chardev_accept_input(chr);
+    } else if (!chr->closed) {
         update_handlers(chr);
     }
     return true;

@@ -35,7 +35,10 @@ typedef struct ChardevFrontOps {
  * peer is there already, event(CHARDEV_OPENED) is called before this returns.
  */
 bool chardev_attach(Chardev *chr, const ChardevFrontOps *ops, void *opaque);
-/* can_receive() may now return more than before.  Any thread. */
+/*
+ * can_receive() may now return more than before; it is asked from the main loop, so the
+ * caller may hold the lock that it takes.  Any thread.
+ */
 void chardev_accept_input(Chardev *chr);
 /*
  * Queues bytes for the peer; never blocks.  Returns how many were taken (0: the bounded
