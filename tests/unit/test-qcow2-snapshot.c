@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2 snapshots against a model: saved while guest writes go on between freeze and
+ * publish, aborted, loaded, rolled back, deleted, with machine state; the image is clean
+ * for our check and Debian's after each, and every snapshot keeps its content.
+ */
+#include "qcow2-test.h"
+
+#define STATE_BYTES 200000
+
+typedef struct Saved {
+    char name[16];
+    uint8_t *disk, *state;
+    uint64_t state_bytes;
+} Saved;
+
+typedef struct Model {
+    MemFile *file;
+    BdrvChild *image;
+    uint8_t *disk;
+    int64_t size;
+    GRand *rand;
+    GPtrArray *saved;
+    int serial;
+} Model;
+
+static void saved_free(gpointer opaque)
+{
+    Saved *v = opaque;
+
+    g_free(v->disk);
+    g_free(v->state);
+    g_free(v);
+}
+
+static const BdrvSnapshotDriver *snap(Model *m)
+{
+    return m->image->bs->drv->snapshot;
+}
+
+static void coroutine_fn guest_write(Model *m)
+{
+    int64_t offset = g_rand_int_range(m->rand, 0, m->size / 512) * 512;
+    int64_t wanted = g_rand_int_range(m->rand, 1, 20) * 512;
+    int64_t bytes = MIN(wanted, m->size - offset);
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    switch (g_rand_int_range(m->rand, 0, 10)) {
+    case 0:
+        memset(m->disk + offset, 0, bytes);
+        g_assert_cmpint(bdrv_co_pwrite_zeroes(m->image, offset, bytes, BDRV_REQ_MAY_UNMAP), ==,
+                        0);
+        break;
+    case 1:
+        g_assert_cmpint(bdrv_co_flush(m->image->bs), ==, 0);
+        break;
+    default:
+        memset(buf, g_rand_int_range(m->rand, 1, 256), bytes);
+        memcpy(m->disk + offset, buf, bytes);
+        g_assert_cmpint(bdrv_co_pwrite(m->image, offset, bytes, buf, 0), ==, 0);
+    }
+}
+
+static void coroutine_fn guest_writes(Model *m, int max)
+{
+    for (int n = g_rand_int_range(m->rand, 0, max + 1); n; n--) {
+        guest_write(m);
+    }
+}
+
+static void coroutine_fn assert_disk(Model *m, const char *when)
+{
+    g_autofree uint8_t *buf = g_malloc(m->size);
+
+    g_assert_cmpint(bdrv_co_pread(m->image, 0, m->size, buf, 0), ==, 0);
+    for (int64_t i = 0; i < m->size; i++) {
+        if (buf[i] != m->disk[i]) {
+            g_error("%s: byte %" PRId64 " is %d, not %d", when, i, buf[i], m->disk[i]);
+        }
+    }
+}
+
+/* A snapshot's disk content, through its own L1 table. */
+static void coroutine_fn assert_saved(Model *m, const Saved *v)
+{
+    BlockDriverState *bs = m->image->bs;
+    Qcow2Snapshot *sn = qcow2_snapshot_find(bs->opaque, v->name);
+    g_autofree uint64_t *l1 = NULL;
+    g_autofree uint8_t *buf = g_malloc(m->size + STATE_BYTES);
+    GError *err = NULL;
+    IOVector iov;
+    void *reader;
+
+    g_assert_nonnull(sn);
+    l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "L1", &err);
+    g_assert_no_error(err);
+    io_vector_init_buf(&iov, buf, m->size);
+    g_assert_cmpint(qcow2_read(bs, l1, sn->l1_size, 0, m->size, &iov, 0, false), ==, 0);
+    g_assert_cmpmem(buf, m->size, v->disk, m->size);
+
+    reader = snap(m)->open(bs, v->name, &err);
+    g_assert_no_error(err);
+    g_assert_cmpuint(snap(m)->reader_info(reader)->vm_state_size, ==, v->state_bytes);
+    io_vector_init_buf(&iov, buf, STATE_BYTES);
+    g_assert_cmpint(snap(m)->read(bs, reader, 0, &iov), ==, 0);
+    g_assert_cmpmem(buf, STATE_BYTES, v->state, STATE_BYTES);
+    snap(m)->close(bs, reader);
+}
+
+static void coroutine_fn assert_all(Model *m, const char *when)
+{
+    assert_disk(m, when);
+    for (guint i = 0; i < m->saved->len; i++) {
+        assert_saved(m, m->saved->pdata[i]);
+    }
+}
+
+/* Writes pieces of machine state in random order; some of it stays unwritten. */
+static void coroutine_fn write_state(Model *m, void *save, Saved *v)
+{
+    for (int n = g_rand_int_range(m->rand, 0, 12); n; n--) {
+        uint64_t offset = g_rand_int_range(m->rand, 0, STATE_BYTES);
+        uint64_t bytes = g_rand_int_range(m->rand, 1, MIN(STATE_BYTES - offset, 40000) + 1);
+        IOVector iov;
+
+        memset(v->state + offset, g_rand_int_range(m->rand, 1, 256), bytes);
+        io_vector_init_buf(&iov, v->state + offset, bytes);
+        g_assert_cmpint(snap(m)->write(m->image->bs, save, offset, &iov), ==, 0);
+        v->state_bytes = STATE_BYTES;
+        guest_writes(m, 2);
+    }
+}
+
+static void coroutine_fn step_save(Model *m)
+{
+    BlockDriverState *bs = m->image->bs;
+    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
+    Saved *v = g_new0(Saved, 1);
+    int fate = g_rand_int_range(m->rand, 0, 10);
+    GError *err = NULL;
+    void *save;
+
+    g_snprintf(v->name, sizeof(v->name), "s%d", m->serial++);
+    v->state = g_malloc0(STATE_BYTES);
+    g_strlcpy(info.name, v->name, sizeof(info.name));
+    save = snap(m)->prepare(bs, &info, STATE_BYTES, &err);
+    g_assert_no_error(err);
+    g_assert_cmpstr(info.id, !=, "");
+    guest_writes(m, 3);
+    if (fate == 0) {
+        snap(m)->abort(bs, save);
+        saved_free(v);
+        return;
+    }
+    snap(m)->freeze(bs, save, &err);
+    g_assert_no_error(err);
+    v->disk = g_memdup2(m->disk, m->size);
+    guest_writes(m, 10);
+    write_state(m, save, v);
+    info.vm_state_size = v->state_bytes;
+    if (fate == 1) {
+        snap(m)->abort(bs, save);
+        saved_free(v);
+        return;
+    }
+    snap(m)->publish(bs, save, &info, &err);
+    g_assert_no_error(err);
+    guest_writes(m, 2);
+    if (fate == 2) {
+        snap(m)->abort(bs, save);
+        saved_free(v);
+        return;
+    }
+    snap(m)->done(bs, save);
+    g_ptr_array_add(m->saved, v);
+}
+
+static void coroutine_fn step_delete(Model *m)
+{
+    guint index = g_rand_int_range(m->rand, 0, m->saved->len);
+    Saved *v = m->saved->pdata[index];
+    GError *err = NULL;
+
+    snap(m)->remove(m->image->bs, v->name, &err);
+    g_assert_no_error(err);
+    g_ptr_array_remove_index(m->saved, index);
+}
+
+static void coroutine_fn step_goto(Model *m)
+{
+    BlockDriverState *bs = m->image->bs;
+    Saved *v = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
+    int fate = g_rand_int_range(m->rand, 0, 5);
+    GError *err = NULL;
+    void *g = snap(m)->goto_prepare(bs, v->name, &err);
+
+    g_assert_no_error(err);
+    guest_writes(m, 5);
+    if (fate == 0) {
+        snap(m)->goto_end(bs, g, true);
+        return;
+    }
+    snap(m)->goto_switch(bs, g, &err);
+    g_assert_no_error(err);
+    if (fate == 1) {
+        snap(m)->goto_end(bs, g, true);
+        assert_disk(m, "rolled back");
+        return;
+    }
+    snap(m)->goto_commit(bs, g, &err);
+    g_assert_no_error(err);
+    memcpy(m->disk, v->disk, m->size);
+    snap(m)->goto_end(bs, g, false);
+    guest_writes(m, 5);
+}
+
+static void coroutine_fn reopen(Model *m)
+{
+    GError *err = NULL;
+
+    if (m->image) {
+        image_close(m->image);
+        image_assert_clean(m->file, false, "closed");
+    }
+    m->image = image_open(m->file, NULL, false, &err);
+    g_assert_no_error(err);
+}
+
+static void coroutine_fn model_run(const char *options, int64_t size, uint32_t seed, int steps)
+{
+    Model m = { .file = image_create(size, options), .size = size, .disk = g_malloc0(size),
+                .rand = g_rand_new_with_seed(seed),
+                .saved = g_ptr_array_new_with_free_func(saved_free) };
+
+    m.file->yield_rand = g_rand_new_with_seed(seed);
+    reopen(&m);
+    for (int i = 0; i < steps; i++) {
+        int what = g_rand_int_range(m.rand, 0, 10);
+        guint limit = strstr(options, "refcount_bits=2") ? 1 : 6;
+
+        guest_writes(&m, 20);
+        if (what < 4 && m.saved->len < limit) {
+            step_save(&m);
+        } else if (what < 6 && m.saved->len) {
+            step_delete(&m);
+        } else if (what < 8 && m.saved->len) {
+            step_goto(&m);
+        }
+        if (what == 9 || i == steps - 1) {
+            reopen(&m);
+            if (have_qemu_img() && i % 3 == 0) {
+                qemu_img_check(m.file, false);
+            }
+        }
+        assert_all(&m, "step");
+    }
+    image_close(m.image);
+    image_assert_clean(m.file, false, "end");
+    if (have_qemu_img()) {
+        qemu_img_check(m.file, false);
+    }
+    g_rand_free(m.file->yield_rand);
+    mem_free(m.file);
+    g_ptr_array_free(m.saved, true);
+    g_rand_free(m.rand);
+    g_free(m.disk);
+}
+
+static void coroutine_fn test_model(void)
+{
+    static const struct {
+        const char *options;
+        int64_t size;
+    } cases[] = {
+        { "cluster_size=512", 96 * 1024 },
+        { "cluster_size=512,refcount_bits=64", 96 * 1024 },
+        { "cluster_size=1024,refcount_bits=8", 300 * 1024 },
+        { "cluster_size=4096", 1 << 20 },
+        { "cluster_size=65536", 1 << 20 },
+        { "cluster_size=4096,refcount_bits=2", 256 * 1024 },
+        { "cluster_size=1024,compat=0.10", 128 * 1024 },
+    };
+    const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
+    int rounds = more ? atoi(more) : 1;
+
+    for (int round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+            model_run(cases[i].options, cases[i].size, round * 100 + i, 30);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    main_aio_context_init();
+    g_test_init(&argc, &argv, NULL);
+    bdrv_init();
+    add_test("/qcow2/snapshot/model", test_model);
+    return g_test_run();
+}
