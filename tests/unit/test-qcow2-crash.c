@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2 and power cuts.  A run of guest writes, flushes, saves, aborts, loads and deletes
+ * is recorded below qcow2, write by write.  Then the machine "crashes" behind every prefix
+ * of the record: once as after kill -9 (every write that began is there), and a few times
+ * as after a power cut (of the writes since the last flush, any subset, whole or by
+ * sectors).  Each such image must check without damage (leaks allowed), hold what the guest
+ * had flushed or something it wrote later, and every snapshot published by then.
+ *
+ * KEYFRAME_TEST_ROUNDS=N runs N seeds instead of a few.
+ */
+#include "qcow2-test.h"
+
+#define SECTOR 512
+#define STATE_BYTES 6000
+
+/* What must be true of any image cut at or behind event "from" of the record. */
+typedef struct Fact {
+    guint from, until; /* until: when the opposite was begun, UINT_MAX for never */
+    char name[16];
+    uint32_t *disk;    /* generation per sector */
+    uint8_t state_byte;
+} Fact;
+
+typedef struct Run {
+    MemFile *file;
+    uint8_t *start; /* the image before the first event */
+    size_t start_len;
+    BdrvChild *image;
+    int64_t sectors;
+    uint32_t *disk;  /* generation per sector, as the guest sees it */
+    uint32_t generation;
+    GPtrArray *flushed; /* Fact without name: a guest's flush that has returned */
+    GPtrArray *written; /* Fact without name: the disk when a write was begun or a load made */
+    GPtrArray *snapshots;
+    GRand *rand;
+    int serial;
+} Run;
+
+static void fact_free(gpointer opaque)
+{
+    Fact *f = opaque;
+
+    g_free(f->disk);
+    g_free(f);
+}
+
+static Fact *fact_new(Run *r, GPtrArray *list)
+{
+    Fact *f = g_new0(Fact, 1);
+
+    f->from = r->file->log->len;
+    f->until = G_MAXUINT;
+    f->disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
+    g_ptr_array_add(list, f);
+    return f;
+}
+
+static const BdrvSnapshotDriver *snap(Run *r)
+{
+    return r->image->bs->drv->snapshot;
+}
+
+static void fill_sector(uint8_t *buf, int64_t sector, uint32_t generation)
+{
+    memset(buf, 0, SECTOR);
+    if (generation) {
+        qcow2_put64(buf, sector);
+        qcow2_put32(buf + 8, generation);
+        memset(buf + 12, generation, SECTOR - 12);
+    }
+}
+
+/* The generation a sector holds; fails when it is torn or another sector's. */
+static uint32_t read_generation(const uint8_t *buf, int64_t sector)
+{
+    uint8_t expected[SECTOR];
+    uint32_t generation = qcow2_be32(buf + 8);
+
+    fill_sector(expected, sector, generation);
+    return memcmp(buf, expected, SECTOR) ? G_MAXUINT32 : generation;
+}
+
+static void coroutine_fn guest_write(Run *r)
+{
+    int64_t sector = g_rand_int_range(r->rand, 0, r->sectors);
+    int64_t wanted = g_rand_int_range(r->rand, 1, 12);
+    int64_t n = MIN(wanted, r->sectors - sector);
+    uint32_t generation = ++r->generation;
+    g_autofree uint8_t *buf = g_malloc(n * SECTOR);
+
+    for (int64_t i = 0; i < n; i++) {
+        fill_sector(buf + i * SECTOR, sector + i, generation);
+        r->disk[sector + i] = generation;
+    }
+    fact_new(r, r->written);
+    g_assert_cmpint(bdrv_co_pwrite(r->image, sector * SECTOR, n * SECTOR, buf, 0), ==, 0);
+}
+
+static void coroutine_fn guest_steps(Run *r, int max)
+{
+    for (int n = g_rand_int_range(r->rand, 0, max + 1); n; n--) {
+        if (g_rand_int_range(r->rand, 0, 6) == 0) {
+            g_assert_cmpint(bdrv_co_flush(r->image->bs), ==, 0);
+            fact_new(r, r->flushed);
+        } else {
+            guest_write(r);
+        }
+    }
+}
+
+static void coroutine_fn step_save(Run *r)
+{
+    BlockDriverState *bs = r->image->bs;
+    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
+    int fate = g_rand_int_range(r->rand, 0, 4);
+    g_autofree uint32_t *disk = NULL;
+    uint8_t state[STATE_BYTES];
+    GError *err = NULL;
+    IOVector iov;
+    void *save;
+    Fact *f;
+
+    g_snprintf(info.name, sizeof(info.name), "s%d", r->serial++);
+    save = snap(r)->prepare(bs, &info, STATE_BYTES, &err);
+    g_assert_no_error(err);
+    guest_steps(r, 2);
+    snap(r)->freeze(bs, save, &err);
+    disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
+    guest_steps(r, 5);
+    memset(state, r->serial, sizeof(state));
+    io_vector_init_buf(&iov, state, sizeof(state));
+    g_assert_cmpint(snap(r)->write(bs, save, 0, &iov), ==, 0);
+    guest_steps(r, 3);
+    if (fate == 0) {
+        snap(r)->abort(bs, save);
+        return;
+    }
+    info.vm_state_size = STATE_BYTES;
+    snap(r)->publish(bs, save, &info, &err);
+    g_assert_no_error(err);
+    snap(r)->done(bs, save);
+    f = fact_new(r, r->snapshots);
+    g_free(f->disk);
+    f->disk = g_steal_pointer(&disk);
+    f->state_byte = r->serial;
+    g_strlcpy(f->name, info.name, sizeof(f->name));
+}
+
+static Fact *pick_snapshot(Run *r)
+{
+    GPtrArray *alive = g_ptr_array_new();
+    Fact *f = NULL;
+
+    for (guint i = 0; i < r->snapshots->len; i++) {
+        Fact *s = r->snapshots->pdata[i];
+
+        if (s->until == G_MAXUINT) {
+            g_ptr_array_add(alive, s);
+        }
+    }
+    if (alive->len) {
+        f = alive->pdata[g_rand_int_range(r->rand, 0, alive->len)];
+    }
+    g_ptr_array_free(alive, true);
+    return f;
+}
+
+static void coroutine_fn step_delete(Run *r)
+{
+    Fact *f = pick_snapshot(r);
+    GError *err = NULL;
+
+    if (f) {
+        f->until = r->file->log->len;
+        snap(r)->remove(r->image->bs, f->name, &err);
+        g_assert_no_error(err);
+    }
+}
+
+static void coroutine_fn step_goto(Run *r)
+{
+    Fact *f = pick_snapshot(r);
+    BlockDriverState *bs = r->image->bs;
+    GError *err = NULL;
+    void *g;
+
+    if (!f) {
+        return;
+    }
+    g = snap(r)->goto_prepare(bs, f->name, &err);
+    g_assert_no_error(err);
+    guest_steps(r, 3);
+    snap(r)->goto_switch(bs, g, &err);
+    g_assert_no_error(err);
+    if (g_rand_int_range(r->rand, 0, 4) == 0) {
+        snap(r)->goto_end(bs, g, true);
+        return;
+    }
+    memcpy(r->disk, f->disk, r->sectors * sizeof(uint32_t));
+    fact_new(r, r->written); /* from here on the old or the new state is right */
+    snap(r)->goto_commit(bs, g, &err);
+    g_assert_no_error(err);
+    fact_new(r, r->flushed);
+    snap(r)->goto_end(bs, g, false);
+}
+
+static void coroutine_fn record(Run *r, int steps)
+{
+    GError *err = NULL;
+
+    r->image = image_open(r->file, NULL, false, &err);
+    g_assert_no_error(err);
+    for (int i = 0; i < steps; i++) {
+        guest_steps(r, 8);
+        switch (g_rand_int_range(r->rand, 0, 6)) {
+        case 0:
+        case 1:
+        case 2:
+            step_save(r);
+            break;
+        case 3:
+            step_delete(r);
+            break;
+        case 4:
+            step_goto(r);
+            break;
+        default:
+            break;
+        }
+    }
+    image_close(r->image);
+    r->image = NULL;
+}
+
+/* --- Crashing ---------------------------------------------------------------------------- */
+
+static void apply(MemFile *m, const MemEvent *e, size_t from, size_t len)
+{
+    mem_grow(m, e->offset + from + len);
+    memcpy(m->data + e->offset + from, e->data + from, len);
+}
+
+/* What the guest may see: not older than its last flush, and something it did write. */
+static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
+{
+    g_autofree uint8_t *buf = g_malloc(r->sectors * SECTOR);
+    Fact *flushed = NULL;
+    guint first = 0;
+
+    for (guint i = 0; i < r->flushed->len; i++) {
+        Fact *f = r->flushed->pdata[i];
+
+        flushed = f->from <= cut ? f : flushed;
+    }
+    for (guint i = 0; flushed && i < r->written->len; i++) {
+        Fact *f = r->written->pdata[i];
+
+        first = f->from <= flushed->from ? i + 1 : first;
+    }
+    g_assert_cmpint(bdrv_co_pread(image, 0, r->sectors * SECTOR, buf, 0), ==, 0);
+    for (int64_t s = 0; s < r->sectors; s++) {
+        uint32_t got = read_generation(buf + s * SECTOR, s);
+        bool ok = got == (flushed ? flushed->disk[s] : 0);
+
+        /* One that began at the same event as the flush returned may be on either side. */
+        for (guint i = first > 8 ? first - 8 : 0; i < r->written->len && !ok; i++) {
+            Fact *f = r->written->pdata[i];
+
+            ok = f->from <= cut && (i >= first || f->from == flushed->from) && got == f->disk[s];
+        }
+        if (!ok) {
+            g_error("cut at %u: sector %" PRId64 " has generation %u, flushed was %u", cut, s,
+                    got, flushed ? flushed->disk[s] : 0);
+        }
+    }
+}
+
+static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
+{
+    BlockDriverState *bs = image->bs;
+    g_autofree uint8_t *buf = g_malloc(r->sectors * SECTOR);
+
+    for (guint i = 0; i < r->snapshots->len; i++) {
+        Fact *f = r->snapshots->pdata[i];
+        Qcow2Snapshot *sn;
+        g_autofree uint64_t *l1 = NULL;
+        uint8_t state[STATE_BYTES];
+        IOVector iov;
+        void *reader;
+
+        if (f->from > cut || f->until < cut) {
+            continue;
+        }
+        sn = qcow2_snapshot_find(bs->opaque, f->name);
+        if (!sn) {
+            g_error("cut at %u: snapshot %s is gone", cut, f->name);
+        }
+        l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "L1", NULL);
+        g_assert_nonnull(l1);
+        io_vector_init_buf(&iov, buf, r->sectors * SECTOR);
+        g_assert_cmpint(qcow2_read(bs, l1, sn->l1_size, 0, iov.size, &iov, 0, false), ==, 0);
+        for (int64_t s = 0; s < r->sectors; s++) {
+            uint32_t got = read_generation(buf + s * SECTOR, s);
+
+            if (got != f->disk[s]) {
+                g_error("cut at %u: snapshot %s, sector %" PRId64 ": generation %u, not %u", cut,
+                        f->name, s, got, f->disk[s]);
+            }
+        }
+        reader = bs->drv->snapshot->open(bs, f->name, NULL);
+        g_assert_nonnull(reader);
+        io_vector_init_buf(&iov, state, sizeof(state));
+        g_assert_cmpint(bs->drv->snapshot->read(bs, reader, 0, &iov), ==, 0);
+        for (size_t j = 0; j < sizeof(state); j++) {
+            g_assert_cmpint(state[j], ==, f->state_byte);
+        }
+        bs->drv->snapshot->close(bs, reader);
+    }
+}
+
+static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char *kind)
+{
+    g_autofree char *where = g_strdup_printf("%s behind event %u", kind, cut);
+    GError *err = NULL;
+    BdrvChild *image;
+
+    image_assert_clean(m, true, where);
+    image = image_open(m, NULL, true, &err);
+    g_assert_no_error(err);
+    assert_disk(r, image, cut);
+    assert_snapshots(r, image, cut);
+    image_close(image);
+}
+
+/* Copies base and adds of the events [first, last) what a power cut leaves. */
+static MemFile *power_cut(Run *r, const MemFile *base, guint first, guint last)
+{
+    MemFile *m = mem_new(base->data, base->len);
+    int keep = g_rand_int_range(r->rand, 0, 101);
+
+    for (guint i = first; i < last; i++) {
+        MemEvent *e = &g_array_index(r->file->log, MemEvent, i);
+
+        if (e->len > SECTOR && g_rand_int_range(r->rand, 0, 4) == 0) {
+            for (size_t at = 0; at < e->len; at += SECTOR) {
+                if (g_rand_int_range(r->rand, 0, 100) < keep) {
+                    apply(m, e, at, MIN(SECTOR, e->len - at));
+                }
+            }
+        } else if (e->len && g_rand_int_range(r->rand, 0, 100) < keep) {
+            apply(m, e, 0, e->len);
+        }
+    }
+    return m;
+}
+
+static void coroutine_fn crash_everywhere(Run *r)
+{
+    MemFile *now = mem_new(r->start, r->start_len);  /* all writes so far */
+    MemFile *safe = mem_new(r->start, r->start_len); /* as of the last flush */
+    guint last_flush = 0;
+
+    for (guint cut = 0; cut <= r->file->log->len; cut++) {
+        assert_image(r, now, cut, "kill");
+        if (g_rand_int_range(r->rand, 0, 3) == 0) {
+            MemFile *m = power_cut(r, safe, last_flush, cut);
+
+            assert_image(r, m, cut, "power cut");
+            mem_free(m);
+        }
+        if (cut < r->file->log->len) {
+            MemEvent *e = &g_array_index(r->file->log, MemEvent, cut);
+
+            if (e->len) {
+                apply(now, e, 0, e->len);
+            } else {
+                mem_free(safe);
+                safe = mem_new(now->data, now->len);
+                last_flush = cut + 1;
+            }
+        }
+        qcow2_breathe();
+    }
+    mem_free(now);
+    mem_free(safe);
+}
+
+static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t seed, int steps)
+{
+    Run r = { .file = image_create(size, options), .sectors = size / SECTOR,
+              .disk = g_new0(uint32_t, size / SECTOR), .rand = g_rand_new_with_seed(seed),
+              .flushed = g_ptr_array_new_with_free_func(fact_free),
+              .written = g_ptr_array_new_with_free_func(fact_free),
+              .snapshots = g_ptr_array_new_with_free_func(fact_free) };
+
+    r.start = g_memdup2(r.file->data, r.file->len);
+    r.start_len = r.file->len;
+    r.file->record = true;
+    record(&r, steps);
+    g_test_message("%s seed %u: %u events", options, seed, r.file->log->len);
+    image_assert_clean(r.file, false, "at the end");
+    crash_everywhere(&r);
+
+    mem_free(r.file);
+    g_ptr_array_free(r.flushed, true);
+    g_ptr_array_free(r.written, true);
+    g_ptr_array_free(r.snapshots, true);
+    g_rand_free(r.rand);
+    g_free(r.disk);
+    g_free(r.start);
+}
+
+static void coroutine_fn test_crash(void)
+{
+    static const struct {
+        const char *options;
+        int64_t size;
+    } cases[] = {
+        { "cluster_size=512", 64 * 1024 },
+        { "cluster_size=1024,refcount_bits=64", 96 * 1024 },
+        { "cluster_size=2048", 256 * 1024 },
+        { "cluster_size=512,compat=0.10", 64 * 1024 },
+    };
+    const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
+    int rounds = more ? atoi(more) : 1;
+
+    for (int round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+            crash_run(cases[i].options, cases[i].size, round * 10 + i, 12);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    main_aio_context_init();
+    g_test_init(&argc, &argv, NULL);
+    bdrv_init();
+    add_test("/qcow2/crash", test_crash);
+    return g_test_run();
+}
