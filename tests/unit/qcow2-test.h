@@ -222,21 +222,6 @@ static void coroutine_fn image_close(BdrvChild *child)
     g_free(child);
 }
 
-/* Lets go of the image as a crash does: nothing is written any more. */
-static inline void coroutine_fn image_abandon(BdrvChild *child)
-{
-    MemFile *m = mem_of(child->bs->file->bs);
-    int fail_after = m->fail_after;
-
-    child->bs->read_only = true;
-    image_close(child);
-    m->fail_after = fail_after;
-}
-
-typedef struct CheckLines {
-    GString *text;
-} CheckLines;
-
 static void check_line(void *opaque, bool error, const char *line)
 {
     GString *text = opaque;
