@@ -280,6 +280,8 @@ bool aio_epoll_dispatch(AioContext *ctx)
 
         if (data >> 32 >= AIO_GENERATION_FIRST) {
             progress |= run_event(ctx, (int)(uint32_t)data, data >> 32, ctx->events[i].events);
+        } else if (data >> 32 == AIO_GENERATION_GLIB) {
+            ctx->glib_event = true;
         }
     }
     for (int fd = 0; ctx->always_ready && fd < ctx->n_fds; fd++) {

@@ -29,19 +29,24 @@ static bool has_events(AioContext *ctx)
     return false;
 }
 
-static bool has_glib_event(AioContext *ctx)
+/* Edge triggered, so that it does not keep an aio_poll() awake: seen once, told once. */
+static bool take_glib_event(AioContext *ctx)
 {
+    bool found = ctx->glib_event;
+
     for (int i = 0; i < ctx->n_events; i++) {
         if (ctx->events[i].data.u64 >> 32 == AIO_GENERATION_GLIB) {
-            return true;
+            ctx->events[i].data.u64 = 0;
+            found = true;
         }
     }
-    return false;
+    ctx->glib_event = false;
+    return found;
 }
 
 static bool watch_glib(AioSource *s, int fd)
 {
-    struct epoll_event ev = {.events = EPOLLIN,
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET,
                              .data.u64 = (uint64_t)AIO_GENERATION_GLIB << 32};
 
     if (s->wake_fd == -1) {
@@ -100,6 +105,9 @@ static gint aio_g_poll(GPollFD *fds, guint n, gint timeout)
     if (timer >= 0 && (ns < 0 || timer < ns)) {
         ns = timer;
     }
+    if (ctx->glib_event) {
+        ns = 0;
+    }
     /* Undispatched events: a source of higher priority came in between. */
     if (!has_events(ctx)) {
         ctx->n_events = 0;
@@ -114,7 +122,7 @@ static gint aio_g_poll(GPollFD *fds, guint n, gint timeout)
     }
     ctx->polled = true;
     ours->revents = has_events(ctx) || done ? G_IO_IN : 0;
-    wake->revents = has_glib_event(ctx) ? G_IO_IN : 0;
+    wake->revents = take_glib_event(ctx) ? G_IO_IN : 0;
     return !!ours->revents + !!wake->revents;
 }
 

@@ -67,6 +67,7 @@ struct AioContext {
     int always_ready; /* handlers of files that epoll does not take */
     struct epoll_event *events;
     int n_events;       /* fetched, not yet dispatched */
+    bool glib_event;    /* glib's wake-up was seen, and glib not yet told */
     bool polled;        /* by aio_g_poll() in this round of glib's loop */
 
     int in_workers; /* coroutines that wait for a worker */
