@@ -300,6 +300,11 @@ bool coroutine_fn vm_co_start(GError **errp)
     return vm.options->start_stopped || run_state_co_cont(errp);
 }
 
+static void coroutine_fn cancel_entry(void *opaque)
+{
+    job_co_cancel_all();
+}
+
 static void coroutine_fn close_entry(void *opaque)
 {
     disks_co_close();
@@ -312,6 +317,7 @@ const void *vm_fdt(size_t *size)
 
 void vm_destroy(void)
 {
+    aio_co_run_sync(main_aio_context(), cancel_entry, NULL); /* it may need the vCPUs */
     cpus_shutdown();
     aio_co_run_sync(main_aio_context(), close_entry, NULL);
     iothreads_cleanup();
