@@ -560,7 +560,6 @@ static void test_mux_queue(void)
 
 static void test_pty(void)
 {
-    g_autofree char *name = NULL;
     GError *err = NULL;
     Chardev *chr;
     int fd;
