@@ -308,6 +308,11 @@ fault: /* op has raised an exception */
 trap:
     cpu->icount = icount;
     rv64_trap(cpu, cpu->exc_cause, cpu->exc_tval);
+    /* A handler that cannot be fetched traps again without ever entering a block. */
+    if (unlikely(icount >= __atomic_load_n(&cpu->limit, __ATOMIC_RELAXED)) &&
+        attend(cpu, &reason)) {
+        return reason;
+    }
     pc = cpu->pc;
     goto lookup;
 

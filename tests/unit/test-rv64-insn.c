@@ -564,6 +564,25 @@ static void test_illegal(RvMachine *m, gconstpointer data)
     }
 }
 
+static gpointer kick_once(gpointer opaque)
+{
+    rv64_accel_ops.kick(opaque);
+    return NULL;
+}
+
+/* A handler that cannot be fetched: the hart traps for ever, and still hears a kick. */
+static void test_endless_traps(RvMachine *m, gconstpointer data)
+{
+    GThread *thread;
+
+    rv_reset(m);
+    m->cpu->mtvec = 0;
+    *rv_word(m, RV_CODE) = ECALL;
+    thread = g_thread_new("kick", kick_once, m->cpu);
+    g_assert_cmpint(rv64_accel_ops.run(m->cpu), ==, CPU_EXIT_KICKED);
+    g_thread_join(thread);
+}
+
 static void add(const char *path, void (*test)(RvMachine *m, gconstpointer data))
 {
     g_test_add(path, RvMachine, NULL, rv_setup, test, rv_teardown);
@@ -583,5 +602,6 @@ int main(int argc, char **argv)
     add("/rv64/insn/control", test_control);
     add("/rv64/insn/pairs", test_pairs);
     add("/rv64/insn/illegal", test_illegal);
+    add("/rv64/insn/endless-traps", test_endless_traps);
     return g_test_run();
 }
