@@ -202,9 +202,10 @@ class VM:
             if monitors:
                 self.qmp = QMP(self.qmp_paths[0])
             self.serial = self.open_serial()
-        except Exception:
+        except Exception as error:
+            said = self.errors()
             self.kill()
-            raise
+            raise RuntimeError(f'{binary} did not start: {said}') from error
 
     def errors(self):
         self.stderr.seek(0)
