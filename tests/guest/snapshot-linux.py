@@ -137,7 +137,7 @@ def test_bad_arguments(guest):
         return lambda: qmp.run_job(command, 'bad', **args)
 
     expect_error(job('snapshot-save', tag='x', vmstate='nosuch', devices=['nosuch']), 'nosuch')
-    expect_error(job('snapshot-save', tag='x', vmstate='disk0', devices=[]), 'disk0')
+    expect_error(job('snapshot-save', tag='x', vmstate='disk0', devices=[]), 'At least one device')
     expect_error(job('snapshot-save', tag='round0', **SNAPSHOT), 'round0')
     expect_error(job('snapshot-load', tag='nosuch', **SNAPSHOT), 'nosuch')
     expect_error(job('snapshot-delete', tag='x', devices=['nosuch']), 'nosuch')
