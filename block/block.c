@@ -379,6 +379,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
                                              : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     bs->no_backing = inherit->no_backing;
     bs->probed = inherit->probed;
+    bs->overlay = inherit->overlay;
     if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !bs->discard_unmap) {
         error_setg(errp, "setting detect-zeroes to unmap is not allowed without setting "
                    "discard operation to unmap");
@@ -453,6 +454,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
         return NULL;
     }
     bs->opening = false;
+    bs->overlay = NULL;
     return bs;
 }
 

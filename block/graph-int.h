@@ -39,6 +39,7 @@ typedef struct BdrvInherit {
     bool read_only, direct, no_flush, force_share, discard, no_backing, auto_read_only;
     bool probed;
     bool exclusive; /* even a raw image is locked as one that only we write */
+    BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
 } BdrvInherit;
 

@@ -11,6 +11,7 @@
 #include "qapi/qapi-visit-block-core.h"
 
 #define PROBE_BYTES 2048
+#define MAX_CHAIN 100
 
 char *bdrv_full_backing_filename(const char *image, const char *backing)
 {
@@ -169,17 +170,22 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const cha
     return bdrv_co_open_file_params(&params, ctx, errp);
 }
 
-/* A chain that comes back to itself would never end. */
-static bool is_above(BlockDriverState *bs, const char *filename)
+/* A chain that comes back to itself would never end; one may do so under ever new names. */
+static bool check_chain(BlockDriverState *bs, const char *filename, GError **errp)
 {
-    for (; bs; bs = g_queue_is_empty(&bs->parents)
-                        ? NULL
-                        : ((BdrvChild *)bs->parents.head->data)->parent) {
-        if (!strcmp(bdrv_filename(bs), filename)) {
-            return true;
+    int depth = 0;
+
+    for (; bs; bs = bs->overlay) {
+        if (!strcmp(bdrv_filename(bs->file->bs), filename)) {
+            error_setg(errp, "Backing file '%s' creates an infinite loop.", filename);
+            return false;
+        }
+        if (++depth >= MAX_CHAIN) {
+            error_setg(errp, "The chain of backing files is longer than %d", MAX_CHAIN);
+            return false;
         }
     }
-    return false;
+    return true;
 }
 
 bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filename,
@@ -192,6 +198,7 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
         .no_flush = bs->cache_no_flush,
         .force_share = bs->force_share,
         .exclusive = true,
+        .overlay = bs,
     };
     BlockDriverState *backing = NULL;
     GError *err = NULL;
@@ -202,9 +209,7 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
     }
     full = bdrv_full_backing_filename(bdrv_filename(bs->file->bs), filename);
     bdrv_co_move_to(main_aio_context());
-    if (is_above(bs->file->bs, full)) {
-        error_setg(&err, "The image refers to itself");
-    } else {
+    if (check_chain(bs, full, &err)) {
         backing = open_by_name(full, format, &inherit, NULL, bs->ctx, &err);
     }
     if (backing) {

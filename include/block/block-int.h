@@ -45,6 +45,7 @@ struct BlockDriverState {
     bool cache_direct, cache_no_flush; /* as opened */
     bool force_share;              /* no image locks */
     BlockdevDetectZeroesOptions detect_zeroes;
+    BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
     BdrvChild *file, *backing;
     GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
     int refcount;     /* main thread */
