@@ -92,7 +92,7 @@ static void coroutine_fn hmp_info_block(HMPSession *s, const HMPArgs *args)
     }
     for (BlockDeviceInfoList *l = named; l; l = l->next) {
         if (!name || !strcmp(l->value->node_name, name)) {
-            hmp_printf(s, "%s", printed || !nodes ? "\n" : ""); /* as QEMU spaces it */
+            hmp_printf(s, "%s", printed || name ? "\n" : ""); /* as QEMU spaces it */
             print_block(s, NULL, l->value, verbose);
             printed = true;
         }

@@ -294,14 +294,10 @@ static BlockDriverState *coroutine_fn open_child(const char *reference,
 static bool coroutine_fn attach(BlockDriverState *parent, BlockDriverState *bs,
                                 BdrvChildRole role, BdrvChild **slot, GError **errp)
 {
-    bool writable = role == BDRV_CHILD_FILE && !parent->read_only;
+    bool writable = role == BDRV_CHILD_FILE && !parent->read_only &&
+                    !parent->drv->writes_for_parents;
 
-    if (writable && bs->read_only) {
-        error_setg(errp, "Block node is read-only");
-    } else {
-        *slot = bdrv_attach_child(bs, parent, NULL, role,
-                                  writable && !parent->drv->writes_for_parents, errp);
-    }
+    *slot = bdrv_attach_child(bs, parent, NULL, role, writable, errp);
     bdrv_co_unref(bs); /* the edge has its own reference */
     return *slot != NULL;
 }

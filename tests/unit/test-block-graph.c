@@ -27,7 +27,8 @@ TEST_CO(test_open_errors)
     g_autofree char *gone = test_path("gone");
     g_autofree char *message = g_strdup_printf("Could not open '%s': No such file or directory",
                                                gone);
-    BlockDriverState *bs;
+    BlockDriverState *bs, *raw;
+    GError *err = NULL;
 
     test_open_fails(message, "{'driver':'file','node-name':'x','filename':'%s'}", gone);
     test_open_fails(message, "{'driver':'raw','node-name':'x','file':{'driver':'file',"
@@ -53,7 +54,12 @@ TEST_CO(test_open_errors)
     bs = test_open("{'driver':'file','node-name':'f','filename':'%s','read-only':true}", path);
     test_open_fails("Duplicate nodes with node-name='f'",
                     "{'driver':'file','node-name':'f','filename':'%s','read-only':true}", path);
-    test_open_fails("Block node is read-only", "{'driver':'raw','node-name':'r','file':'f'}");
+    test_open_fails("Block node is read-only", "{'driver':'qcow2','node-name':'r','file':'f'}");
+    raw = test_open("{'driver':'raw','node-name':'r','file':'f'}");
+    g_assert_null(blk_new("", raw, true, &err)); /* who only reads is welcome */
+    g_assert_cmpstr(err->message, ==, "Block node is read-only");
+    g_clear_error(&err);
+    bdrv_co_unref(raw);
     test_open_fails("Offset (10240) cannot be greater than size of the containing file (1536)",
                     "{'driver':'raw','file':'f','read-only':true,'offset':10240}");
     test_open_fails("The sum of offset (0) and size (10240) has to be smaller or equal to the  "
