@@ -468,14 +468,26 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     Check k = { .bs = bs, .s = s, .res = result, .fix = bs->read_only ? 0 : fix };
     int ret = 0;
 
+    if (s->save) {
+        error_setg(errp, "Can't check an image while a snapshot is being taken");
+        return false;
+    }
+    /* What a background walk has yet to free would look like leaks. */
+    while (s->background) {
+        co_queue_wait(&s->pin_queue, NULL);
+    }
     k.pages = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
     co_mutex_lock(&s->walk_lock);
-    if (!bs->read_only) {
-        /* Twice: what the first gives back, the second makes durable. */
-        ret = qcow2_flush(bs);
-        ret = ret < 0 ? ret : qcow2_flush(bs);
-    }
     co_mutex_lock(&s->lock);
+    while (!bs->read_only && s->frees->len && ret >= 0) {
+        /* References that are gone but still counted would look like leaks. */
+        co_mutex_unlock(&s->lock);
+        ret = qcow2_flush(bs);
+        co_mutex_lock(&s->lock);
+    }
+    if (ret < 0) {
+        k.fix = 0;
+    }
     k.file_clusters = qcow2_clusters(s, bs->file->bs->length);
     count_range(&k, 0, s->cluster_size);
     count_range(&k, s->l1_offset, (uint64_t)s->l1_disk_size * 8);
@@ -490,7 +502,11 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     result->total_clusters = qcow2_clusters(s, s->disk_size);
     result->image_end_offset = k.end << s->cluster_bits;
     g_hash_table_destroy(k.pages);
-    if (ret >= 0 && k.fix) {
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush the metadata");
+        return false;
+    }
+    if (k.fix) {
         s->free_hint = 0;
         if ((fix & BDRV_FIX_ERRORS) && !result->corruptions && !result->check_errors) {
             s->incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);

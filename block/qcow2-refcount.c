@@ -230,6 +230,7 @@ void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count)
 {
     Qcow2Free f = { cluster, count };
 
+    s->write_seq++;
     if (s->frees->len) {
         Qcow2Free *last = &g_array_index(s->frees, Qcow2Free, s->frees->len - 1);
 
@@ -239,7 +240,6 @@ void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count)
         }
     }
     g_array_append_val(s->frees, f);
-    s->write_seq++;
 }
 
 bool qcow2_entry_clusters(const Qcow2State *s, uint64_t entry, uint64_t *cluster, uint64_t *count)

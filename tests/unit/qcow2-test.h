@@ -24,6 +24,7 @@ typedef struct MemFile {
     uint64_t max_len;  /* writes beyond fail with -ENOSPC; 0: no limit */
     int fail_after;    /* this many more writes succeed, the next fails; -1: all succeed */
     int fail_errno;
+    bool fail_once;    /* the one write only, not all that follow */
     GRand *yield_rand; /* not NULL: requests yield now and then */
 } MemFile;
 
@@ -98,6 +99,7 @@ static int coroutine_fn mem_pwritev(BlockDriverState *bs, int64_t offset, int64_
 
     mem_yield(m);
     if (m->fail_after == 0) {
+        m->fail_after = m->fail_once ? -1 : 0;
         return -m->fail_errno;
     }
     m->fail_after -= m->fail_after > 0;
@@ -120,7 +122,7 @@ static int coroutine_fn mem_flush(BlockDriverState *bs)
     MemFile *m = mem_of(bs);
 
     mem_yield(m);
-    if (m->fail_after == 0) {
+    if (m->fail_after == 0 && !m->fail_once) {
         return -m->fail_errno;
     }
     if (m->record) {
