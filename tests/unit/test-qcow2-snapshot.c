@@ -22,6 +22,9 @@ typedef struct Model {
     GRand *rand;
     GPtrArray *saved;
     int serial;
+    /* Guests of their own coroutines. */
+    int guests, busy;
+    bool paused, stop;
 } Model;
 
 static void saved_free(gpointer opaque)
@@ -266,6 +269,174 @@ static void coroutine_fn model_run(const char *options, int64_t size, uint32_t s
     g_free(m.disk);
 }
 
+/* --- With guests that never wait for us ---------------------------------------------------- */
+
+typedef struct Guest {
+    Model *m;
+    int number, count;
+} Guest;
+
+/* Writes and reads back its own sectors, every count-th, until told to stop. */
+static void coroutine_fn guest_entry(void *opaque)
+{
+    Guest *g = opaque;
+    Model *m = g->m;
+    uint8_t buf[512];
+
+    while (!m->stop) {
+        int64_t n = g_rand_int_range(m->rand, 0, m->size / 512 / g->count);
+        int64_t offset = (n * g->count + g->number) * 512;
+
+        if (m->paused) {
+            qcow2_breathe();
+            continue;
+        }
+        m->busy++;
+        memset(buf, g_rand_int_range(m->rand, 1, 256), 512);
+        memcpy(m->disk + offset, buf, 512);
+        g_assert_cmpint(bdrv_co_pwrite(m->image, offset, 512, buf, 0), ==, 0);
+        g_assert_cmpint(bdrv_co_pread(m->image, offset, 512, buf, 0), ==, 0);
+        g_assert_cmpmem(buf, 512, m->disk + offset, 512);
+        if (g_rand_int_range(m->rand, 0, 20) == 0) {
+            g_assert_cmpint(bdrv_co_flush(m->image->bs), ==, 0);
+        }
+        m->busy--;
+        qcow2_breathe();
+    }
+    m->guests--;
+}
+
+static void coroutine_fn pause_guests(Model *m)
+{
+    m->paused = true;
+    while (m->busy) {
+        qcow2_breathe();
+    }
+}
+
+static void coroutine_fn parallel_save(Model *m)
+{
+    BlockDriverState *bs = m->image->bs;
+    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
+    Saved *v = g_new0(Saved, 1);
+    GError *err = NULL;
+    IOVector iov;
+    void *save;
+
+    g_snprintf(v->name, sizeof(v->name), "p%d", m->serial++);
+    g_strlcpy(info.name, v->name, sizeof(info.name));
+    v->state = g_malloc0(STATE_BYTES);
+    v->state_bytes = STATE_BYTES;
+    memset(v->state, m->serial, STATE_BYTES);
+    save = snap(m)->prepare(bs, &info, STATE_BYTES, &err);
+    g_assert_no_error(err);
+    pause_guests(m);
+    g_assert_true(snap(m)->freeze(bs, save, &err));
+    v->disk = g_memdup2(m->disk, m->size);
+    m->paused = false;
+    io_vector_init_buf(&iov, v->state, STATE_BYTES);
+    g_assert_cmpint(snap(m)->write(bs, save, 0, &iov), ==, 0);
+    info.vm_state_size = STATE_BYTES;
+    if (g_rand_int_range(m->rand, 0, 4) == 0) {
+        snap(m)->abort(bs, save);
+        saved_free(v);
+        return;
+    }
+    snap(m)->publish(bs, save, &info, &err);
+    g_assert_no_error(err);
+    snap(m)->done(bs, save);
+    g_ptr_array_add(m->saved, v);
+}
+
+static void coroutine_fn parallel_goto(Model *m)
+{
+    BlockDriverState *bs = m->image->bs;
+    Saved *v = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
+    GError *err = NULL;
+    void *g = snap(m)->goto_prepare(bs, v->name, &err);
+
+    g_assert_no_error(err);
+    pause_guests(m);
+    snap(m)->goto_switch(bs, g, &err);
+    g_assert_no_error(err);
+    if (g_rand_boolean(m->rand)) {
+        snap(m)->goto_commit(bs, g, &err);
+        g_assert_no_error(err);
+        memcpy(m->disk, v->disk, m->size);
+        snap(m)->goto_end(bs, g, false);
+    } else {
+        snap(m)->goto_end(bs, g, true);
+    }
+    m->paused = false;
+}
+
+static void coroutine_fn parallel_run(const char *options, int64_t size, uint32_t seed, int steps)
+{
+    Model m = { .file = image_create(size, options), .size = size, .disk = g_malloc0(size),
+                .rand = g_rand_new_with_seed(seed), .guests = 3,
+                .saved = g_ptr_array_new_with_free_func(saved_free) };
+    Guest guests[3];
+
+    m.file->yield_rand = g_rand_new_with_seed(seed);
+    reopen(&m);
+    for (int i = 0; i < 3; i++) {
+        guests[i] = (Guest) { &m, i, 3 };
+        aio_co_schedule(main_aio_context(), coroutine_create(guest_entry, &guests[i]));
+    }
+    for (int i = 0; i < steps; i++) {
+        int what = g_rand_int_range(m.rand, 0, 10);
+
+        for (int n = g_rand_int_range(m.rand, 0, 200); n; n--) {
+            qcow2_breathe();
+        }
+        if (what < 5 && m.saved->len < 5) {
+            parallel_save(&m);
+        } else if (what < 7 && m.saved->len) {
+            step_delete(&m);
+        } else if (m.saved->len) {
+            parallel_goto(&m);
+        }
+        for (guint j = 0; j < m.saved->len; j++) {
+            assert_saved(&m, m.saved->pdata[j]);
+        }
+    }
+    m.stop = true;
+    while (m.guests) {
+        qcow2_breathe();
+    }
+    assert_all(&m, "parallel");
+    image_close(m.image);
+    image_assert_clean(m.file, false, "parallel");
+    if (have_qemu_img()) {
+        qemu_img_check(m.file, false);
+    }
+    g_rand_free(m.file->yield_rand);
+    mem_free(m.file);
+    g_ptr_array_free(m.saved, true);
+    g_rand_free(m.rand);
+    g_free(m.disk);
+}
+
+static void coroutine_fn test_parallel(void)
+{
+    static const struct {
+        const char *options;
+        int64_t size;
+    } cases[] = {
+        { "cluster_size=512", 96 * 1024 },
+        { "cluster_size=1024,refcount_bits=32", 300 * 1024 },
+        { "cluster_size=4096", 3 << 20 },
+    };
+    const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
+    int rounds = more ? atoi(more) : 1;
+
+    for (int round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+            parallel_run(cases[i].options, cases[i].size, round * 100 + i, 25);
+        }
+    }
+}
+
 static void coroutine_fn test_model(void)
 {
     static const struct {
@@ -296,5 +467,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     bdrv_init();
     add_test("/qcow2/snapshot/model", test_model);
+    add_test("/qcow2/snapshot/parallel", test_parallel);
     return g_test_run();
 }
