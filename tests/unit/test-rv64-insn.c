@@ -293,17 +293,19 @@ static void test_compressed_memory(RvMachine *m, gconstpointer data)
     const uint64_t value = UINT64_C(0x8877665598765432);
 
     for (size_t i = 0; i < G_N_ELEMENTS(t); i++) {
-        uint64_t *reg = t[i].fp ? m->cpu->f : m->cpu->x, *mem = rv_dword(m, RV_DATA + t[i].off);
+        uint64_t *reg = t[i].fp ? m->cpu->f : m->cpu->x, now = 0;
+        uint8_t *mem = m->ram + (RV_DATA + t[i].off - RV_RAM);
 
         rv_reset(m);
         m->cpu->mstatus |= MSTATUS_FS;
         m->cpu->x[A1] = m->cpu->x[2] = RV_DATA;
         reg[A0] = t[i].store ? value : 0;
-        *mem = t[i].store ? 0 : value;
+        memcpy(mem, t[i].store ? &now : &value, 8);
         RV_RUN(m, PAIR(t[i].word));
         rv_assert_no_trap(m);
         if (t[i].store) {
-            g_assert_cmphex(*mem, ==, t[i].word_size ? (uint32_t)value : value);
+            memcpy(&now, mem, 8);
+            g_assert_cmphex(now, ==, t[i].word_size ? (uint32_t)value : value);
         } else {
             g_assert_cmphex(reg[A0], ==,
                             t[i].word_size ? UINT64_C(0xffffffff98765432) : value);
