@@ -20,7 +20,7 @@ const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
     return "race:keep_copy\nrace:buffer_is_zero\nrace:sink_write\nrace:buffer_zero\n"
-           "race:memcpy\n";
+           "race:memcpy\nrace:stamp\nrace:ram_prepare_dma\n";
 }
 
 #define RAM_SIZE ((size_t)24 << 20)

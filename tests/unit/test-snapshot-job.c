@@ -18,7 +18,7 @@ const char *__tsan_default_suppressions(void)
 {
     /* Guest RAM is written while it is saved: that is the point, not an error. */
     return "race:keep_copy\nrace:buffer_is_zero\nrace:buffer_zero\nrace:memcpy\n"
-           "race:stamp_page\n";
+           "race:stamp_page\nrace:ram_prepare_dma\n";
 }
 
 #define RAM_SIZE ((size_t)16 << 20)
