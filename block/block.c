@@ -374,6 +374,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->detect_zeroes = o->has_detect_zeroes ? o->detect_zeroes
                                              : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     bs->no_backing = inherit->no_backing;
+    bs->for_check = inherit->for_check;
     bs->probed = inherit->probed;
     bs->overlay = inherit->overlay;
     if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !bs->discard_unmap) {

@@ -148,6 +148,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .no_flush = params->no_flush,
         .force_share = params->force_share,
         .no_backing = params->no_backing,
+        .for_check = params->for_check,
         .discard = params->discard,
         .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
     };

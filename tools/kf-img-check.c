@@ -137,7 +137,7 @@ int coroutine_fn img_check(int argc, char **argv)
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
-    BdrvOpenFile params = { .discard = true };
+    BdrvOpenFile params = { .discard = true, .for_check = true };
     const char *output = "human";
     bool quiet = false, json;
     BlockDriverState *bs;

@@ -39,6 +39,7 @@ struct BlockDriverState {
     bool read_only;
     bool user_owned; /* made by blockdev-add / -blockdev */
     bool no_backing; /* a backing file named in the image is not opened */
+    bool for_check;  /* opened to be checked: writable even if it is marked as damaged */
     bool opening;    /* name is taken, but the node cannot be found yet */
     bool probed;     /* raw by guess: must not turn into another format by a write */
     bool discard_unmap;            /* discards are passed on, else ignored */

@@ -53,6 +53,7 @@ typedef struct BdrvOpenFile {
     bool direct, no_flush; /* cache mode */
     bool no_backing; /* leave a backing file closed */
     bool discard;    /* pass discards on */
+    bool for_check;  /* to check and repair it: damage noted in the image does not matter */
     const char *node_name; /* NULL: generated */
 } BdrvOpenFile;
 BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
