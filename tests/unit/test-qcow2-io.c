@@ -171,11 +171,104 @@ static void coroutine_fn test_model(void)
     }
 }
 
+/* Images that Debian's qemu-img made: every width and size, compressed both ways. */
+static void coroutine_fn test_foreign(void)
+{
+    static const char *const cases[] = {
+        "-o cluster_size=512,refcount_bits=1", "-o cluster_size=1024,refcount_bits=2",
+        "-o cluster_size=4096,refcount_bits=4", "-o cluster_size=8192,refcount_bits=8",
+        "-o cluster_size=65536,refcount_bits=32", "-o cluster_size=65536,refcount_bits=64",
+        "-o cluster_size=2097152", "-o compat=0.10", "-o preallocation=metadata", "-c",
+        "-c -o cluster_size=4096", "-c -o compression_type=zstd",
+    };
+    g_autofree char *raw = temp_name(), *image_name = temp_name();
+    int64_t size = (2 << 20) + 512;
+    g_autofree uint8_t *data = g_malloc0(size), *buf = g_malloc(size);
+
+    if (!have_qemu_img()) {
+        g_test_skip("qemu-img is not installed");
+        return;
+    }
+    for (int64_t i = 100000; i < 1500000; i++) {
+        data[i] = (i >> 9) * 31 + (i & 7);
+    }
+    g_assert_true(g_file_set_contents(raw, (char *)data, size, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *make = g_strdup_printf("qemu-img convert -f raw -O qcow2 %s %s %s",
+                                                cases[i], raw, image_name);
+        g_autofree char *compare = g_strdup_printf("qemu-img compare -f raw -F qcow2 %s %s", raw,
+                                                   image_name);
+        g_autofree char *output = NULL;
+        GError *err = NULL;
+        BdrvChild *image;
+        MemFile *m;
+
+        g_assert_cmpint(run_tool(make, &output), ==, 0);
+        m = mem_load(image_name);
+        image_assert_clean(m, false, cases[i]);
+        image = image_open(m, NULL, false, &err);
+        g_assert_no_error(err);
+        g_assert_cmpint(bdrv_co_pread(image, 0, size, buf, 0), ==, 0);
+        g_assert_cmpmem(buf, size, data, size);
+        /* Over compressed and plain clusters, whole and in part. */
+        memset(data + 200100, i + 1, 90000);
+        g_assert_cmpint(bdrv_co_pwrite(image, 200100, 90000, data + 200100, 0), ==, 0);
+        g_assert_cmpint(bdrv_co_pread(image, 0, size, buf, 0), ==, 0);
+        g_assert_cmpmem(buf, size, data, size);
+        image_close(image);
+        qemu_img_check(m, false);
+        mem_store(m, image_name);
+        g_assert_true(g_file_set_contents(raw, (char *)data, size, NULL));
+        g_clear_pointer(&output, g_free);
+        g_assert_cmpint(run_tool(compare, &output), ==, 0);
+        mem_free(m);
+    }
+    g_unlink(raw);
+    g_unlink(image_name);
+}
+
+/* A backing file shorter than the image: copy on write, zeroes, discards, growing. */
+static void coroutine_fn test_backing(void)
+{
+    MemFile *base_file = image_create(300 * 1024, "cluster_size=4096");
+    MemFile *file = image_create(500 * 1024, "cluster_size=65536");
+    g_autofree uint8_t *model = g_malloc0(600 * 1024), *buf = g_malloc(600 * 1024);
+    GError *err = NULL;
+    BdrvChild *base = image_open(base_file, NULL, false, &err), *image;
+
+    memset(model, 0x77, 300 * 1024);
+    g_assert_cmpint(bdrv_co_pwrite(base, 0, 300 * 1024, model, 0), ==, 0);
+    image = image_open(file, base->bs, false, &err);
+    g_assert_no_error(err);
+    memset(model + 10000, 0x11, 3000);
+    g_assert_cmpint(bdrv_co_pwrite(image, 10000, 3000, model + 10000, 0), ==, 0);
+    memset(model + 290 * 1024, 0x22, 20 * 1024); /* across the end of the backing file */
+    g_assert_cmpint(bdrv_co_pwrite(image, 290 * 1024, 20 * 1024, model + 290 * 1024, 0), ==, 0);
+    memset(model + 100000, 0, 100000);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 100000, 100000, BDRV_REQ_MAY_UNMAP), ==, 0);
+    memset(model + 65536, 0, 65536); /* what is discarded does not show the backing file */
+    g_assert_cmpint(bdrv_co_pdiscard(image, 65536, 65536), ==, 0);
+    g_assert_cmpint(bdrv_co_pread(image, 0, 500 * 1024, buf, 0), ==, 0);
+    g_assert_cmpmem(buf, 500 * 1024, model, 500 * 1024);
+    g_assert_true(bdrv_co_truncate(image, 200 * 1024, &err));
+    g_assert_true(bdrv_co_truncate(image, 600 * 1024, &err));
+    memset(model + 200 * 1024, 0, 400 * 1024);
+    g_assert_cmpint(bdrv_co_pread(image, 0, 600 * 1024, buf, 0), ==, 0);
+    g_assert_cmpmem(buf, 600 * 1024, model, 600 * 1024);
+    image_close(image);
+    image_assert_clean(file, false, "with a backing file");
+    image_close(base);
+    mem_free(base_file);
+    mem_free(file);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
     g_test_init(&argc, &argv, NULL);
     bdrv_init();
     add_test("/qcow2/io/model", test_model);
+    add_test("/qcow2/io/foreign", test_foreign);
+    add_test("/qcow2/io/backing", test_backing);
     return g_test_run();
 }
