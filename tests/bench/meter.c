@@ -23,10 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_SAMPLES (1 << 22)
+#define MAX_SAMPLES (1 << 20)
 #define REQUEST "{\"execute\":\"query-status\"}\n"
 
-static int32_t *samples; /* ns, saturated */
+static int64_t *samples; /* ns */
 static size_t nr_samples;
 
 static int64_t now_ns(void)
@@ -116,13 +116,13 @@ static int qmp_connect(const char *path)
 static void sample(int64_t ns)
 {
     if (nr_samples < MAX_SAMPLES) {
-        samples[nr_samples++] = ns > INT32_MAX ? INT32_MAX : ns;
+        samples[nr_samples++] = ns;
     }
 }
 
 static int compare(const void *a, const void *b)
 {
-    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 
     return (x > y) - (x < y);
 }

@@ -29,7 +29,7 @@ class Guest:
         self.dir = tempfile.TemporaryDirectory(prefix='kftest-')
         self.image = os.path.join(self.dir.name, 'disk.qcow2')
         subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', self.image, '256M'], check=True)
-        self.start()
+        self.vm = None
 
     def start(self, *extra):
         self.vm = VM(BINARY, linux_args('256M') + disk_args(self.image) + list(extra), monitors=2)
@@ -71,6 +71,7 @@ def expect_error(function, text):
 
 
 def test_boot(guest):
+    guest.start()
     guest.boot()
     guest.verify()
 
@@ -112,6 +113,7 @@ def test_other_session_is_answered(guest):
         assert other.cmd('query-status')['status'] in ('running', 'save-vm')
         answered += 1
     other.cmd('job-dismiss', id='poll')
+    guest.vm.qmp.job_states('poll')
     assert 'error' not in jobs[0], jobs[0]
     assert answered > 3, f'{answered} answers during the save'
     other.close()
@@ -227,7 +229,7 @@ def main():
     try:
         tap.run(sys.modules[__name__], guest)
     finally:
-        if guest.vm.process.poll() is None:
+        if guest.vm and guest.vm.process.poll() is None:
             guest.vm.kill()
         guest.dir.cleanup()
 
