@@ -374,8 +374,9 @@ static void test_loads(RvMachine *m, gconstpointer data)
             rv_reset(m);
             memcpy(m->ram + (places[p] - RV_RAM), bytes, sizeof(bytes));
             m->cpu->x[A1] = places[p];
-            RV_RUN(m, LOAD_(t[i].f3, A0, t[i].off, A1));
+            RV_RUN(m, LOAD_(t[i].f3, A2, t[i].off, A1), LOAD_(t[i].f3, A0, t[i].off, A1));
             rv_assert_no_trap(m);
+            g_assert_cmphex(m->cpu->x[A2], ==, t[i].value);
             g_assert_cmphex(m->cpu->x[A0], ==, t[i].value);
             /* Stores of each size write these bytes only. */
             if (t[i].f3 > 3) {
@@ -385,7 +386,10 @@ static void test_loads(RvMachine *m, gconstpointer data)
             memset(m->ram + (places[p] - RV_RAM), 0, 16);
             m->cpu->x[A1] = places[p];
             m->cpu->x[A0] = t[i].value;
-            RV_RUN(m, S_TYPE(t[i].off, A0, A1, t[i].f3, 0x23));
+            /* Twice: once it fills the TLB, once it hits. */
+            m->cpu->x[A2] = ~t[i].value;
+            RV_RUN(m, S_TYPE(t[i].off, A2, A1, t[i].f3, 0x23),
+                   S_TYPE(t[i].off, A0, A1, t[i].f3, 0x23));
             rv_assert_no_trap(m);
             value = 0;
             memcpy(&value, m->ram + (places[p] - RV_RAM) + t[i].off, 1 << t[i].f3);
