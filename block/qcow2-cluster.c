@@ -224,7 +224,8 @@ int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t byte
     uint64_t l1_index = (uint64_t)offset >> (s->cluster_bits + s->l2_bits);
     uint64_t index = ((uint64_t)offset >> s->cluster_bits) & (s->l2_entries - 1);
     uint64_t in_cluster = offset & (s->cluster_size - 1);
-    uint64_t limit = MIN((uint64_t)bytes, ((s->l2_entries - index) << s->cluster_bits) - in_cluster);
+    uint64_t limit = MIN((uint64_t)bytes,
+                         ((s->l2_entries - index) << s->cluster_bits) - in_cluster);
     uint64_t n = 0, host = 0;
     Qcow2Kind kind = QCOW2_UNALLOCATED;
     Qcow2Table *t;

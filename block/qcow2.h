@@ -367,7 +367,7 @@ int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64
 /* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */
 int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf);
 
-/* --- qcow2-check.c, qcow2-create.c, qcow2-info.c ----------------------------------------------------------- */
+/* --- qcow2-check.c, qcow2-create.c, qcow2-info.c ------------------------------------------ */
 
 bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                  GError **errp);
@@ -376,7 +376,7 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
 ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s);
 bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp);
 
-/* --- qcow2-snapshot*.c ------------------------------------------------------------------------- */
+/* --- qcow2-snapshot*.c ------------------------------------------------------------------- */
 
 extern const BdrvSnapshotDriver qcow2_snapshot_driver;
 /* Reads and checks the snapshot table. */
