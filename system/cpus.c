@@ -32,7 +32,7 @@ static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
 static const CpuAccelOps *accel;
 static VCpu vcpus[CPUS_MAX];
 static int nr_vcpus;
-static int holds;
+static int holds = 1; /* until the machine is started, whether it has CPUs or not */
 static bool quitting, stuck;
 static StopWaiter *waiters;
 
@@ -153,7 +153,6 @@ bool cpus_init(const CpuAccelOps *ops, const CpuConfig *config, int n, GError **
 {
     g_assert(n <= CPUS_MAX && nr_vcpus == 0);
     accel = ops;
-    holds = 1;
     for (int i = 0; i < n; i++) {
         CpuConfig c = *config;
         CPUState *cpu;

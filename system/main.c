@@ -22,6 +22,7 @@
 
 static GMainLoop *loop;
 static int exit_code;
+static bool ended;
 
 static void G_GNUC_NORETURN fail(GError *err)
 {
@@ -34,6 +35,7 @@ static void G_GNUC_NORETURN fail(GError *err)
 static void end_main_loop(int code)
 {
     exit_code = code;
+    ended = true;
     g_main_loop_quit(loop);
 }
 
@@ -166,7 +168,10 @@ static void run(const VmOptions *o)
         fail(start.err);
     }
     daemonize_ready();
-    g_main_loop_run(loop);
+    /* A client's quit may have been heard while the machine was being started. */
+    if (!ended) {
+        g_main_loop_run(loop);
+    }
 }
 
 static void shut_down(void)
