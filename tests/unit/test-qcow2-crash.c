@@ -326,6 +326,9 @@ static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char 
     BdrvChild *image;
 
     image_assert_clean(m, true, where);
+    if (have_qemu_img() && g_rand_int_range(r->rand, 0, 40) == 0) {
+        qemu_img_check(m, true); /* a sample: Debian's must agree */
+    }
     image = image_open(m, NULL, true, &err);
     g_assert_no_error(err);
     assert_disk(r, image, cut);
