@@ -21,5 +21,10 @@ bool file_locks_supported(int fd);
  * until fd is closed).  Blocking; worker threads.
  */
 bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GError **errp);
+/*
+ * Gives all rights back.  close() alone may do so too late: a request that has just ended
+ * keeps the open file alive a little longer.
+ */
+void file_unlock(int fd);
 
 #endif

@@ -68,3 +68,10 @@ bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GErr
     }
     return true;
 }
+
+void file_unlock(int fd)
+{
+    struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    fcntl(fd, F_OFD_SETLK, &fl);
+}

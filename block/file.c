@@ -186,7 +186,10 @@ static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOption
 
 static int close_worker(void *opaque)
 {
-    close(((FileState *)opaque)->fd);
+    FileState *s = opaque;
+
+    file_unlock(s->fd);
+    close(s->fd);
     return 0;
 }
 

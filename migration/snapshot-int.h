@@ -46,7 +46,7 @@ typedef struct SnapshotJob {
  */
 SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **nodes, int nr,
                               BlockDriverState *vmstate);
-/* The nodes' references go in the main thread, a little later.  Main thread. */
+/* For data that no job has taken over; the nodes' references go a little later.  Main thread. */
 void snapshot_job_free(SnapshotJob *sj);
 /*
  * Makes and starts the job; sj is its own from here on, also on failure.  id NULL: a job
@@ -64,6 +64,11 @@ void coroutine_fn snapshot_visit(SnapshotJob *sj, SnapshotNode *node);
 void coroutine_fn snapshot_home(SnapshotJob *sj);
 void coroutine_fn snapshot_drain(SnapshotJob *sj);
 void coroutine_fn snapshot_undrain(SnapshotJob *sj);
+/*
+ * While it is on, the snapshot thread does not push others from a CPU when it becomes ready:
+ * for the long stretches of work, not for the blackout.  Snapshot thread.
+ */
+void snapshot_background(bool on);
 bool snapshot_job_cancelled(void *opaque);
 void coroutine_fn snapshot_job_pause_point(void *opaque);
 void snapshot_job_progress(void *opaque, uint64_t bytes);

@@ -37,13 +37,21 @@ SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **
     return sj;
 }
 
+/* Main thread. */
+static void coroutine_fn drop_nodes(SnapshotJob *sj)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        if (sj->nodes[i].bs) {
+            bdrv_co_unref(g_steal_pointer(&sj->nodes[i].bs));
+        }
+    }
+}
+
 static void coroutine_fn free_entry(void *opaque)
 {
     SnapshotJob *sj = opaque;
 
-    for (int i = 0; i < sj->nr_nodes; i++) {
-        bdrv_co_unref(sj->nodes[i].bs);
-    }
+    drop_nodes(sj);
     pthread_mutex_destroy(&sj->stats_lock);
     g_free(sj->stats.warning);
     g_free(sj->nodes);
@@ -107,6 +115,14 @@ void snapshot_job_progress(void *opaque, uint64_t bytes)
     job_progress_add(((SnapshotJob *)opaque)->job, bytes);
 }
 
+void snapshot_background(bool on)
+{
+    struct sched_param param = {0};
+
+    /* A hint: if it is not heeded, everything works all the same. */
+    sched_setscheduler(0, on ? SCHED_BATCH : SCHED_OTHER, &param);
+}
+
 /* --- Life ------------------------------------------------------------------------------------- */
 
 static const char *job_verb(JobType type)
@@ -121,18 +137,17 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
     SnapshotJob *sj = opaque;
     const char *id = job_id(job);
     g_autofree char *owner = g_strdup_printf("%s '%s'", job_verb(sj->type), id ? id : sj->tag);
-    struct sched_param param = {0};
     int64_t start;
     bool ok;
 
     sj->job = job;
     sj->home = aio_current();
     if (!vm_job_mutex_lock(sj->machine->job_mutex, job, owner, errp)) {
+        aio_co_reschedule_self(main_aio_context());
+        drop_nodes(sj);
         return false;
     }
     job_enter_running(job);
-    /* The guest's and the monitor's threads need not wait when they become ready. */
-    sched_setscheduler(0, SCHED_BATCH, &param);
     start = clock_now_ns();
     switch (sj->type) {
     case JOB_TYPE_SNAPSHOT_SAVE:
@@ -150,6 +165,9 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
     sj->stats.total_time_us = (clock_now_ns() - start) / 1000;
     sj->have_stats = sj->type != JOB_TYPE_SNAPSHOT_DELETE;
     pthread_mutex_unlock(&sj->stats_lock);
+    /* A job that is over but not dismissed keeps no node open. */
+    aio_co_reschedule_self(main_aio_context());
+    drop_nodes(sj);
     return ok;
 }
 

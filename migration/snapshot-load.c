@@ -298,7 +298,9 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
     if (ok) {
         ram_load_drop_old(w.ram);
         if (w.lazy) {
+            snapshot_background(true);
             ok = ram_load_fill(w.ram, errp);
+            snapshot_background(false);
         }
     }
     fill_stats(&w);

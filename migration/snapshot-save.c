@@ -234,8 +234,12 @@ static bool coroutine_fn write_state(SaveWork *w, GError **errp)
 {
     RamSink sink = {.write = sink_write, .opaque = w->sj};
     int ret = 0;
+    bool ok;
 
-    if (!ram_save_write(w->ram, &sink, errp)) {
+    snapshot_background(true);
+    ok = ram_save_write(w->ram, &sink, errp);
+    snapshot_background(false);
+    if (!ok) {
         return false;
     }
     for (guint i = 0; i < w->layout->pieces->len && ret == 0; i++) {

@@ -27,6 +27,7 @@ const char *__tsan_default_suppressions(void)
 
 typedef struct FakeDevice {
     uint32_t value;
+    uint64_t counter; /* the guest's position: it belongs to what RAM holds */
     bool refuse_save;
     int refuse_loads;
 } FakeDevice;
@@ -112,7 +113,8 @@ static const VMStateDescription vmsd_dev = {
     .minimum_version = 1,
     .pre_save = dev_pre_save,
     .post_load = dev_post_load,
-    .fields = (const VMStateField[]){VMSTATE_UINT32(value, FakeDevice), VMSTATE_END},
+    .fields = (const VMStateField[]){VMSTATE_UINT32(value, FakeDevice),
+                                     VMSTATE_UINT64(counter, FakeDevice), VMSTATE_END},
 };
 
 static void stamp_page(size_t page, uint64_t value)
@@ -122,8 +124,6 @@ static void stamp_page(size_t page, uint64_t value)
 
 static void *guest_thread(void *opaque)
 {
-    uint64_t i = 0;
-
     fake.tid = syscall(SYS_gettid);
     sem_post(&fake.parked);
     while (!__atomic_load_n(&fake.stop, __ATOMIC_SEQ_CST)) {
@@ -132,8 +132,9 @@ static void *guest_thread(void *opaque)
             sem_wait(&fake.go);
             continue;
         }
+        uint64_t i = fake.dev.counter++;
+
         stamp_page(i * 97 % NR_PAGES, i / NR_PAGES + 1);
-        i++;
         __atomic_fetch_add(&fake.writes, 1, __ATOMIC_SEQ_CST);
         if (i % 512 == 0) {
             g_usleep(50);
@@ -274,6 +275,15 @@ static void fake_stop(void)
     vmstate_registry_free(fake.m.vmstate);
     pthread_mutex_destroy(&fake.lock);
     machine_register(NULL);
+}
+
+/* Closes a node and waits until nobody has it open any more. */
+static void coroutine_fn close_node(BlockDriverState *bs)
+{
+    g_autofree char *name = g_strdup(bdrv_node_name(bs));
+
+    bdrv_co_unref(bs);
+    g_assert_null(bdrv_find_node(name, NULL));
 }
 
 /* It runs: it writes all its pages. */
@@ -499,9 +509,8 @@ static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
     assert_clean(d0);
     assert_clean(d1);
     fake_stop();
-    bdrv_co_unref(d0);
-    bdrv_co_unref(d1);
-    co_sleep_ns(1000000);
+    close_node(d0);
+    close_node(d1);
 }
 
 TEST_CO(test_roundtrip_lazy)
@@ -533,8 +542,7 @@ TEST_CO(test_load_running)
     }
     assert_clean(d0);
     fake_stop();
-    bdrv_co_unref(d0);
-    co_sleep_ns(1000000);
+    close_node(d0);
 }
 
 #define ASSERT_ERROR(call, expected)                                                         \
@@ -580,10 +588,9 @@ TEST_CO(test_refused)
     vmstate_block(fake.m.vmstate, "a device is in the way");
     ASSERT_ERROR(save("s", "v", &devices_d0, &e_), "State blocked: a device is in the way");
     fake_stop();
-    bdrv_co_unref(d0);
-    bdrv_co_unref(ro);
-    bdrv_co_unref(rw);
-    co_sleep_ns(1000000);
+    close_node(d0);
+    close_node(ro);
+    close_node(rw);
 }
 
 /* Devices that cannot be saved or loaded: the machine is as it was, and runs. */
@@ -618,8 +625,7 @@ TEST_CO(test_device_fails)
         assert_clean(d0);
     }
     fake_stop();
-    bdrv_co_unref(d0);
-    co_sleep_ns(1000000);
+    close_node(d0);
 }
 
 /* Every request to the image fails once: nothing is left behind, the guest runs. */
@@ -646,14 +652,13 @@ static void coroutine_fn failing_save(const char *iotype)
         g_assert_cmpint(count_snapshots(d0), ==, ok);
         assert_guest_runs();
         fake_stop();
-        bdrv_co_unref(d0);
+        close_node(d0);
         d0 = open_image("d0", p0);
         if (!either) {
             g_assert_cmpint(count_snapshots(d0), ==, ok);
             assert_clean(d0);
         }
-        bdrv_co_unref(d0);
-        co_sleep_ns(1000000);
+        close_node(d0);
         if (ok) {
             g_assert_cmpint(after, >, 2);
             return;
@@ -707,8 +712,7 @@ TEST_CO(test_cancel)
     g_assert_cmpint(cancelled, >, 2);
     assert_clean(d0);
     fake_stop();
-    bdrv_co_unref(d0);
-    co_sleep_ns(1000000);
+    close_node(d0);
 }
 
 /* The second job waits in 'created'; it can be cancelled there. */
@@ -748,8 +752,7 @@ TEST_CO(test_waits_its_turn)
     g_assert_cmpint(count_snapshots(d0), ==, 2);
     assert_clean(d0);
     fake_stop();
-    bdrv_co_unref(d0);
-    co_sleep_ns(1000000);
+    close_node(d0);
 }
 
 /* A save that begins while a lazy load fills waits for it and is right. */
@@ -773,8 +776,7 @@ TEST_CO(test_save_during_load)
     assert_one_instant(fake.ram.host);
     assert_clean(d0);
     fake_stop();
-    bdrv_co_unref(d0);
-    co_sleep_ns(1000000);
+    close_node(d0);
 }
 
 static void add_tests(void)
