@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-load-int.h"
+#include "util/thread-role.h"
 
 #define MIN_WINDOW ((size_t)64 << 10)
 #define MAX_WINDOW ((size_t)512 << 10)
@@ -181,6 +182,7 @@ static void *fault_thread(void *opaque)
 {
     RamLoad *l = opaque;
 
+    thread_set_role(THREAD_ROLE_ANSWER);
     while (!__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
         struct pollfd fds[2] = {{.fd = l->uffd.fd, .events = POLLIN},
                                 {.fd = l->event_fd, .events = POLLIN}};

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-save-int.h"
+#include "util/thread-role.h"
 
 /* A run of faults upwards is met with copies ahead of it, up to this many pages. */
 #define MAX_WINDOW 16
@@ -286,6 +287,7 @@ static void *fault_thread(void *opaque)
     RamSave *s = opaque;
     struct uffd_msg msgs[16];
 
+    thread_set_role(THREAD_ROLE_ANSWER);
     while (!__atomic_load_n(&s->stop, __ATOMIC_SEQ_CST)) {
         struct pollfd fds[2] = {{.fd = s->uffd.fd, .events = POLLIN},
                                 {.fd = s->event_fd, .events = POLLIN}};

@@ -3,7 +3,6 @@
  * What all snapshot jobs have in common: their data, the VM job mutex around the work,
  * moving between the nodes' contexts, draining, and statistics for query-jobs.
  */
-#include <sched.h>
 #include <string.h>
 #include "qapi/error.h"
 #include "snapshot-int.h"

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "system/cpus.h"
 #include "util/aio.h"
+#include "util/thread-role.h"
 
 typedef struct VCpu {
     CPUState *cpu;
@@ -96,6 +97,7 @@ static void *vcpu_thread(void *opaque)
 {
     VCpu *v = opaque;
 
+    thread_set_role(THREAD_ROLE_GUEST);
     pthread_mutex_lock(&lock);
     v->tid = gettid();
     pthread_cond_broadcast(&started);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include "qapi/error.h"
 #include "system/iothreads.h"
+#include "util/thread-role.h"
 
 #define DEFAULT_NAME "io0"
 
@@ -63,6 +64,11 @@ IOThread *iothreads_default(GError **errp)
     return find(DEFAULT_NAME);
 }
 
+static void become_bulk(void *opaque)
+{
+    thread_set_role(THREAD_ROLE_BULK);
+}
+
 AioContext *iothreads_snapshot_context(void)
 {
     g_autoptr(GError) err = NULL;
@@ -74,6 +80,8 @@ AioContext *iothreads_snapshot_context(void)
             g_printerr("%s: %s\n", g_get_prgname(), err->message);
             exit(1);
         }
+        /* The guest's and the monitor's threads need not wait when they become ready. */
+        aio_bh_schedule_oneshot(iothread_context(snapshot_thread), become_bulk, NULL);
     }
     pthread_mutex_unlock(&snapshot_lock);
     return iothread_context(snapshot_thread);

@@ -19,6 +19,7 @@
 #include "system/iothreads.h"
 #include "system/run-state.h"
 #include "util/aio.h"
+#include "util/thread-role.h"
 
 static GMainLoop *loop;
 static int exit_code;
@@ -210,6 +211,7 @@ int main(int argc, char **argv)
         fail(err);
     }
 
+    thread_set_role(THREAD_ROLE_ANSWER);
     main_aio_context_init();
     loop = g_main_loop_new(NULL, FALSE);
     source = aio_get_g_source(main_aio_context());
