@@ -87,6 +87,10 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
         uint64_t entry = qcow2_l2_get(t, i), offset = entry & QCOW2_OFFSET_MASK, bytes;
         Qcow2Kind kind = qcow2_kind(s, entry);
 
+        if (kind != QCOW2_COMPRESSED_DATA && entry & QCOW2_L2_RESERVED) {
+            report(k, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
+            k->res->corruptions++;
+        }
         switch (kind) {
         case QCOW2_COMPRESSED_DATA:
             if (entry & QCOW2_COPIED) {
@@ -125,6 +129,24 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
     }
 }
 
+/* An L1 entry without an L2 table has to be 0: programs differ in what they take others for. */
+static void count_empty_l1_entry(Check *k, const uint64_t *l1, uint64_t i, bool active)
+{
+    bool repair = active && k->fix & BDRV_FIX_ERRORS;
+
+    if (!l1[i]) {
+        return;
+    }
+    report(k, true, "%s L1 entry without L2 table: l1_index=%" PRIu64 " l1_entry=%" PRIx64,
+           repair ? "Repairing" : "ERROR", i, l1[i]);
+    if (repair) {
+        qcow2_l1_set(k->s, i, 0);
+        k->res->corruptions_fixed++;
+    } else {
+        k->res->corruptions++;
+    }
+}
+
 /* All references an L1 table makes, through its L2 tables. */
 static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_size, bool active)
 {
@@ -136,7 +158,12 @@ static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_si
         Qcow2Table *t;
 
         if (!offset) {
+            count_empty_l1_entry(k, l1, i, active);
             continue;
+        }
+        if (l1[i] & QCOW2_L1_RESERVED) {
+            report(k, true, "ERROR found L1 entry with reserved bits set: %" PRIx64, l1[i]);
+            k->res->corruptions++;
         }
         if (offset & (s->cluster_size - 1)) {
             report(k, true, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry "
@@ -220,6 +247,13 @@ static void coroutine_fn count_bitmaps(Check *k)
     }
 }
 
+static void set_rt_entry(Check *k, uint32_t index, uint64_t offset)
+{
+    k->s->rt[index] = offset;
+    g_array_append_val(k->s->rt_dirty, index);
+    k->s->write_seq++;
+}
+
 /* The refcount blocks themselves; bad entries of the refcount table are taken out. */
 static void count_refcount_structure(Check *k)
 {
@@ -230,6 +264,16 @@ static void count_refcount_structure(Check *k)
         uint64_t offset = s->rt[i] & ~511ULL;
         const char *fault = NULL;
 
+        if (s->rt[i] & 511) {
+            report(k, true, "%s refcount table entry %" PRIu64 " has reserved bits set",
+                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
+            if (k->fix & BDRV_FIX_ERRORS) {
+                set_rt_entry(k, i, offset);
+                k->res->corruptions_fixed++;
+            } else {
+                k->res->corruptions++;
+            }
+        }
         if (!offset) {
             continue;
         }
@@ -248,11 +292,7 @@ static void count_refcount_structure(Check *k)
             report(k, true, "ERROR refcount block %" PRIu64 " %s", i, fault);
             k->res->corruptions++;
             if (k->fix & BDRV_FIX_ERRORS) {
-                uint32_t index = i;
-
-                s->rt[i] = 0;
-                g_array_append_val(s->rt_dirty, index);
-                s->write_seq++;
+                set_rt_entry(k, i, 0);
                 k->res->corruptions--;
                 k->res->corruptions_fixed++;
             }
@@ -265,7 +305,6 @@ static bool add_block(Check *k, uint64_t index)
 {
     Qcow2State *s = k->s;
     uint64_t offset = k->end << s->cluster_bits;
-    uint32_t rt_index = index;
     Qcow2Table *t;
 
     if (index >= s->rt_size) {
@@ -276,10 +315,8 @@ static bool add_block(Check *k, uint64_t index)
     t = qcow2_cache_new(&s->rb_cache, offset);
     t->index = index;
     qcow2_cache_put(&s->rb_cache, t);
-    s->rt[index] = offset;
-    g_array_append_val(s->rt_dirty, rt_index);
+    set_rt_entry(k, index, offset);
     qcow2_metadata_add(s, offset);
-    s->write_seq++;
     return true;
 }
 
@@ -461,11 +498,42 @@ static void coroutine_fn check_copied(Check *k)
     }
 }
 
+/*
+ * Returns whether an entry of the snapshot table lacks what the image's version requires.
+ * Where a table that is not there is said to be is put right here: the header is written last.
+ */
+static bool check_snapshot_table(Check *k)
+{
+    Qcow2State *s = k->s;
+    bool found = false;
+
+    if (!s->snapshots->len && s->snapshots_offset & (s->cluster_size - 1)) {
+        report(k, true, "%s snapshot table offset invalid",
+               k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR");
+        if (k->fix & BDRV_FIX_ERRORS) {
+            s->snapshots_offset = 0;
+            k->res->corruptions_fixed++;
+        } else {
+            k->res->corruptions++;
+        }
+    }
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        if (((Qcow2Snapshot *)s->snapshots->pdata[i])->incomplete) {
+            report(k, true, "%s snapshot table entry %u is incomplete",
+                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
+            *(k->fix & BDRV_FIX_ERRORS ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
+            found = true;
+        }
+    }
+    return found;
+}
+
 bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                  GError **errp)
 {
     Qcow2State *s = bs->opaque;
     Check k = { .bs = bs, .s = s, .res = result, .fix = bs->read_only ? 0 : fix };
+    bool rewrite_snapshots;
     int ret = 0;
 
     if (s->save) {
@@ -489,6 +557,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
         k.fix = 0;
     }
     k.file_clusters = qcow2_clusters(s, bs->file->bs->length);
+    rewrite_snapshots = check_snapshot_table(&k);
     count_range(&k, 0, s->cluster_size);
     count_range(&k, s->l1_offset, (uint64_t)s->l1_disk_size * 8);
     count_tree(&k, s->l1, s->l1_size, true);
@@ -519,5 +588,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
         error_setg_errno(errp, -ret, "Could not write the repaired image");
         return false;
     }
-    return true;
+    /* The new table takes clusters: only now is it known which ones are free. */
+    return !(rewrite_snapshots && k.fix & BDRV_FIX_ERRORS) || result->corruptions ||
+           qcow2_snapshots_store(bs, NULL, NULL, errp);
 }

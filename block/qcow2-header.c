@@ -268,19 +268,24 @@ static bool check_features(BlockDriverState *bs, const uint8_t *names, uint32_t 
         error_setg(errp, "Unsupported qcow2 feature(s): extended L2 entries");
         return false;
     }
-    if (s->incompatible & QCOW2_INCOMPAT_COMPRESSION) {
-        s->compression = s->header_length > 104 ? cluster[104] : 0;
-        if (s->compression > 1) {
-            error_setg(errp, "qcow2: unknown compression type: %d", s->compression);
-            return false;
-        }
-#if !CONFIG_ZSTD
-        if (s->compression == 1) {
-            error_setg(errp, "qcow2: compression type zstd is not built in");
-            return false;
-        }
-#endif
+    if (s->header_length > QCOW2_V3_HEADER) {
+        s->compression = cluster[QCOW2_V3_HEADER];
     }
+    if (s->compression > 1) {
+        error_setg(errp, "qcow2: unknown compression type: %d", s->compression);
+        return false;
+    }
+    if (!(s->incompatible & QCOW2_INCOMPAT_COMPRESSION) != !s->compression) {
+        error_setg(errp, "qcow2: Compression type incompatible feature bit must%s be set",
+                   s->compression ? "" : " not");
+        return false;
+    }
+#if !CONFIG_ZSTD
+    if (s->compression == 1) {
+        error_setg(errp, "qcow2: compression type zstd is not built in");
+        return false;
+    }
+#endif
     return true;
 }
 

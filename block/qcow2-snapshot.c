@@ -78,6 +78,7 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
     sn = g_new0(Qcow2Snapshot, 1);
     sn->l1_offset = qcow2_be64(fixed);
     sn->l1_size = qcow2_be32(fixed + 8);
+    sn->incomplete = s->version >= 3 && extra_len < 16;
     sn->info.date_sec = qcow2_be32(fixed + 16);
     sn->info.date_nsec = qcow2_be32(fixed + 20);
     sn->info.vm_clock_nsec = qcow2_be64(fixed + 24);
@@ -229,6 +230,9 @@ bool coroutine_fn qcow2_snapshots_store(BlockDriverState *bs, Qcow2Snapshot *add
         return false;
     }
     s->snapshots_bytes = bytes;
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        ((Qcow2Snapshot *)s->snapshots->pdata[i])->incomplete = false;
+    }
     if (old_bytes) {
         qcow2_free_later(s, old_offset >> s->cluster_bits, qcow2_clusters(s, old_bytes));
     }

@@ -35,6 +35,8 @@
 #define QCOW2_COMPRESSED (1ULL << 62)
 #define QCOW2_ZERO 1ULL
 #define QCOW2_OFFSET_MASK 0x00fffffffffffe00ULL
+#define QCOW2_L1_RESERVED 0x7f000000000001ffULL
+#define QCOW2_L2_RESERVED 0x3f000000000001feULL /* in entries that are not compressed */
 
 enum { /* incompatible_features */
     QCOW2_INCOMPAT_DIRTY = 1,
@@ -97,6 +99,7 @@ typedef struct Qcow2Snapshot {
     uint32_t l1_size;
     uint8_t *extra; /* extra data behind the fields we know, kept as it is */
     uint32_t extra_size;
+    bool incomplete; /* its entry lacks fields that version 3 requires */
     unsigned pins;
 } Qcow2Snapshot;
 
