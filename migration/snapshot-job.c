@@ -6,6 +6,7 @@
 #include <string.h>
 #include "qapi/error.h"
 #include "snapshot-int.h"
+#include "util/thread-role.h"
 
 SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **nodes, int nr,
                               BlockDriverState *vmstate)
@@ -116,10 +117,7 @@ void snapshot_job_progress(void *opaque, uint64_t bytes)
 
 void snapshot_background(bool on)
 {
-    struct sched_param param = {0};
-
-    /* A hint: if it is not heeded, everything works all the same. */
-    sched_setscheduler(0, on ? SCHED_BATCH : SCHED_OTHER, &param);
+    thread_set_role(on ? THREAD_ROLE_BULK : THREAD_ROLE_ANSWER);
 }
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -147,6 +145,7 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
         return false;
     }
     job_enter_running(job);
+    snapshot_background(false);
     start = clock_now_ns();
     switch (sj->type) {
     case JOB_TYPE_SNAPSHOT_SAVE:

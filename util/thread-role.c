@@ -4,6 +4,7 @@
  * it wakes up (sched(7), sched_setattr(2); with EEVDF the slice of a SCHED_OTHER thread is
  * sched_runtime).  Any thread, for itself.
  */
+#include <stdbool.h>
 #include "util/thread-role.h"
 
 #include <sched.h>
@@ -35,6 +36,8 @@ void thread_set_role(ThreadRole role)
         [THREAD_ROLE_BULK] = { .sched_policy = SCHED_BATCH, .sched_nice = 5,
                                .sched_runtime = 10 * 1000 * 1000 },
     };
+    /* What the thread had before its first role: roles may be changed back and forth. */
+    static __thread int base_nice, has_base;
     SchedAttr attr = roles[role], now = { .size = sizeof(now) };
 
     /* A user's own choice of policy or niceness (chrt, nice) stays the base. */
@@ -44,9 +47,17 @@ void thread_set_role(ThreadRole role)
     }
     attr.size = sizeof(attr);
     attr.sched_flags = RESET_ON_FORK;
-    attr.sched_nice += now.sched_nice;
+    if (!has_base) {
+        base_nice = now.sched_nice;
+        has_base = true;
+    }
+    attr.sched_nice += base_nice;
     if (attr.sched_nice > 19) {
         attr.sched_nice = 19;
     }
-    syscall(SYS_sched_setattr, 0, &attr, 0);
+    if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0) {
+        /* Becoming less nice may take a privilege; the slice does not. */
+        attr.sched_nice = now.sched_nice;
+        syscall(SYS_sched_setattr, 0, &attr, 0);
+    }
 }
