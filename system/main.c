@@ -123,7 +123,7 @@ static Chardev *make_serial(const VmOptions *o)
     Chardev *chr;
     char *spec;
 
-    if (o->serials->len == 0 || o->machine == MACHINE_TYPE_NONE) {
+    if (o->serials->len == 0) {
         return NULL;
     }
     spec = o->serials->pdata[0];

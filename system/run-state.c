@@ -149,11 +149,11 @@ static bool may_continue(RunState s, GError **errp)
     return true;
 }
 
-bool coroutine_fn run_state_co_cont(GError **errp)
+/* change_mutex held. */
+static bool cont_locked(GError **errp)
 {
     bool ok, must_start = false;
 
-    co_mutex_lock(&change_mutex);
     pthread_mutex_lock(&lock);
     ok = may_continue(parked ? before_park : state, errp);
     if (ok && parked) {
@@ -166,6 +166,26 @@ bool coroutine_fn run_state_co_cont(GError **errp)
     if (must_start) {
         let_guest_go();
     }
+    return ok;
+}
+
+bool coroutine_fn run_state_co_cont(GError **errp)
+{
+    bool ok;
+
+    co_mutex_lock(&change_mutex);
+    ok = cont_locked(errp);
+    co_mutex_unlock(&change_mutex);
+    return ok;
+}
+
+bool coroutine_fn run_state_co_prepare(bool coroutine_fn (*prepare)(GError **errp),
+                                       bool start, GError **errp)
+{
+    bool ok;
+
+    co_mutex_lock(&change_mutex);
+    ok = prepare(errp) && (!start || cont_locked(errp));
     co_mutex_unlock(&change_mutex);
     return ok;
 }

@@ -93,17 +93,25 @@ static void reset_devices(void *opaque)
     }
 }
 
-bool coroutine_fn vm_co_reset(GError **errp)
+/* May wait for files, and for pages that a snapshot is still reading. */
+static bool coroutine_fn co_load_images(GError **errp)
 {
     GError *err = NULL;
 
+    if (co_run_in_worker(load_images, &err) < 0) {
+        g_propagate_error(errp, err);
+        return false;
+    }
+    return true;
+}
+
+bool coroutine_fn vm_co_reset(GError **errp)
+{
     if (!vm.board) {
         return true;
     }
     stop_virtio();
-    /* may wait for files, and for pages that a snapshot is still reading */
-    if (co_run_in_worker(load_images, &err) < 0) {
-        g_propagate_error(errp, err);
+    if (!co_load_images(errp)) {
         return false;
     }
     machine_lock();
@@ -289,15 +297,26 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
     return true;
 }
 
+static bool coroutine_fn co_first_images(GError **errp)
+{
+    return !vm.board || co_load_images(errp);
+}
+
 bool coroutine_fn vm_co_start(GError **errp)
 {
-    if (vm.board && co_run_in_worker(load_images, errp) < 0) {
+    bool start = !vm.options->start_stopped;
+
+    if (!vm.options->loadvm) {
+        return run_state_co_prepare(co_first_images, start, errp);
+    }
+    if (!run_state_co_prepare(co_first_images, false, errp)) {
         return false;
     }
-    if (vm.options->loadvm && !machine_co_loadvm(vm.options->loadvm, errp)) {
+    if (!machine_co_loadvm(vm.options->loadvm, errp)) {
+        g_prefix_error(errp, "-loadvm %s: ", vm.options->loadvm);
         return false;
     }
-    return vm.options->start_stopped || run_state_co_cont(errp);
+    return !start || run_state_co_cont(errp);
 }
 
 static void coroutine_fn cancel_entry(void *opaque)

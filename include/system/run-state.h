@@ -28,6 +28,12 @@ void run_state_set_actions(bool reboot_shuts_down, bool shutdown_pauses);
 
 RunState run_state(void);
 
+/*
+ * Runs prepare() and then, if start is set, the guest; whatever would change the state
+ * meanwhile (a client that is quick to say stop) waits for the end of it.
+ */
+bool coroutine_fn run_state_co_prepare(bool coroutine_fn (*prepare)(GError **errp),
+                                       bool start, GError **errp);
 /* Stops a running guest with the state why; otherwise does nothing. */
 void coroutine_fn run_state_co_stop(RunState why);
 /* Lets a stopped guest go on; false and errp if its state does not allow that. */
