@@ -27,7 +27,7 @@
 #endif
 
 enum {
-    STACK_SIZE = 256 * 1024,
+    STACK_SIZE = (COROUTINE_ASAN ? 1024 : 256) * 1024, /* ASan makes frames larger */
     GUARD_SIZE = 64 * 1024, /* a multiple of every page size; large frames hit it too */
     MAP_SIZE = GUARD_SIZE + STACK_SIZE,
     COLOURS = 32,       /* structs start at different cache sets */

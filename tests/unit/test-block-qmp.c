@@ -144,12 +144,12 @@ TEST_CO(test_backing_options)
     g_autofree char *self = make_qcow2("self.qcow2", 1024 * 1024, "self.qcow2");
     g_autofree char *gone = make_qcow2("o3.qcow2", 1024 * 1024, "gone.qcow2");
     g_autofree char *one = make_qcow2("one.qcow2", 1024 * 1024, "./two.qcow2");
-    g_autofree char *two = make_qcow2("two.qcow2", 1024 * 1024, "./one.qcow2");
     g_autofree char *gone_path = test_path("gone.qcow2");
     g_autofree char *message = g_strdup_printf("Could not open backing file: Could not open "
                                                "'%s': No such file or directory", gone_path);
     g_autofree char *failure = NULL;
 
+    g_free(make_qcow2("two.qcow2", 1024 * 1024, "./one.qcow2"));
     bdrv_set_default_context(test_ctx);
     add_is(NULL, "{'driver':'qcow2','node-name':'a','backing':null,'file':{'driver':'file',"
            "'filename':'%s'}}", over);

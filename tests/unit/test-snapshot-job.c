@@ -363,8 +363,8 @@ static int coroutine_fn count_snapshots(BlockDriverState *bs)
 {
     GError *err = NULL;
     int n;
-    g_autofree BdrvSnapshotInfo *list = snapshot_list_of(bs, &n, &err);
 
+    g_free(snapshot_list_of(bs, &n, &err));
     g_assert_no_error(err);
     return n;
 }
@@ -457,7 +457,6 @@ static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
 {
     g_autofree char *p0 = make_image("a.qcow2"), *p1 = make_image("b.qcow2");
     BlockDriverState *d0 = open_image("d0", p0), *d1 = open_image("d1", p1);
-    g_autofree uint8_t *before = NULL;
     GError *err = NULL;
     SnapshotStats st;
 
@@ -598,13 +597,12 @@ TEST_CO(test_device_fails)
 {
     g_autofree char *p0 = make_image("a.qcow2");
     BlockDriverState *d0 = open_image("d0", p0);
-    g_autofree char *e1 = NULL, *e2 = NULL, *e3 = NULL;
 
     fake_start();
     fake.dev.value = 1;
     write_disk(d0, 1);
     fake.dev.refuse_save = true;
-    e1 = save_and_finish("t", &devices_d0, NULL);
+    g_autofree char *e1 = save_and_finish("t", &devices_d0, NULL);
     g_assert_cmpstr(e1, ==, "Could not save the state of device 'dev' (instance 0): not now");
     assert_guest_runs();
     g_assert_cmpint(count_snapshots(d0), ==, 0);
