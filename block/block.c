@@ -86,7 +86,8 @@ BlockDriverState *bdrv_find_node(const char *node_name, GError **errp)
     GLOBAL_STATE();
     bs = lookup(node_name, false);
     if (!bs) {
-        error_setg(errp, "Cannot find device='' nor node-name='%s'", node_name);
+        error_setg(errp, "Cannot find device='%s' nor node-name='%s'", node_name,
+                   node_name);
     }
     return bs;
 }

@@ -64,8 +64,8 @@ BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *
     return list;
 }
 
-bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_name,
-                                        BdrvSnapshotInfo *info, GError **errp)
+static bool coroutine_fn find(BlockDriverState *bs, const char *id_or_name, bool by_id,
+                              BdrvSnapshotInfo *info, GError **errp)
 {
     int n, found = -1;
     g_autofree BdrvSnapshotInfo *list = bdrv_co_snapshot_list(bs, &n, errp);
@@ -73,13 +73,25 @@ bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_
     for (int i = 0; i < n && found < 0; i++) {
         found = strcmp(list[i].name, id_or_name) ? -1 : i;
     }
-    for (int i = 0; i < n && found < 0; i++) {
+    for (int i = 0; i < n && found < 0 && by_id; i++) {
         found = strcmp(list[i].id, id_or_name) ? -1 : i;
     }
     if (found >= 0 && info) {
         *info = list[found];
     }
     return found >= 0;
+}
+
+bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_name,
+                                        BdrvSnapshotInfo *info, GError **errp)
+{
+    return find(bs, id_or_name, true, info, errp);
+}
+
+bool coroutine_fn bdrv_co_snapshot_find_name(BlockDriverState *bs, const char *name,
+                                             BdrvSnapshotInfo *info, GError **errp)
+{
+    return find(bs, name, false, info, errp);
 }
 
 BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,

@@ -328,7 +328,9 @@ void job_start_waiting(Job *job)
 
 void job_enter_running(Job *job)
 {
-    set_status(job, JOB_STATUS_RUNNING);
+    if (job_status(job) == JOB_STATUS_CREATED) {
+        set_status(job, JOB_STATUS_RUNNING);
+    }
 }
 
 /* --- In run() ------------------------------------------------------------------------ */

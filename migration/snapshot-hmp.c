@@ -160,29 +160,31 @@ static void print_lists(GString *out, const NodeList *lists, int n)
 
 static void coroutine_fn hmp_info_snapshots(HMPSession *s, const HMPArgs *args)
 {
-    int n, used = 0;
+    int n, able = 0;
     g_autofree BlockDriverState **nodes = snapshot_all_nodes(&n);
     g_autofree NodeList *lists = g_new0(NodeList, n);
     g_autoptr(GString) out = g_string_new("");
     GError *err = NULL;
 
     for (int i = 0; i < n; i++) {
-        if (bdrv_can_snapshot(nodes[i])) {
-            lists[used++].bs = bdrv_ref(nodes[i]);
-        }
+        lists[i].bs = bdrv_ref(nodes[i]);
+        able += bdrv_can_snapshot(nodes[i]);
     }
-    for (int i = 0; i < used && !err; i++) {
-        lists[i].list = snapshot_list_of(lists[i].bs, &lists[i].n, &err);
+    /* A disk that cannot have snapshots has none: then no snapshot is on all disks. */
+    for (int i = 0; i < n && !err; i++) {
+        if (bdrv_can_snapshot(nodes[i])) {
+            lists[i].list = snapshot_list_of(lists[i].bs, &lists[i].n, &err);
+        }
     }
     if (err) {
         hmp_handle_error(s, err);
-    } else if (used == 0) {
+    } else if (able == 0) {
         hmp_printf(s, "no block device can store vmstate for snapshot\n");
     } else {
-        print_lists(out, lists, used);
+        print_lists(out, lists, n);
         hmp_printf(s, "%s", out->str);
     }
-    for (int i = 0; i < used; i++) {
+    for (int i = 0; i < n; i++) {
         g_free(lists[i].list);
         bdrv_co_unref(lists[i].bs);
     }

@@ -34,6 +34,7 @@ typedef struct SnapshotJob {
     bool lazy;
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;
+    bool counted; /* among the jobs under way; main thread */
 
     pthread_mutex_t stats_lock; /* leaf */
     bool have_stats;            /* the work is over */

@@ -37,9 +37,14 @@ SnapshotJob *snapshot_job_new(JobType type, const char *tag, BlockDriverState **
     return sj;
 }
 
-/* Main thread. */
+/* Jobs that have or wait for the VM job mutex.  Main thread. */
+static unsigned under_way;
+
+/* At the end of a job's work, or of one that never got to it.  Main thread. */
 static void coroutine_fn drop_nodes(SnapshotJob *sj)
 {
+    under_way -= sj->counted;
+    sj->counted = false;
     for (int i = 0; i < sj->nr_nodes; i++) {
         if (sj->nodes[i].bs) {
             bdrv_co_unref(g_steal_pointer(&sj->nodes[i].bs));
@@ -194,7 +199,9 @@ Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **err
         {.type = JOB_TYPE_SNAPSHOT_LOAD, .run = run, .free = free_opaque, .query = query},
         {.type = JOB_TYPE_SNAPSHOT_DELETE, .run = run, .free = free_opaque, .query = query},
     };
+    g_autofree char *owner = NULL;
     Job *job = NULL;
+    bool alone;
 
     for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
         if (drivers[i].type == sj->type) {
@@ -206,6 +213,15 @@ Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **err
         return NULL;
     }
     job_ref(job);
-    job_start_waiting(job);
+    owner = vm_job_mutex_owner(sj->machine->job_mutex);
+    alone = !under_way && !owner;
+    sj->counted = true;
+    under_way++;
+    /* A client sees a job that need not wait in state 'running' when its command returns. */
+    if (alone) {
+        job_start(job);
+    } else {
+        job_start_waiting(job);
+    }
     return job;
 }

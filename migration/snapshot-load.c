@@ -72,7 +72,7 @@ static bool coroutine_fn prepare_disks(LoadWork *w, GError **errp)
         GError *err = NULL;
 
         snapshot_visit(sj, n);
-        if (!bdrv_co_snapshot_find(n->bs, sj->tag, &n->info, &err) && !err) {
+        if (!bdrv_co_snapshot_find_name(n->bs, sj->tag, &n->info, &err) && !err) {
             error_setg(&err, "Snapshot '%s' does not exist in one or more devices", sj->tag);
         }
         if (!err) {

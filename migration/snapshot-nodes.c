@@ -83,7 +83,7 @@ static int coroutine_fn has_snapshot(BlockDriverState *bs, const char *tag, GErr
     bool found;
 
     aio_co_reschedule_self(bdrv_context(bs));
-    found = bdrv_co_snapshot_find(bs, tag, NULL, &err);
+    found = bdrv_co_snapshot_find_name(bs, tag, NULL, &err);
     aio_co_reschedule_self(home);
     if (err) {
         g_propagate_error(errp, err);
@@ -130,7 +130,7 @@ bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp)
             return false;
         }
         snapshot_visit(sj, n);
-        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, NULL, &err)) {
             bdrv_co_snapshot_delete(n->bs, sj->tag, &err);
         }
         snapshot_home(sj);

@@ -109,7 +109,7 @@ static SnapshotJob *new_job(JobType type, const char *tag, const char *vmstate,
     BlockDriverState *vmstate_bs = NULL;
     int n;
 
-    if (!check_machine(errp) || !check_tag(tag, errp)) {
+    if (!check_machine(errp) || (type == JOB_TYPE_SNAPSHOT_SAVE && !check_tag(tag, errp))) {
         return NULL;
     }
     nodes = find_nodes(devices, &n, errp);

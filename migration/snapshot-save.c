@@ -71,7 +71,7 @@ static bool coroutine_fn delete_old(SnapshotJob *sj, GError **errp)
         GError *err = NULL;
 
         snapshot_visit(sj, n);
-        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, NULL, &err)) {
             bdrv_co_snapshot_delete(n->bs, sj->tag, &err);
         }
         snapshot_home(sj);
@@ -101,7 +101,7 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
         n->info.disk_size = bdrv_length(n->bs);
         snapshot_visit(sj, n);
         /* It may have come into being while this job waited for its turn. */
-        if (bdrv_co_snapshot_find(n->bs, sj->tag, NULL, &err)) {
+        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, NULL, &err)) {
             error_setg(&err, "Snapshot '%s' already exists in one or more devices", sj->tag);
         }
         if (!err) {

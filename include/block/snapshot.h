@@ -25,6 +25,9 @@ BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *
 /* By id or name, name first.  false when there is none (errp unset) or on error. */
 bool coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs, const char *id_or_name,
                                         BdrvSnapshotInfo *info, GError **errp);
+/* By name only, as a machine's snapshots are known: another one's id may look like a name. */
+bool coroutine_fn bdrv_co_snapshot_find_name(BlockDriverState *bs, const char *name,
+                                             BdrvSnapshotInfo *info, GError **errp);
 
 /*
  * Taking one:  prepare, freeze, (write_vmstate)*, publish  -  or abort at any point.

@@ -64,7 +64,7 @@ Job *job_create(const char *id, const JobDriver *driver, AioContext *ctx, int fl
 void job_start(Job *job);
 /*
  * Like job_start(), but the state stays 'created' (and the job can be cancelled) until
- * run() calls job_enter_running().
+ * run() calls job_enter_running(), which does nothing to a job that is 'running' already.
  */
 void job_start_waiting(Job *job);
 void job_enter_running(Job *job);

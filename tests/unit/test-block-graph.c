@@ -33,7 +33,7 @@ TEST_CO(test_open_errors)
     test_open_fails(message, "{'driver':'file','node-name':'x','filename':'%s'}", gone);
     test_open_fails(message, "{'driver':'raw','node-name':'x','file':{'driver':'file',"
                     "'filename':'%s'}}", gone);
-    test_open_fails("Cannot find device='' nor node-name='nope'",
+    test_open_fails("Cannot find device='nope' nor node-name='nope'",
                     "{'driver':'raw','node-name':'x','file':'nope'}");
     test_open_fails("Invalid node-name: '1x'",
                     "{'driver':'file','node-name':'1x','filename':'%s'}", path);
