@@ -506,6 +506,9 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
 
 int bdrv_file_descriptor(BlockDriverState *bs)
 {
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
     return bs->drv == &bdrv_file_driver ? ((FileState *)bs->opaque)->fd : -1;
 }
 

@@ -91,6 +91,15 @@ int coroutine_fn qcow2_header_write(BlockDriverState *bs)
     return bdrv_co_pwrite(bs->file, 0, s->version >= 3 ? QCOW2_V3_HEADER : QCOW2_V2_HEADER, h, 0);
 }
 
+void coroutine_fn qcow2_header_put_back(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (qcow2_header_write(bs) < 0 || qcow2_sync_file(bs) < 0) {
+        s->broken = true;
+    }
+}
+
 int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
 {
     Qcow2State *s = bs->opaque;

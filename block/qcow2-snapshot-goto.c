@@ -231,6 +231,7 @@ bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *opaque, GError *
     Qcow2State *s = bs->opaque;
     Goto *g = opaque;
     uint64_t old_offset, old_size;
+    bool written;
     int ret = qcow2_flush(bs);
 
     if (ret < 0) {
@@ -245,6 +246,7 @@ bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *opaque, GError *
     s->l1_disk_size = g->l1_size;
     s->disk_size = g->disk_size;
     ret = qcow2_header_write(bs);
+    written = ret >= 0;
     ret = ret < 0 ? ret : qcow2_sync_file(bs);
     if (ret >= 0) {
         g_free(s->l1_disk);
@@ -257,7 +259,11 @@ bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *opaque, GError *
         s->l1_offset = old_offset;
         s->l1_disk_size = old_size;
         s->disk_size = g->old_disk_size;
-        s->broken = true; /* which of the two is in the file is unknown */
+        if (written) {
+            s->broken = true; /* which of the two is in the file is unknown */
+        } else {
+            qcow2_header_put_back(bs);
+        }
         error_setg_errno(errp, -ret, "Could not update the header");
     }
     co_mutex_unlock(&s->lock);

@@ -261,6 +261,12 @@ static inline void qcow2_compressed_extent(const Qcow2State *s, uint64_t entry, 
 bool coroutine_fn qcow2_header_load(BlockDriverState *bs, GError **errp);
 /* Writes the fixed header fields from s in one write; not durable before a flush. */
 int coroutine_fn qcow2_header_write(BlockDriverState *bs);
+/*
+ * After a write of the header that failed: s has the former fields again, and they are
+ * written over whatever is there now.  If that fails too the image is broken: nobody knows
+ * what is in the file.
+ */
+void coroutine_fn qcow2_header_put_back(BlockDriverState *bs);
 /* Reads count big-endian 64-bit numbers. NULL and errp on failure; what names the table. */
 uint64_t *coroutine_fn qcow2_load_numbers(BlockDriverState *bs, uint64_t offset, uint64_t count,
                                           const char *what, GError **errp);

@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <libfdt.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/random.h>
 #include "hw/intc/riscv-clint.h"
 #include "hw/intc/sifive-plic.h"
@@ -227,6 +228,10 @@ void *virt_fdt_load(const char *filename, GError **errp)
     g_autofree char *data = NULL;
     gsize size;
 
+    if (access(filename, R_OK) < 0) {
+        error_setg_errno(errp, errno, "could not load device tree '%s'", filename);
+        return NULL;
+    }
     if (!g_file_get_contents(filename, &data, &size, &err)) {
         error_setg(errp, "could not load device tree '%s': %s", filename, err->message);
         return NULL;

@@ -88,7 +88,8 @@ int64_t bdrv_length(BlockDriverState *bs);
 /* The node below a format node, its backing node; NULL if none. */
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);
-/* The descriptor behind a node of driver "file", which stays the node's; else -1. */
+/* The descriptor of the node of driver "file" at or, through filters, below bs, which keeps
+ * it; else -1. */
 int bdrv_file_descriptor(BlockDriverState *bs);
 
 /* --- Handles --------------------------------------------------------------------------- */
