@@ -107,7 +107,8 @@ bool snapshot_job_cancelled(void *opaque)
 {
     SnapshotJob *sj = opaque;
 
-    return !sj->committed && job_is_cancelled(sj->job);
+    return job_is_cancelled(sj->job) &&
+           (!sj->committed || __atomic_load_n(&sj->machine->ending, __ATOMIC_SEQ_CST));
 }
 
 void coroutine_fn snapshot_job_pause_point(void *opaque)

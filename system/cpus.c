@@ -251,6 +251,16 @@ void cpus_set_stuck(bool value)
     pthread_mutex_unlock(&lock);
 }
 
+bool cpus_stuck(void)
+{
+    bool value;
+
+    pthread_mutex_lock(&lock);
+    value = stuck;
+    pthread_mutex_unlock(&lock);
+    return value;
+}
+
 void cpus_reset(void)
 {
     for (int i = 0; i < nr_vcpus; i++) {

@@ -142,6 +142,7 @@ static void dump_dtb(const char *filename)
     const void *fdt = vm_fdt(&size);
 
     if (!g_file_set_contents(filename, fdt, size, &err)) {
+        g_prefix_error(&err, "-machine dumpdtb=%s: ", filename);
         fail(err);
     }
     g_printerr("%s: info: dtb dumped to %s. Exiting.\n", g_get_prgname(), filename);

@@ -319,8 +319,17 @@ bool coroutine_fn vm_co_start(GError **errp)
     return !start || run_state_co_cont(errp);
 }
 
+/*
+ * The vCPUs and the disks may need pages that a load has not brought yet, so they come to
+ * rest before it is given up.  A vCPU that waits for a page which cannot be read never will.
+ */
 static void coroutine_fn cancel_entry(void *opaque)
 {
+    cpus_co_wait_stopped();
+    if (vm.board && !cpus_stuck()) {
+        stop_virtio();
+    }
+    __atomic_store_n(&vm.machine.ending, true, __ATOMIC_SEQ_CST);
     job_co_cancel_all();
 }
 

@@ -56,6 +56,7 @@ typedef struct Machine {
     int nr_ram;
     VmJobMutex *job_mutex;
     AioContext *(*snapshot_context)(void); /* the snapshot IOThread's, made on first use */
+    bool ending; /* atomic: nobody uses RAM any more, a load that fills it may be given up */
 } Machine;
 
 /* The machine of this process; NULL before it is made.  Main thread registers it once. */

@@ -34,6 +34,8 @@ void coroutine_fn cpus_co_wait_stopped(void);
  * cpus_co_wait_stopped() return all the same.
  */
 void cpus_set_stuck(bool stuck);
+/* What cpus_set_stuck() was last told; any thread. */
+bool cpus_stuck(void);
 
 /* Stopped, machine lock held: architectural reset; dropping derived state. */
 void cpus_reset(void);
