@@ -1,0 +1,534 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Snapshots on disks that are full, broken or slow, and with arguments that are wrong: the
+error says why, the guest and the image come to no harm.
+
+A guest of a few instructions (bare.py) runs and checks its own memory; the disks are nodes
+that each test adds, with blkdebug below them where they shall misbehave.
+
+usage: failures.py KF-SYSTEM
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import bare
+from kfvm import QMPError, VM
+import tap
+
+BINARY = sys.argv[1]
+MIB = 16
+
+
+class Rig:
+    """A VM with the bare guest, and nodes over images of their own."""
+
+    def __init__(self):
+        self.dir = tempfile.TemporaryDirectory(prefix='kffail-')
+        self.payload = os.path.join(self.dir.name, 'payload')
+        bare.write(self.payload, MIB)
+        self.vm = None
+
+    def path(self, name):
+        return os.path.join(self.dir.name, name)
+
+    def start(self, *extra, memory='32M'):
+        self.stop()
+        self.vm = VM(BINARY, ['-m', memory, '-bios', self.payload, *extra], monitors=2)
+        self.vm.qmp.timeout = 20
+        if '-S' not in extra:
+            self.vm.serial.expect('hh')
+
+    def stop(self):
+        if self.vm and self.vm.process.poll() is None:
+            self.vm.kill()
+        self.vm = None
+
+    def running(self):
+        """The VM; a new one if the last test left none."""
+        if (not self.vm or self.vm.process.poll() is not None or self.vm.qmp.cmd('query-jobs') or
+                self.vm.qmp.cmd('query-named-block-nodes')):
+            self.start()
+        self.vm.qmp.events.clear()
+        return self.vm.qmp
+
+    def image(self, name, size='64M', options=''):
+        path = self.path(name)
+        command = ['qemu-img', 'create', '-q', '-f', 'qcow2', path, size]
+        subprocess.run(command + (['-o', options] if options else []), check=True)
+        return path
+
+    def add(self, node, path, *rules, **more):
+        """A qcow2 node; its requests to the file go through the rules."""
+        self.vm.qmp.cmd('blockdev-add', driver='qcow2', node_name=node,
+                        file={'driver': 'blkdebug', 'inject-error': list(rules),
+                              'image': {'driver': 'file', 'filename': path}}, **more)
+
+    def delete(self, node):
+        self.vm.qmp.cmd('blockdev-del', node_name=node)
+
+    def unharmed(self):
+        """The guest runs on, and its memory is what it wrote."""
+        assert self.vm.qmp.cmd('query-status')['status'] == 'running'
+        self.vm.serial.drain()
+        self.vm.serial.expect('hh', 20)
+        assert b'B' not in self.vm.serial.log, 'the guest found damage'
+
+
+def on(*nodes):
+    return {'vmstate': nodes[0], 'devices': list(nodes)}
+
+
+def check_image(path, leaks=False):
+    result = subprocess.run(['qemu-img', 'check', '-U', path], capture_output=True, text=True)
+    assert result.returncode in ((0, 3) if leaks else (0,)), result.stdout + result.stderr
+
+
+def tags(path):
+    out = subprocess.run(['qemu-img', 'snapshot', '-l', '-U', path], check=True,
+                         capture_output=True, text=True).stdout
+    return [line.split()[1] for line in out.splitlines()[2:]]
+
+
+def fails(function, *texts):
+    """It fails, and the error has each of the texts; returns the error."""
+    try:
+        function()
+    except QMPError as error:
+        for text in texts:
+            assert text in error.desc, f'{error.desc!r} has no {text!r}'
+        return error.desc
+    raise AssertionError(f'no error; expected {texts}')
+
+
+def fault(kind, after, number=5, once=True):
+    return {'iotype': kind, 'after': after, 'errno': number, 'once': once}
+
+
+def slow(kind, milliseconds, after=0):
+    return {'iotype': kind, 'delay-ns': milliseconds * 1000000, 'after': after}
+
+
+def wait_status(qmp, status):
+    while qmp.cmd('query-status')['status'] != status:
+        qmp.wait_event('STOP' if status != 'running' else 'RESUME')
+
+
+# --- No space and broken disks ------------------------------------------------------------
+
+
+def test_no_space(rig):
+    """A real file system that is too small; a later, smaller save fits."""
+    mount = rig.path('small')
+    os.mkdir(mount)
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', mount],
+                      capture_output=True).returncode:
+        raise tap.Skip('no permission to mount a tmpfs')
+    try:
+        qmp = rig.running()
+        path = rig.image('small/disk.qcow2')
+        rig.add('small', path)
+        for i in range(3):
+            fails(lambda: qmp.run_job('snapshot-save', 'full', tag='full', **on('small')),
+                  'No space left on device')
+            assert 'STOP' not in [e['event'] for e in qmp.events]
+            rig.unharmed()
+        free = os.statvfs(mount)
+        assert free.f_bavail * free.f_bsize > 10 << 20, 'what was written is still there'
+        check_image(path)
+        rig.delete('small')
+        bare.write(rig.payload, 1)
+        rig.start()
+        rig.add('small', path)
+        rig.vm.qmp.run_job('snapshot-save', 'fits', tag='fits', **on('small'))
+        rig.delete('small')
+        check_image(path)
+        assert tags(path) == ['fits']
+    finally:
+        bare.write(rig.payload, MIB)
+        rig.stop()
+        subprocess.run(['umount', mount], check=True)
+
+
+def each_fault(rig, command, kind, number, text, setup=lambda path: None, **args):
+    """The command with an error at the first, second, third... request until it passes."""
+    qmp = rig.running()
+    failed = 0
+    after = 0
+    while True:
+        path = rig.image('faulty.qcow2')
+        setup(path)
+        try:
+            rig.add('faulty', path, fault(kind, after, number))
+        except QMPError:  # it met the error when it was opened
+            failed += 1
+            after += 1
+            continue
+        job = f'{command}-{kind}-{after}'
+        devices = {'devices': ['faulty']} if command == 'snapshot-delete' else on('faulty')
+        passed = True
+        try:
+            qmp.run_job(command, job, tag='t', **devices, **args)
+        except QMPError as error:
+            passed = False
+            assert text in error.desc, error.desc
+        rig.unharmed()
+        rig.delete('faulty')
+        check_image(path)
+        there = tags(path)
+        if kind == 'flush' and not passed:
+            assert there in ([], ['t'])  # of the last one nobody knows what it achieved
+        elif command == 'snapshot-save':
+            assert there == (['t'] if passed else []), (there, passed, after)
+        elif command == 'snapshot-load':
+            assert there == ['t']
+        if passed:
+            break
+        failed += 1
+        after += 1 + after // 8  # all of the first, then ever fewer
+    assert failed > 1, f'{failed} of {kind} failed'
+
+
+def test_save_each_write_fails(rig):
+    each_fault(rig, 'snapshot-save', 'write', 5, 'Input/output error')
+
+
+def test_save_each_write_has_no_space(rig):
+    each_fault(rig, 'snapshot-save', 'write', 28, 'No space left on device')
+
+
+def test_save_each_flush_fails(rig):
+    each_fault(rig, 'snapshot-save', 'flush', 5, 'Input/output error')
+
+
+def saved_by(rig):
+    """Makes an image with a snapshot 't' of the running guest."""
+    def save(path):
+        rig.add('source', path)
+        rig.vm.qmp.run_job('snapshot-save', 'setup', tag='t', **on('source'))
+        rig.delete('source')
+    return save
+
+
+def test_load_each_read_fails(rig):
+    rig.running()
+    each_fault(rig, 'snapshot-load', 'read', 5, 'Input/output error', saved_by(rig), lazy=False)
+
+
+def test_load_each_write_fails(rig):
+    rig.running()
+    each_fault(rig, 'snapshot-load', 'write', 28, 'No space left on device', saved_by(rig),
+               lazy=False)
+
+
+def test_delete_each_write_fails(rig):
+    rig.running()
+    each_fault(rig, 'snapshot-delete', 'write', 5, 'Input/output error', saved_by(rig))
+
+
+def test_disk_that_stays_broken(rig):
+    """Nothing can be undone on it: the error comes, the guest runs, leaks at most."""
+    qmp = rig.running()
+    for after in (0, 3, 9, 20):
+        path = rig.image('broken.qcow2')
+        rig.add('broken', path, fault('write', after, once=False))
+        fails(lambda: qmp.run_job('snapshot-save', 'b', tag='t', **on('broken')),
+              'Input/output error')
+        rig.unharmed()
+        rig.delete('broken')
+        check_image(path, leaks=True)
+        assert tags(path) == []
+
+
+def test_second_disk_fails(rig):
+    """The snapshot is on both disks or on none."""
+    qmp = rig.running()
+    for after in range(0, 12, 2):
+        good, bad = rig.image('good.qcow2'), rig.image('bad.qcow2')
+        rig.add('good', good)
+        rig.add('bad', bad, fault('write', after))
+        try:
+            qmp.run_job('snapshot-save', f'two{after}', tag='t', **on('good', 'bad'))
+            want = ['t']
+        except QMPError as error:
+            assert 'Input/output error' in error.desc, error.desc
+            want = []
+        rig.unharmed()
+        rig.delete('good')
+        rig.delete('bad')
+        for path in good, bad:
+            check_image(path)
+            assert tags(path) == want, (path, tags(path), want, after)
+
+
+def test_lazy_fill_retries(rig):
+    """A read error after the switch stops the guest; cont goes on when the disk does."""
+    rig.running()
+    path = rig.image('lazy.qcow2')
+    saved_by(rig)(path)
+    stopped = 0
+    for after in range(4, 40, 4):
+        qmp = rig.running()
+        try:
+            rig.add('lazy', path, fault('read', after))
+        except QMPError as error:
+            assert 'Input/output error' in error.desc, error.desc
+            continue
+        try:
+            qmp.cmd('snapshot-load', job_id='lazy', tag='t', **on('lazy'))
+        except QMPError as error:
+            assert 'Input/output error' in error.desc, error.desc
+            rig.delete('lazy')
+            continue
+        state = None
+        while state != 'concluded':
+            message = qmp.events.pop(0) if qmp.events else qmp.read()
+            if message.get('event') == 'JOB_STATUS_CHANGE':
+                state = message['data']['status']
+        job = qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='lazy')
+        status = qmp.cmd('query-status')['status']
+        if 'error' in job:
+            assert 'Input/output error' in job['error'], job
+        elif status == 'io-error':
+            stopped += 1
+            qmp.cmd('cont')
+        rig.unharmed()
+        rig.delete('lazy')
+    assert stopped, 'no error met the lazy fill'
+    check_image(path)
+
+
+# --- Slow disks -----------------------------------------------------------------------------
+
+
+def slow_node(rig, kind, milliseconds, saved=False, after=0):
+    path = rig.image('slow.qcow2')
+    if saved:
+        saved_by(rig)(path)
+    rig.add('slow', path, slow(kind, milliseconds, after))
+    return path
+
+
+def polls(rig, qmp, job):
+    """Asks on another session until the job is over; the slowest answer, in seconds."""
+    other = rig.vm.session(1)
+    worst = 0
+    while True:
+        start = time.monotonic()
+        jobs = [j for j in other.cmd('query-jobs') if j['id'] == job]
+        worst = max(worst, time.monotonic() - start)
+        if not jobs or jobs[0]['status'] == 'concluded':
+            break
+    other.close()
+    return worst, jobs[0]
+
+
+def test_slow_disk_and_the_monitor(rig):
+    """No answer waits for a request of the slow disk."""
+    for command, kind, args in (('snapshot-save', 'write', on('slow')),
+                                ('snapshot-load', 'read', on('slow')),
+                                ('snapshot-delete', 'write', {'devices': ['slow']})):
+        qmp = rig.running()
+        path = rig.image('slow.qcow2')
+        if command != 'snapshot-save':
+            saved_by(rig)(path)
+        rig.add('slow', path, *[{**slow(kind, 500, after), 'once': True} for after in (1, 4)])
+        qmp.cmd(command, job_id='slow', tag='t', **args)
+        worst, job = polls(rig, qmp, 'slow')
+        assert 'error' not in job, job
+        assert worst < 0.25, f'{command}: {worst * 1000:.1f} ms'
+        qmp.cmd('job-dismiss', id='slow')
+        rig.unharmed()
+        rig.delete('slow')
+        check_image(path)
+
+
+def test_cancel_at_each_phase(rig):
+    """A cancel is heard until the snapshot exists; then it comes too late, and says nothing."""
+    cancelled = 0
+    for wait in range(0, 200, 20):
+        qmp = rig.running()
+        path = slow_node(rig, 'write', 10)
+        qmp.cmd('snapshot-save', job_id='c', tag='t', **on('slow'))
+        time.sleep(wait / 1000)  # the phase that is met differs
+        fails_late = None
+        try:
+            qmp.cmd('job-cancel', id='c')
+        except QMPError as error:
+            fails_late = error.desc
+        qmp.wait_event('JOB_STATUS_CHANGE',
+                       match=lambda d: d == {'id': 'c', 'status': 'concluded'})
+        job = qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='c')
+        rig.unharmed()
+        rig.delete('slow')
+        check_image(path)
+        if 'error' in job:
+            cancelled += 1
+            assert fails_late is None and 'cancel' in job['error'], (fails_late, job)
+        assert tags(path) == ([] if 'error' in job else ['t'])
+    assert cancelled >= 3, cancelled
+
+
+def test_pause_and_resume(rig):
+    for command, kind in (('snapshot-save', 'write'), ('snapshot-load', 'read')):
+        qmp = rig.running()
+        path = slow_node(rig, kind, 10, saved=command == 'snapshot-load', after=4)
+        qmp.cmd(command, job_id='p', tag='t', **on('slow'))
+        qmp.wait_event('RESUME')
+        qmp.cmd('job-pause', id='p')
+        qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: d['status'] == 'paused')
+        for _ in range(5):
+            rig.unharmed()
+            job = qmp.cmd('query-jobs')[0]
+            assert job['status'] == 'paused', job
+            assert job['current-progress'] < job['total-progress'], job
+        qmp.cmd('job-resume', id='p')
+        qmp.job_states('p', 'concluded')
+        assert 'error' not in qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='p')
+        rig.unharmed()
+        rig.delete('slow')
+        check_image(path)
+        assert tags(path) == ['t']
+
+
+def test_end_in_the_middle(rig):
+    """quit and SIGTERM during a save and a load: an orderly end, a sound image."""
+    for command, kind in (('snapshot-save', 'write'), ('snapshot-load', 'read')):
+        for how in ('quit', signal.SIGTERM):
+            for event in (None, 'RESUME'):
+                qmp = rig.running()
+                path = slow_node(rig, kind, 40, saved=command == 'snapshot-load', after=4)
+                qmp.cmd(command, job_id='e', tag='t', **on('slow'))
+                if event:
+                    qmp.wait_event(event)
+                start = time.monotonic()
+                status = rig.vm.quit(20) if how == 'quit' else rig.vm.kill(how)
+                took = time.monotonic() - start
+                assert status == 0, (command, how, status)
+                assert took < 5, f'{command}, {how}: {took:.1f} s to the end'
+                check_image(path)
+                assert command == 'snapshot-load' or tags(path) in ([], ['t'])
+
+
+def test_end_while_a_lazy_load_cannot_read(rig):
+    rig.running()
+    path = rig.image('stuck.qcow2')
+    saved_by(rig)(path)
+    for how in ('quit', signal.SIGTERM):
+        rig.running()
+        rig.add('stuck', path, fault('read', 24, once=False))
+        try:
+            rig.vm.qmp.cmd('snapshot-load', job_id='e', tag='t', **on('stuck'))
+            rig.vm.qmp.wait_event('STOP')
+            wait_status(rig.vm.qmp, 'io-error')
+        finally:
+            status = rig.vm.quit(20) if how == 'quit' else rig.vm.kill(how)
+        assert status == 0, status
+        check_image(path)
+
+
+def test_reset_during_save_and_load(rig):
+    for command, kind in (('snapshot-save', 'write'), ('snapshot-load', 'read')):
+        qmp = rig.running()
+        path = slow_node(rig, kind, 10, saved=command == 'snapshot-load', after=4)
+        qmp.cmd(command, job_id='r', tag='t', **on('slow'))
+        qmp.wait_event('RESUME')
+        rig.vm.serial.drain()
+        qmp.cmd('system_reset')
+        qmp.wait_event('RESET')
+        rig.vm.serial.expect('Rhh', 20)
+        qmp.job_states('r', 'concluded')
+        assert 'error' not in qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='r')
+        rig.unharmed()
+        rig.delete('slow')
+        check_image(path)
+        assert tags(path) == ['t']
+
+
+def test_stop_and_cont_during_save_and_load(rig):
+    for command, kind in (('snapshot-save', 'write'), ('snapshot-load', 'read')):
+        qmp = rig.running()
+        path = slow_node(rig, kind, 10, saved=command == 'snapshot-load', after=4)
+        qmp.cmd(command, job_id='s', tag='t', **on('slow'))
+        for _ in range(5):
+            qmp.cmd('stop')
+            status = qmp.cmd('query-status')
+            assert status['running'] is False, status
+            qmp.cmd('cont')
+        qmp.job_states('s', 'concluded')
+        assert 'error' not in qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='s')
+        rig.unharmed()
+        rig.delete('slow')
+        check_image(path)
+
+
+def test_save_before_the_first_instruction(rig):
+    rig.start('-S')
+    qmp = rig.vm.qmp
+    path = rig.image('early.qcow2')
+    rig.add('early', path)
+    qmp.run_job('snapshot-save', 's', tag='t', **on('early'))
+    assert qmp.cmd('query-status')['status'] == 'prelaunch'
+    qmp.cmd('cont')
+    rig.vm.serial.expect('Rhh')
+    qmp.cmd('stop')
+    qmp.run_job('snapshot-save', 's2', tag='paused', **on('early'))
+    assert qmp.cmd('query-status')['status'] == 'paused'
+    qmp.run_job('snapshot-load', 'l', tag='t', **on('early'))
+    assert qmp.cmd('query-status')['running'] is False
+    rig.vm.serial.drain()
+    qmp.cmd('cont')
+    rig.vm.serial.expect('Rhh')
+    qmp.run_job('snapshot-load', 'l2', tag='paused', **on('early'))
+    rig.unharmed()
+    for i in range(2):
+        qmp.run_job('snapshot-load', f'again{i}', tag='paused', **on('early'))
+    rig.unharmed()
+    rig.delete('early')
+    check_image(path)
+
+
+def test_jobs_wait_for_each_other(rig):
+    """Load during a save, delete of what is being loaded, a node that goes: each waits."""
+    qmp = rig.running()
+    path = slow_node(rig, 'write', 5)
+    qmp.run_job('snapshot-save', 'first', tag='first', **on('slow'))
+    qmp.cmd('snapshot-save', job_id='a', tag='second', **on('slow'))
+    qmp.cmd('snapshot-load', job_id='b', tag='first', **on('slow'))
+    qmp.cmd('snapshot-delete', job_id='c', tag='first', devices=['slow'])
+    qmp.cmd('snapshot-save', job_id='d', tag='late', **on('slow'))
+    qmp.cmd('job-cancel', id='d')  # while it waits
+    fails(lambda: qmp.cmd('blockdev-del', node_name='slow'), 'slow')
+    ended = []
+    while len(ended) < 4:
+        event = qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: d['status'] == 'concluded')
+        ended.append(event['data']['id'])
+    assert [j for j in ended if j != 'd'] == ['a', 'b', 'c'], ended
+    for job in qmp.cmd('query-jobs'):
+        assert ('error' in job) == (job['id'] == 'd'), job
+        qmp.cmd('job-dismiss', id=job['id'])
+    rig.unharmed()
+    rig.delete('slow')
+    check_image(path)
+    assert tags(path) == ['second']
+
+
+def main():
+    rig = Rig()
+    try:
+        tap.run(sys.modules[__name__], rig, needs_guest=False)
+    finally:
+        rig.stop()
+        rig.dir.cleanup()
+
+
+main()
