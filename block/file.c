@@ -483,7 +483,11 @@ static int create_worker(void *opaque)
                !file_lock(fd, filename, rights, rights, &w->err)) {
         ; /* somebody uses it: untouched */
     } else if (ftruncate(fd, 0) < 0 || ftruncate(fd, w->params->size) < 0) {
-        error_setg_errno(&w->err, errno, "Could not resize file");
+        if (errno == EFBIG) {
+            error_setg(&w->err, "The image size is too large for file format 'raw'");
+        } else {
+            error_setg_errno(&w->err, errno, "Could not resize file");
+        }
     }
     if (close(fd) < 0 && !w->err) {
         error_setg_errno(&w->err, errno, "Could not close the new file");

@@ -58,7 +58,7 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
         } else if (!strcmp(value, "1.1") || !strcmp(value, "v3")) {
             o->version = 3;
         } else {
-            error_setg(errp, "Invalid compatibility level: '%s'", value);
+            error_setg(errp, "Parameter 'version' does not accept value '%s'", value);
             return false;
         }
     } else if (!strcmp(name, "refcount_bits")) {
@@ -67,15 +67,17 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
     } else if (!strcmp(name, "lazy_refcounts")) {
         ok = parse_bool(value, &o->lazy_refcounts);
     } else if (!strcmp(name, "preallocation")) {
-        if (strcmp(value, "off") && strcmp(value, "metadata")) {
+        if (!strcmp(value, "falloc") || !strcmp(value, "full")) {
             error_setg(errp, "Preallocation mode '%s' is not supported (use off or metadata)",
                        value);
             return false;
         }
         o->preallocate = !strcmp(value, "metadata");
+        ok = o->preallocate || !strcmp(value, "off");
     } else if (!strcmp(name, "compression_type")) {
         o->compression = !strcmp(value, "zstd");
         ok = o->compression || !strcmp(value, "zlib");
+        name = "compression-type";
 #if !CONFIG_ZSTD
         ok = ok && !o->compression;
 #endif
@@ -84,10 +86,13 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
         return false;
     }
     if (!ok) {
-        error_setg(errp, "Parameter '%s' does not take the value '%s'", name, value);
+        error_setg(errp, "Parameter '%s' does not accept value '%s'", name, value);
     }
     return ok;
 }
+
+static const char too_large[] = "The image size is too large for file format 'qcow2' "
+                                "(try using a larger cluster size)";
 
 static bool check_options(const CreateOptions *o, GError **errp)
 {
@@ -115,7 +120,7 @@ static bool check_options(const CreateOptions *o, GError **errp)
     } else if (o->backing_format && strlen(o->backing_format) > 15) {
         error_setg(errp, "Backing format name too long");
     } else if (o->size > (QCOW2_MAX_L1_BYTES / 8) * (cs / 8) * cs || o->size > INT64_MAX - cs) {
-        error_setg(errp, "Image is too big for its cluster size");
+        error_setg(errp, "%s", too_large);
     } else {
         return true;
     }
@@ -311,7 +316,7 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
         return false;
     }
     if (!compute_layout(&o, &l)) {
-        error_setg(errp, "Image is too big for its cluster size");
+        error_setg(errp, "%s", too_large);
         return false;
     }
     header = g_malloc0(o.cluster_size);

@@ -355,7 +355,13 @@ static bool set_sparse(Convert *s, const char *text)
 {
     uint64_t value;
 
-    if (!qapi_parse_size(text, &value) || value % SECTOR || value > 16777216) {
+    if (!qapi_parse_size(text, &value)) {
+        img_error("Invalid buffer size for sparse output specified. You may use k, M, G, T, P "
+                  "or E suffixes for");
+        img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+        return false;
+    }
+    if (value % SECTOR || value > 16777216) {
         img_error("Invalid buffer size for sparse output specified. Valid sizes are multiples "
                   "of %d up to %d. Select 0 to disable sparse detection (fully allocates "
                   "output).", SECTOR, 16777216);
@@ -466,7 +472,7 @@ int coroutine_fn img_convert(int argc, char **argv)
                 bdrv_driver_by_name(s.target_format ? s.target_format : "raw");
 
             if (drv) {
-                img_print_options(drv);
+                img_print_options(drv, optind < argc);
             }
             ret = drv ? 0 : 1;
         } else {

@@ -139,18 +139,28 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
     if (!quiet) {
         announce(drv, filename, options);
     }
+    if (g_hash_table_contains(options, "backing_fmt") &&
+        !g_hash_table_contains(options, "backing_file")) {
+        error_setg(errp, "Backing format cannot be used without backing file");
+        return false;
+    }
     return img_make(drv, filename, options, errp);
 }
 
 /* The size argument: 0 and the option "size" set, else the exit code. */
 static int parse_size_argument(const char *text, GHashTable *options)
 {
+    static const char suffixes[] = "bkmgtpe";
     uint64_t bytes;
 
+    text += strspn(text, " \t");
     if (!qapi_parse_size(text, &bytes)) {
-        double value = g_ascii_strtod(text, NULL);
+        char *end;
+        double value = g_ascii_strtod(text, &end);
+        const char *suffix = *end ? strchr(suffixes, g_ascii_tolower(*end)) : suffixes;
 
-        if (value >= 8 && strchr("eE", text[strlen(text) - 1])) {
+        if (end != text && suffix && (!*end || !end[1]) &&
+            value * (double)(1ULL << 10 * (suffix - suffixes)) >= 9.2e18) {
             bytes = UINT64_MAX;
         } else {
             img_error("Invalid image size specified. You may use k, M, G, T, P or E suffixes "
@@ -172,7 +182,7 @@ static void set_option(GHashTable *options, const char *name, const char *value)
     g_hash_table_replace(options, g_strdup(name), g_strdup(value));
 }
 
-static int print_format_options(const char *format)
+static int print_format_options(const char *format, bool have_file)
 {
     const BlockDriver *drv = bdrv_driver_by_name(format);
 
@@ -180,7 +190,7 @@ static int print_format_options(const char *format)
         img_error("Unknown file format '%s'", format);
         return 1;
     }
-    img_print_options(drv);
+    img_print_options(drv, have_file);
     return 0;
 }
 
@@ -225,7 +235,7 @@ int coroutine_fn img_create(int argc, char **argv)
         }
     }
     if (help) {
-        return print_format_options(format);
+        return print_format_options(format, optind < argc);
     }
     if (optind >= argc) {
         return img_usage_error("Expecting image file name");

@@ -13,7 +13,7 @@
 /* In the order in which "Formatting ..." shows them. */
 const ImgOption img_option_table[] = {
     { "qcow2", "cluster_size", IMG_OPTION_SIZE, "65536", "qcow2 cluster size" },
-    { "qcow2", "extended_l2", IMG_OPTION_BOOL, "off", "Extended L2 tables (off)" },
+    { "qcow2", "extended_l2", IMG_OPTION_BOOL, "off", "Extended L2 tables" },
     { "qcow2", "preallocation", IMG_OPTION_STRING, NULL,
       "Preallocation mode (allowed values: off, metadata)" },
     { "qcow2", "compression_type", IMG_OPTION_STRING, "zlib",
@@ -37,8 +37,12 @@ GHashTable *img_options_new(void)
 bool img_parse_options(const char *text, GHashTable *options)
 {
     const char *p = text;
+    size_t commas = 0;
 
-    if (!*text || *text == ',') {
+    for (size_t i = strlen(text); i && text[i - 1] == ','; i--) {
+        commas++; /* at the end: two stand for one in the value */
+    }
+    if (!*text || *text == ',' || commas % 2) {
         img_error("Invalid option list: %s", text);
         return false;
     }
@@ -160,7 +164,7 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-void img_print_options(const BlockDriver *drv)
+void img_print_options(const BlockDriver *drv, bool have_file)
 {
     static const char *const types[] = { "str", "size", "num", "bool (on/off)" };
     GPtrArray *list = g_ptr_array_new();
@@ -171,14 +175,20 @@ void img_print_options(const BlockDriver *drv)
         }
     }
     g_ptr_array_sort(list, by_name);
-    printf("Supported %s options:\n", drv->name);
+    if (have_file) {
+        printf("Supported options:\n");
+    } else {
+        printf("Supported %s options:\n", drv->name);
+    }
     for (guint i = 0; i < list->len; i++) {
         const ImgOption *o = list->pdata[i];
         g_autofree char *left = g_strdup_printf("%s=<%s>", o->name, types[o->type]);
 
         printf("  %-22s - %s\n", left, o->help);
     }
-    printf("\nThe protocol level may support further options.\n"
-           "Specify the target filename to include those options.\n");
+    if (!have_file) {
+        printf("\nThe protocol level may support further options.\n"
+               "Specify the target filename to include those options.\n");
+    }
     g_ptr_array_free(list, true);
 }

@@ -30,8 +30,8 @@ bool img_parse_options(const char *text, GHashTable *options);
 bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **errp);
 /* The part of options that is the driver's own: a new table. */
 GHashTable *img_driver_options(GHashTable *options);
-/* Lists the options of drv for -o help. */
-void img_print_options(const BlockDriver *drv);
+/* Lists the options of drv for -o help; have_file: of a file that has been named. */
+void img_print_options(const BlockDriver *drv, bool have_file);
 
 /*
  * Makes an image as kf-img create does.  options holds everything: size (0 bytes if it is
