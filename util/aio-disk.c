@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Disk I/O for coroutines: splits large vectors, continues short transfers, retries.
+ * Disk I/O for coroutines: splits large transfers, continues short ones, retries.
  * One request is one system call's worth; it goes through the io_uring of the current
  * context or, where there is none, through a worker thread.
  */
@@ -8,8 +8,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <unistd.h>
+
+/*
+ * What one request moves at most.  The kernel copies to and from its cache without giving
+ * the CPU to anybody else for as long as a request takes.
+ */
+enum {
+    PART_BYTES = 512 * 1024,
+    PART_ELEMENTS = 128,
+};
 
 static int disk_request_in_worker(void *opaque)
 {
@@ -85,6 +93,26 @@ static bool transfer_valid(const struct iovec *iov, int niov, off_t offset, size
            !__builtin_add_overflow(offset, (off_t)*size, &end);
 }
 
+/*
+ * Fills part with what comes next of iov, skip bytes of whose first element are done; at
+ * most one request's worth.  Returns the number of elements and sets *size to their bytes.
+ */
+static int next_part(struct iovec *part, const struct iovec *iov, int niov, size_t skip,
+                     size_t *size)
+{
+    int n = 0;
+
+    *size = 0;
+    for (int i = 0; i < niov && n < PART_ELEMENTS && *size < PART_BYTES; i++) {
+        size_t len = MIN(iov[i].iov_len - skip, PART_BYTES - *size);
+
+        part[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = len};
+        *size += len;
+        skip = 0;
+    }
+    return n;
+}
+
 static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov, int niov,
                                      off_t offset)
 {
@@ -95,20 +123,12 @@ static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov,
         return -EINVAL;
     }
     while (done < size) {
-        struct iovec rest;
-        DiskRequest req = {.op = op, .fd = fd, .offset = offset + done};
+        struct iovec part[PART_ELEMENTS];
+        DiskRequest req = {.op = op, .fd = fd, .offset = offset + done, .iov = part};
+        size_t tried;
         ssize_t ret;
 
-        if (skip) {
-            /* Finish the element that a short transfer ended in. */
-            rest.iov_base = (char *)iov->iov_base + skip;
-            rest.iov_len = iov->iov_len - skip;
-            req.iov = &rest;
-            req.niov = 1;
-        } else {
-            req.iov = iov;
-            req.niov = MIN(niov, IOV_MAX);
-        }
+        req.niov = next_part(part, iov, niov, skip, &tried);
         ret = disk_request(&req);
         if (ret == -EINVAL && op == DISK_READ && done % 512) {
             /* O_DIRECT: only the end of the file leaves us at such an offset. */
@@ -117,18 +137,11 @@ static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov,
         if (ret < 0) {
             return ret;
         }
-        if (ret == 0) {
-            size_t tried = 0;
-
-            for (int i = 0; i < req.niov; i++) {
-                tried += req.iov[i].iov_len;
+        if (ret == 0 && tried) {
+            if (op == DISK_WRITE) {
+                return -ENOSPC;
             }
-            if (tried) {
-                if (op == DISK_WRITE) {
-                    return -ENOSPC;
-                }
-                break; /* end of file */
-            }
+            break; /* end of file */
         }
         done += ret;
         skip += ret;

@@ -18,7 +18,6 @@
 enum {
     RING_ENTRIES = 256,
     IN_FLIGHT_MAX = 500, /* the kernel makes the completion queue twice RING_ENTRIES */
-    IO_SIZE_MAX = 0x7ffff000, /* what the kernel transfers at most in one call */
 };
 
 struct AioRing {
@@ -81,7 +80,7 @@ bool aio_ring_busy(AioRing *ring)
 static void prepare(struct io_uring_sqe *sqe, DiskRequest *req)
 {
     bool single = req->niov == 1;
-    unsigned int len = single ? MIN(req->iov->iov_len, IO_SIZE_MAX) : 0;
+    unsigned int len = single ? req->iov->iov_len : 0;
 
     switch (req->op) {
     case DISK_READ:

@@ -32,7 +32,7 @@ void thread_set_role(ThreadRole role)
 {
     static const SchedAttr roles[] = {
         [THREAD_ROLE_ANSWER] = { .sched_policy = SCHED_OTHER, .sched_runtime = 100 * 1000 },
-        [THREAD_ROLE_GUEST] = { .sched_policy = SCHED_OTHER, .sched_runtime = 500 * 1000 },
+        [THREAD_ROLE_GUEST] = { .sched_policy = SCHED_OTHER, .sched_runtime = 100 * 1000 },
         [THREAD_ROLE_BULK] = { .sched_policy = SCHED_BATCH, .sched_nice = 5,
                                .sched_runtime = 10 * 1000 * 1000 },
     };

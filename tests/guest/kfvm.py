@@ -71,12 +71,13 @@ class QMP:
         self.sock.sendall(json.dumps(obj).encode() + b'\n')
 
     def reply(self, timeout=None):
-        """The next message that is not an event, as it is."""
+        """The next reply, as it is; events on the way are kept."""
         while True:
             message = self.read(timeout)
-            if 'event' not in message:
+            if 'return' in message or 'error' in message:
                 return message
-            self.events.append(message)
+            if 'event' in message:
+                self.events.append(message)
 
     def cmd(self, name, timeout=None, **args):
         """Runs a command; '_' in argument names stands for '-'.  Returns its value."""
