@@ -144,6 +144,11 @@ static bool handle_fault(RamLoad *l, uint64_t addr)
     }
     page = (addr - (uintptr_t)b->ram->host) / LOAD_PAGE;
     ret = resolve(l, b, page);
+    if (ret == -ENOENT) {
+        /* All of RAM is there and the piece with this page is no longer registered, which
+         * has woken whoever waited. */
+        ret = 0;
+    }
     if (ret < 0 && !__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
         report(l, b, page, ret);
         return false;
