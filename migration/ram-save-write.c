@@ -297,28 +297,44 @@ static int coroutine_fn write_pages(ChunkWork *w)
     return ret;
 }
 
-/* Pages that changed while they were being written are written again from their copies. */
+/*
+ * Pages that changed while they were being written are written again from their copies,
+ * neighbours at once.  A save that is to end does not wait for them.
+ */
 static int coroutine_fn rewrite_changed(ChunkWork *w)
 {
     RamSave *s = w->s;
     int ret = 0;
+    IOVector iov;
 
-    for (size_t i = 0; i < w->nr_pages; i++) {
-        int64_t copy = w->class[i] == CLASS_DONE ? -1 : take_copy(s, w->first_page + i);
-        IOVector iov;
+    io_vector_init(&iov, 16);
+    for (size_t i = 0; i < w->nr_pages;) {
+        size_t first = i, run;
 
-        if (copy < 0) {
-            continue;
+        io_vector_reset(&iov);
+        while (i < w->nr_pages) {
+            int64_t copy = w->class[i] == CLASS_DONE ? -1 : take_copy(s, w->first_page + i);
+
+            if (copy < 0 || w->class[i] != CLASS_MEMORY) {
+                if (copy >= 0) {
+                    ram_save_put_bounce(s, copy);
+                }
+                i++;
+                break;
+            }
+            w->copy[i++] = copy;
+            add_page(&iov, bounce_mem(&s->pool, copy));
         }
-        if (w->class[i] == CLASS_MEMORY && ret == 0) {
-            io_vector_init_buf(&iov, bounce_mem(&s->pool, copy), RAM_PAGE);
-            ret = s->sink->write(s->sink->opaque,
-                                 stream_offset(w->block, w->first_page + i), &iov);
-            s->stats.rewritten_pages++;
-            s->stats.bytes_written += RAM_PAGE;
+        run = iov.size / RAM_PAGE;
+        if (run && ret == 0 && !ram_save_stopped(s, NULL)) {
+            ret = write_all(s, stream_offset(w->block, w->first_page + first), &iov);
+            s->stats.rewritten_pages += run;
         }
-        ram_save_put_bounce(s, copy);
+        for (size_t k = 0; k < run; k++) {
+            ram_save_put_bounce(s, w->copy[first + k]);
+        }
     }
+    io_vector_destroy(&iov);
     return ret;
 }
 
