@@ -507,7 +507,8 @@ static bool check_snapshot_table(Check *k)
     Qcow2State *s = k->s;
     bool found = false;
 
-    if (!s->snapshots->len && s->snapshots_offset & (s->cluster_size - 1)) {
+    if (!s->snapshots->len && (s->snapshots_offset & (s->cluster_size - 1) ||
+                               s->snapshots_offset > INT64_MAX)) {
         report(k, true, "%s snapshot table offset invalid",
                k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR");
         if (k->fix & BDRV_FIX_ERRORS) {

@@ -159,12 +159,12 @@ static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t s
         uint32_t type = qcow2_be32(buf + start), len = qcow2_be32(buf + start + 4);
         const uint8_t *data = buf + start + 8;
 
-        if (type == QCOW2_EXT_END) {
-            return true;
-        }
         if (len > end - start - 8) {
             error_setg(errp, "Header extension too large");
             return false;
+        }
+        if (type == QCOW2_EXT_END) {
+            return true;
         }
         switch (type) {
         case QCOW2_EXT_BACKING_FORMAT:
@@ -271,6 +271,10 @@ static bool check_features(BlockDriverState *bs, const uint8_t *names, uint32_t 
     }
     if (s->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
         error_setg(errp, "Unsupported qcow2 feature(s): external data file");
+        return false;
+    }
+    if (s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) {
+        error_setg(errp, "data-file-raw requires a data file");
         return false;
     }
     if (s->incompatible & QCOW2_INCOMPAT_EXTENDED_L2) {

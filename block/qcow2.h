@@ -47,6 +47,7 @@ enum { /* incompatible_features */
 };
 #define QCOW2_COMPAT_LAZY_REFCOUNTS 1
 #define QCOW2_AUTOCLEAR_BITMAPS 1
+#define QCOW2_AUTOCLEAR_DATA_FILE_RAW 2
 
 enum { /* header extensions */
     QCOW2_EXT_END = 0,
