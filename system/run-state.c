@@ -30,11 +30,12 @@ static bool reboot_shuts_down, shutdown_pauses;
 
 /* Outermost of this file: taken by coroutines that change the state and may wait. */
 static CoMutex change_mutex;
-static CoQueue changed; /* parked or reset_requested may have become false */
+static CoQueue changed; /* parked, leaving or reset_requested may have become false */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static RunState state = RUN_STATE_PRELAUNCH;
 static bool parked;
+static bool leaving; /* parked, and unpark is at work: too late for a wish */
 static RunState before_park;
 static Wish wish;
 static atomic_bool reset_requested;
@@ -73,6 +74,22 @@ static bool is_parked(void)
     p = parked;
     pthread_mutex_unlock(&lock);
     return p;
+}
+
+/* change_mutex held.  Who changes the state now must wait until unpark is done with it. */
+static void coroutine_fn wait_while_leaving(void)
+{
+    for (;;) {
+        bool wait;
+
+        pthread_mutex_lock(&lock);
+        wait = leaving;
+        pthread_mutex_unlock(&lock);
+        if (!wait) {
+            return;
+        }
+        co_queue_wait(&changed, &change_mutex);
+    }
 }
 
 /* lock held. */
@@ -122,6 +139,7 @@ void coroutine_fn run_state_co_stop(RunState why)
     bool must_halt;
 
     co_mutex_lock(&change_mutex);
+    wait_while_leaving();
     pthread_mutex_lock(&lock);
     if (parked) {
         wish = WISH_STOP;
@@ -217,27 +235,19 @@ bool coroutine_fn run_state_co_park(bool for_load)
     return running;
 }
 
-/* What is left to do after unpark, where it is allowed to wait. */
+/* After unpark, where it is allowed to wait: who waited for it goes on. */
 static void coroutine_fn unparked_entry(void *opaque)
 {
-    Wish late = GPOINTER_TO_INT(opaque);
-
     co_mutex_lock(&change_mutex);
     co_queue_restart_all(&changed);
     co_mutex_unlock(&change_mutex);
-    if (late == WISH_STOP) {
-        run_state_co_stop(RUN_STATE_PAUSED);
-    } else if (late == WISH_CONT) {
-        run_state_co_cont(NULL);
-    }
 }
 
 void run_state_unpark(bool running)
 {
-    Wish late;
-
     pthread_mutex_lock(&lock);
     g_assert(parked);
+    leaving = true;
     if (wish != WISH_NONE) {
         running = wish == WISH_CONT;
         wish = WISH_NONE;
@@ -253,11 +263,9 @@ void run_state_unpark(bool running)
     }
     /* parked until here: nobody else has changed the clock or the holds meanwhile */
     pthread_mutex_lock(&lock);
-    parked = false;
-    late = wish;
+    parked = leaving = false;
     pthread_mutex_unlock(&lock);
-    aio_co_enter(main_aio_context(),
-                 coroutine_create(unparked_entry, GINT_TO_POINTER(late)));
+    aio_co_enter(main_aio_context(), coroutine_create(unparked_entry, NULL));
 }
 
 static void coroutine_fn ram_error_entry(void *opaque)
