@@ -503,7 +503,7 @@ void coroutine_fn qcow2_save_abort(BlockDriverState *bs, void *opaque)
     if (save->published) {
         GError *err = NULL;
 
-        if (!qcow2_snapshot_remove(bs, save->id, &err)) {
+        if (!qcow2_snapshot_remove(bs, save->id, NULL, &err)) {
             g_printerr("qcow2: '%s': %s\n", bs->filename ? bs->filename : "", err->message);
             g_error_free(err);
         }

@@ -18,6 +18,18 @@ void qcow2_snapshot_free(Qcow2Snapshot *sn)
     g_free(sn);
 }
 
+static Qcow2Snapshot *find_id(Qcow2State *s, const char *id)
+{
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        Qcow2Snapshot *sn = s->snapshots->pdata[i];
+
+        if (!strcmp(sn->id, id)) {
+            return sn;
+        }
+    }
+    return NULL;
+}
+
 Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name)
 {
     for (guint i = 0; i < s->snapshots->len; i++) {
@@ -27,14 +39,7 @@ Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name)
             return sn;
         }
     }
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        Qcow2Snapshot *sn = s->snapshots->pdata[i];
-
-        if (!strcmp(sn->id, id_or_name)) {
-            return sn;
-        }
-    }
-    return NULL;
+    return find_id(s, id_or_name);
 }
 
 void coroutine_fn qcow2_breathe(void)
@@ -387,7 +392,7 @@ static void coroutine_fn snapshot_close(BlockDriverState *bs, void *reader)
 /* --- Deleting --------------------------------------------------------------------------------- */
 
 /* The snapshot, with walk_lock held, nobody reading it; NULL and errp if there is none. */
-static Qcow2Snapshot *coroutine_fn lock_unpinned(BlockDriverState *bs, const char *id_or_name,
+static Qcow2Snapshot *coroutine_fn lock_unpinned(BlockDriverState *bs, const char *id,
                                                  GError **errp)
 {
     Qcow2State *s = bs->opaque;
@@ -396,24 +401,32 @@ static Qcow2Snapshot *coroutine_fn lock_unpinned(BlockDriverState *bs, const cha
         Qcow2Snapshot *sn;
 
         co_mutex_lock(&s->walk_lock);
-        sn = qcow2_snapshot_find(s, id_or_name);
+        sn = find_id(s, id);
         if (sn && !sn->pins) {
             return sn;
         }
         co_mutex_unlock(&s->walk_lock);
         if (!sn) {
-            error_setg(errp, "Snapshot '%s' does not exist", id_or_name);
+            error_setg(errp, "Snapshot with ID '%s' does not exist", id);
             return NULL;
         }
         co_queue_wait(&s->pin_queue, NULL);
     }
 }
 
-bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id_or_name, GError **errp)
+static void set_id(Qcow2Snapshot *sn, const char *id)
+{
+    g_free(sn->id);
+    sn->id = g_strdup(id);
+    g_strlcpy(sn->info.id, id, sizeof(sn->info.id));
+}
+
+bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id, const char *heir,
+                                        GError **errp)
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint64_t *l1 = NULL;
-    Qcow2Snapshot *sn = lock_unpinned(bs, id_or_name, errp);
+    Qcow2Snapshot *sn = lock_unpinned(bs, id, errp), *next = NULL;
     uint64_t l1_offset;
     uint32_t l1_size;
     bool ok = false;
@@ -434,9 +447,20 @@ bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id_or_
         error_setg_errno(errp, -ret, "Could not flush the metadata");
         goto out;
     }
+    next = heir ? find_id(s, heir) : NULL;
+    if (heir && !next) {
+        error_setg(errp, "Snapshot with ID '%s' does not exist", heir);
+        goto out;
+    }
+    if (next) {
+        set_id(next, id);
+    }
     sn->pins++; /* nobody else deletes it while the table is written */
     if (!qcow2_snapshots_store(bs, NULL, sn, errp)) {
         sn->pins--;
+        if (next) {
+            set_id(next, heir);
+        }
         goto out;
     }
     ret = qcow2_release_tree(bs, l1, l1_size);

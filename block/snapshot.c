@@ -261,8 +261,8 @@ void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback)
     g_free(g);
 }
 
-bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,
-                                          GError **errp)
+static bool coroutine_fn delete_id(BlockDriverState *bs, const char *id, const char *heir,
+                                   GError **errp)
 {
     static const char step[] = "deleting a snapshot";
 
@@ -273,5 +273,28 @@ bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_o
         error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
         return false;
     }
-    return bs->drv->snapshot->remove(bs, id_or_name, errp) || fail(bs, step, errp);
+    return bs->drv->snapshot->remove(bs, id, heir, errp) || fail(bs, step, errp);
+}
+
+bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,
+                                          GError **errp)
+{
+    BdrvSnapshotInfo info;
+    GError *err = NULL;
+
+    if (!bdrv_co_snapshot_find(bs, id_or_name, &info, &err)) {
+        if (!err) {
+            error_setg(&err, "Node '%s': deleting a snapshot: Snapshot '%s' does not exist",
+                       bs->node_name, id_or_name);
+        }
+        g_propagate_error(errp, err);
+        return false;
+    }
+    return delete_id(bs, info.id, NULL, errp);
+}
+
+bool coroutine_fn bdrv_co_snapshot_replace(BlockDriverState *bs, const char *old_id,
+                                           const char *new_id, GError **errp)
+{
+    return delete_id(bs, old_id, new_id, errp);
 }

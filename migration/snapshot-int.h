@@ -17,6 +17,7 @@ typedef struct SnapshotNode {
     BlockDriverState *bs; /* a reference */
     bool drained;
     BdrvSnapshotInfo info;
+    char *replaces; /* id of the snapshot that goes when the new one is there */
     BdrvSnapshotSave *save;
     BdrvSnapshotGoto *go;
 } SnapshotNode;
@@ -30,7 +31,7 @@ typedef struct SnapshotJob {
     int nr_nodes;
     SnapshotMode mode;
     uint64_t bounce_limit;
-    bool replace; /* a snapshot of the same tag is deleted first */
+    bool replace; /* a snapshot of the same tag is deleted afterwards */
     bool lazy;
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;

@@ -59,6 +59,9 @@ static void coroutine_fn free_entry(void *opaque)
     drop_nodes(sj);
     pthread_mutex_destroy(&sj->stats_lock);
     g_free(sj->stats.warning);
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        g_free(sj->nodes[i].replaces);
+    }
     g_free(sj->nodes);
     g_free(sj->tag);
     g_free(sj);

@@ -63,26 +63,6 @@ static bool start_ram(SaveWork *w, GError **errp)
     return w->ram != NULL;
 }
 
-/* The old snapshot makes room for the new one. */
-static bool coroutine_fn delete_old(SnapshotJob *sj, GError **errp)
-{
-    for (int i = 0; i < sj->nr_nodes; i++) {
-        SnapshotNode *n = &sj->nodes[i];
-        GError *err = NULL;
-
-        snapshot_visit(sj, n);
-        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, NULL, &err)) {
-            bdrv_co_snapshot_delete(n->bs, sj->tag, &err);
-        }
-        snapshot_home(sj);
-        if (err) {
-            g_propagate_error(errp, err);
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError **errp)
 {
     SnapshotJob *sj = w->sj;
@@ -90,6 +70,7 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
     for (int i = 0; i < sj->nr_nodes; i++) {
         SnapshotNode *n = &sj->nodes[i];
         bool last = n == snapshot_vmstate_node(sj);
+        BdrvSnapshotInfo old = {0};
         GError *err = NULL;
 
         if (job_is_cancelled(sj->job)) {
@@ -100,8 +81,10 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
         n->info.icount = UINT64_MAX;
         n->info.disk_size = bdrv_length(n->bs);
         snapshot_visit(sj, n);
-        /* It may have come into being while this job waited for its turn. */
-        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, NULL, &err)) {
+        if (bdrv_co_snapshot_find_name(n->bs, sj->tag, &old, &err) && sj->replace) {
+            n->replaces = g_strdup(old.id);
+        } else if (!err && old.id[0]) {
+            /* It may have come into being while this job waited for its turn. */
             error_setg(&err, "Snapshot '%s' already exists in one or more devices", sj->tag);
         }
         if (!err) {
@@ -132,7 +115,7 @@ static bool coroutine_fn prepare(SaveWork *w, GError **errp)
     }
     job_progress_set_total(sj->job, total);
     w->layout = stream_layout_new(m->machine_type, m->ram, m->nr_ram);
-    if (!start_ram(w, errp) || (sj->replace && !delete_old(sj, errp))) {
+    if (!start_ram(w, errp)) {
         return false;
     }
     /* What is not touched takes no space; 1 MiB is ample for headers and devices. */
@@ -299,6 +282,28 @@ static void coroutine_fn end_disks(SnapshotJob *sj, bool ok)
     snapshot_home(sj);
 }
 
+/* The new snapshot is there; only now may the one it replaces go. */
+static bool coroutine_fn delete_replaced(SnapshotJob *sj, GError **errp)
+{
+    GError *err = NULL;
+
+    for (int i = 0; i < sj->nr_nodes && !err; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+
+        if (n->replaces) {
+            snapshot_visit(sj, n);
+            bdrv_co_snapshot_replace(n->bs, n->replaces, n->info.id, &err);
+            snapshot_home(sj);
+        }
+    }
+    if (err) {
+        g_propagate_prefixed_error(errp, err, "Snapshot '%s' was saved, but the one it replaces "
+                                   "is still there: ", sj->tag);
+        return false;
+    }
+    return true;
+}
+
 static void fill_stats(SaveWork *w)
 {
     SnapshotStats *s = &w->sj->stats;
@@ -336,5 +341,5 @@ bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
     release_guest(&w);
     g_clear_pointer(&w.tail, g_byte_array_unref);
     stream_layout_free(w.layout);
-    return ok;
+    return ok && delete_replaced(sj, errp);
 }

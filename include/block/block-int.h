@@ -116,7 +116,10 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
     bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);
     void coroutine_fn (*goto_end)(BlockDriverState *bs, void *g, bool rollback);
-    bool coroutine_fn (*remove)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    /* Deletes the snapshot with this id; heir, if not NULL, is the id of the one that takes
+     * the number over in the same step. */
+    bool coroutine_fn (*remove)(BlockDriverState *bs, const char *id, const char *heir,
+                                GError **errp);
 } BdrvSnapshotDriver;
 
 /* An absent callback means: not supported, or for I/O on a filter, passed to bs->file. */

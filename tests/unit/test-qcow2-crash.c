@@ -173,7 +173,7 @@ static void coroutine_fn step_delete(Run *r)
 
     if (f) {
         f->until = r->file->log->len;
-        snap(r)->remove(r->image->bs, f->name, &err);
+        bdrv_co_snapshot_delete(r->image->bs, f->name, &err);
         g_assert_no_error(err);
     }
 }

@@ -98,7 +98,7 @@ static void coroutine_fn exercise(MemFile *m, bool read_only)
             d->goto_end(image->bs, h, !ok);
         }
         if (n) {
-            d->remove(image->bs, list[0].name, NULL);
+            d->remove(image->bs, list[0].id, NULL, NULL);
         }
         image->bs->drv->co_check(image->bs, &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, NULL);
     }

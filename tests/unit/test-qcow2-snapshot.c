@@ -184,7 +184,7 @@ static void coroutine_fn step_delete(Model *m)
     Saved *v = m->saved->pdata[index];
     GError *err = NULL;
 
-    snap(m)->remove(m->image->bs, v->name, &err);
+    bdrv_co_snapshot_delete(m->image->bs, v->name, &err);
     g_assert_no_error(err);
     g_ptr_array_remove_index(m->saved, index);
 }

@@ -456,8 +456,12 @@ static void test_cancel(void)
         f.writes_until_cancel = i * i / 4 + 1;
         f.delay_ns = 10000;
         run(&f);
-        g_assert_false(f.ok);
-        g_assert_cmpstr(f.err->message, ==, "Saving RAM was cancelled");
+        if (f.writes_until_cancel) {
+            g_assert_true(f.ok); /* it took fewer writes than that */
+        } else {
+            g_assert_false(f.ok);
+            g_assert_cmpstr(f.err->message, ==, "Saving RAM was cancelled");
+        }
         /* The guest is unharmed: it goes on. */
         writes = __atomic_load_n(&g.writes, __ATOMIC_SEQ_CST);
         while (__atomic_load_n(&g.writes, __ATOMIC_SEQ_CST) < writes + g.nr_pages) {
