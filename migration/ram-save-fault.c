@@ -297,7 +297,9 @@ static void *fault_thread(void *opaque)
         if (poll(fds, 2, -1) < 0) {
             continue;
         }
+        __atomic_store_n(&s->fault_waits, 1, __ATOMIC_SEQ_CST);
         pthread_mutex_lock(&s->fault_lock);
+        __atomic_store_n(&s->fault_waits, 0, __ATOMIC_SEQ_CST);
         if (fds[1].revents) {
             len = read(s->event_fd, &dummy, sizeof(dummy));
         }

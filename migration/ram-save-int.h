@@ -150,6 +150,7 @@ struct RamSave {
     int event_fd;
     int stop;                   /* atomic */
     pthread_mutex_t fault_lock; /* fault handling against changes of phase; leaf */
+    int fault_waits;            /* atomic: the fault thread wants the lock */
     GArray *waiting;            /* WaitingFault, fault thread only */
     int nr_waiting;             /* atomic */
     uint64_t last_fault_end;    /* fault thread: for runs of faults */

@@ -12,13 +12,15 @@
 #include "qapi/error.h"
 #include "ram-save-int.h"
 
-/* Armed at a time before others get a chance to change the address space. */
-#define ARM_PIECE ((size_t)16 << 20)
+/* Armed at a time; a guest's fault and whoever changes the address space wait that long. */
+#define ARM_PIECE ((size_t)4 << 20)
 /* What threads that must not wait may use beyond the limit. */
 #define RESERVE_BYTES ((uint64_t)16 << 20)
 /* Fewer noted chunks than this are left to the blackout. */
 #define FEW_CHUNKS 48
 #define MAX_ARM_ROUNDS 4
+/* How long the arming looks away while a fault is waiting to be handled. */
+#define FAULT_TURN_NS 10000
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
@@ -299,6 +301,15 @@ static int arm_first(RamSave *s, RamSaveBlock *b, size_t first, size_t nr)
     return ret;
 }
 
+/* A mutex is not fair: without this the next piece would take it before the fault thread. */
+static void coroutine_fn let_faults_in(RamSave *s)
+{
+    co_sleep_ns(0);
+    while (__atomic_load_n(&s->fault_waits, __ATOMIC_SEQ_CST)) {
+        co_sleep_ns(FAULT_TURN_NS);
+    }
+}
+
 static bool coroutine_fn arm_round(RamSave *s, bool first_round, size_t *armed, GError **errp)
 {
     const size_t piece = ARM_PIECE / RAM_CHUNK;
@@ -325,7 +336,7 @@ static bool coroutine_fn arm_round(RamSave *s, bool first_round, size_t *armed, 
             }
             *armed += ret;
             if (first_round || ret) {
-                co_sleep_ns(0);
+                let_faults_in(s);
             }
         }
     }
