@@ -294,7 +294,7 @@ static void *fault_thread(void *opaque)
         ssize_t len;
         uint64_t dummy;
 
-        if (poll(fds, 2, -1) < 0) {
+        if (uffd_poll(fds, 2, -1, __atomic_load_n(&s->burst_end, __ATOMIC_SEQ_CST)) < 0) {
             continue;
         }
         __atomic_store_n(&s->fault_waits, 1, __ATOMIC_SEQ_CST);

@@ -149,6 +149,7 @@ struct RamSave {
     bool thread_running;
     int event_fd;
     int stop;                   /* atomic */
+    int64_t burst_end;          /* atomic: see uffd_poll() */
     pthread_mutex_t fault_lock; /* fault handling against changes of phase; leaf */
     int fault_waits;            /* atomic: the fault thread wants the lock */
     GArray *waiting;            /* WaitingFault, fault thread only */

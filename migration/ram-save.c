@@ -397,6 +397,8 @@ bool ram_save_instant(RamSave *s, GError **errp)
     }
     if (armed >= 0) {
         __atomic_store_n(&s->phase, PHASE_TRACK, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&s->burst_end, clock_now_ns() + UFFD_BURST_NS, __ATOMIC_SEQ_CST);
+        ram_save_wake_fault_thread(s);
     }
     pthread_mutex_unlock(&s->fault_lock);
     if (armed < 0) {

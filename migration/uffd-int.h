@@ -7,6 +7,7 @@
 #ifndef MIGRATION_UFFD_INT_H
 #define MIGRATION_UFFD_INT_H
 
+#include <poll.h>
 #include <glib.h>
 #include <linux/userfaultfd.h>
 #include <stdbool.h>
@@ -50,5 +51,15 @@ ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len);
 ssize_t uffd_zero(Uffd *u, void *dst, size_t len);
 ssize_t uffd_move(Uffd *u, void *dst, void *src, size_t len);
 int uffd_wake(Uffd *u, void *addr, size_t len);
+
+/*
+ * poll(2) for a fault thread.  Until burst_end (CLOCK_MONOTONIC, ns) it looks again and
+ * again instead of sleeping: in the moments after the guest is let go its working set
+ * faults page by page, and each would wait for this thread to get a CPU.
+ */
+int uffd_poll(struct pollfd *fds, int nfds, int timeout_ms, int64_t burst_end);
+
+/* How long such a burst lasts. */
+#define UFFD_BURST_NS (20 * 1000 * 1000)
 
 #endif

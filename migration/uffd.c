@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "uffd-int.h"
+#include "util/aio.h"
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
@@ -228,4 +229,16 @@ ssize_t uffd_move(Uffd *u, void *dst, void *src, size_t len)
         }
     }
     return done;
+}
+
+int uffd_poll(struct pollfd *fds, int nfds, int timeout_ms, int64_t burst_end)
+{
+    while (clock_now_ns() < burst_end) {
+        int n = poll(fds, nfds, 0);
+
+        if (n) {
+            return n;
+        }
+    }
+    return poll(fds, nfds, timeout_ms);
 }

@@ -15,7 +15,7 @@
  * the CPU to anybody else for as long as a request takes.
  */
 enum {
-    PART_BYTES = 512 * 1024,
+    PART_BYTES = 128 * 1024,
     PART_ELEMENTS = 128,
 };
 
