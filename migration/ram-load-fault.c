@@ -186,14 +186,13 @@ static void retry_failed(RamLoad *l)
 static void *fault_thread(void *opaque)
 {
     RamLoad *l = opaque;
-    int64_t burst_end = clock_now_ns() + UFFD_BURST_NS; /* the guest is let go soon */
 
     thread_set_role(THREAD_ROLE_ANSWER);
     while (!__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
         struct pollfd fds[2] = {{.fd = l->uffd.fd, .events = POLLIN},
                                 {.fd = l->event_fd, .events = POLLIN}};
         struct uffd_msg msg;
-        int n = uffd_poll(fds, 2, l->failed->len ? RETRY_MS : -1, burst_end);
+        int n = poll(fds, 2, l->failed->len ? RETRY_MS : -1);
 
         if (n == 0) {
             retry_failed(l);

@@ -53,7 +53,7 @@ ssize_t uffd_move(Uffd *u, void *dst, void *src, size_t len);
 int uffd_wake(Uffd *u, void *addr, size_t len);
 
 /*
- * poll(2) for a fault thread.  Until burst_end (CLOCK_MONOTONIC, ns) it looks again and
+ * poll(2) for the fault thread of a save.  Until burst_end (CLOCK_MONOTONIC, ns) it looks again and
  * again instead of sleeping: in the moments after the guest is let go its working set
  * faults page by page, and each would wait for this thread to get a CPU.
  */
