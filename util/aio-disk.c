@@ -15,7 +15,8 @@
  * the CPU to anybody else for as long as a request takes.
  */
 enum {
-    PART_BYTES = 128 * 1024,
+    PART_READ_BYTES = 512 * 1024,
+    PART_WRITE_BYTES = 128 * 1024, /* allocating takes longer than copying */
     PART_ELEMENTS = 128,
 };
 
@@ -95,16 +96,16 @@ static bool transfer_valid(const struct iovec *iov, int niov, off_t offset, size
 
 /*
  * Fills part with what comes next of iov, skip bytes of whose first element are done; at
- * most one request's worth.  Returns the number of elements and sets *size to their bytes.
+ * most limit bytes.  Returns the number of elements and sets *size to their bytes.
  */
 static int next_part(struct iovec *part, const struct iovec *iov, int niov, size_t skip,
-                     size_t *size)
+                     size_t limit, size_t *size)
 {
     int n = 0;
 
     *size = 0;
-    for (int i = 0; i < niov && n < PART_ELEMENTS && *size < PART_BYTES; i++) {
-        size_t len = MIN(iov[i].iov_len - skip, PART_BYTES - *size);
+    for (int i = 0; i < niov && n < PART_ELEMENTS && *size < limit; i++) {
+        size_t len = MIN(iov[i].iov_len - skip, limit - *size);
 
         part[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = len};
         *size += len;
@@ -116,6 +117,7 @@ static int next_part(struct iovec *part, const struct iovec *iov, int niov, size
 static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov, int niov,
                                      off_t offset)
 {
+    size_t limit = op == DISK_READ ? PART_READ_BYTES : PART_WRITE_BYTES;
     size_t size, done = 0;
     size_t skip = 0; /* bytes of iov[0] that are done */
 
@@ -128,7 +130,7 @@ static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov,
         size_t tried;
         ssize_t ret;
 
-        req.niov = next_part(part, iov, niov, skip, &tried);
+        req.niov = next_part(part, iov, niov, skip, limit, &tried);
         ret = disk_request(&req);
         if (ret == -EINVAL && op == DISK_READ && done % 512) {
             /* O_DIRECT: only the end of the file leaves us at such an offset. */
