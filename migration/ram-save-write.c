@@ -461,5 +461,6 @@ bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp)
         error_setg_errno(errp, -s->write_error, "Could not write RAM into the snapshot");
         return false;
     }
-    return true;
+    /* The bitmaps' writes yield, too. */
+    return !ram_save_stopped(s, errp);
 }

@@ -107,8 +107,10 @@ static int next_part(struct iovec *part, const struct iovec *iov, int niov, size
     for (int i = 0; i < niov && n < PART_ELEMENTS && *size < limit; i++) {
         size_t len = MIN(iov[i].iov_len - skip, limit - *size);
 
-        part[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = len};
-        *size += len;
+        if (len) {
+            part[n++] = (struct iovec){.iov_base = (char *)iov[i].iov_base + skip, .iov_len = len};
+            *size += len;
+        }
         skip = 0;
     }
     return n;
