@@ -156,7 +156,7 @@ def test_second_save_waits(guest):
     while len(ended) < 2:
         event = qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: d['status'] == 'concluded')
         ended.append(event['data']['id'])
-    assert ended == ['first', 'second'], ended
+    assert ended == ['first', 'second'], (ended, qmp.cmd('query-jobs'))
     for job in qmp.cmd('query-jobs'):
         assert 'error' not in job, job
         qmp.cmd('job-dismiss', id=job['id'])
