@@ -278,12 +278,12 @@ static void coroutine_fn job_entry(void *opaque)
 
     lock();
     bool run = !job->cancelled;
-    bool waiting = job->run_waiting;
+    bool pause = job->pause && !job->run_waiting; /* it may have come before the start */
     job->in_run = run;
     unlock();
     if (run) {
-        if (!waiting) {
-            job_pause_point(job); /* a pause may have come before the start */
+        if (pause) {
+            job_pause_point(job); /* only then: jobs get their turns in the order of start */
         }
         ok = job->driver->run(job, job->opaque, &err);
         lock();
