@@ -94,6 +94,19 @@ bool coroutine_fn bdrv_co_snapshot_find_name(BlockDriverState *bs, const char *n
     return find(bs, name, false, info, errp);
 }
 
+/* supported(), and bs may be written. */
+static bool changeable(BlockDriverState *bs, const char *step, GError **errp)
+{
+    if (!supported(bs, step, errp)) {
+        return false;
+    }
+    if (bs->read_only) {
+        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+        return false;
+    }
+    return true;
+}
+
 BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,
                                                         BdrvSnapshotInfo *info,
                                                         uint64_t vm_state_size, GError **errp)
@@ -102,11 +115,7 @@ BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,
     BdrvSnapshotSave *save;
     void *opaque;
 
-    if (!supported(bs, step, errp)) {
-        return NULL;
-    }
-    if (bs->read_only) {
-        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+    if (!changeable(bs, step, errp)) {
         return NULL;
     }
     opaque = bs->drv->snapshot->prepare(bs, info, vm_state_size, errp);
@@ -216,11 +225,7 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
     BdrvSnapshotGoto *g;
     void *opaque;
 
-    if (!supported(bs, step, errp)) {
-        return NULL;
-    }
-    if (bs->read_only) {
-        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+    if (!changeable(bs, step, errp)) {
         return NULL;
     }
     opaque = bs->drv->snapshot->goto_prepare(bs, id_or_name, errp);
@@ -266,11 +271,7 @@ static bool coroutine_fn delete_id(BlockDriverState *bs, const char *id, const c
 {
     static const char step[] = "deleting a snapshot";
 
-    if (!supported(bs, step, errp)) {
-        return false;
-    }
-    if (bs->read_only) {
-        error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+    if (!changeable(bs, step, errp)) {
         return false;
     }
     return bs->drv->snapshot->remove(bs, id, heir, errp) || fail(bs, step, errp);
