@@ -19,7 +19,8 @@ Machine *machine_get(void)
     return the_machine;
 }
 
-void ram_prepare_dma(void *host, size_t len)
+/* A write that changes nothing, once per page: a fault happens here, in user space. */
+static void touch(void *host, size_t len)
 {
     const uintptr_t page = 4096;
     uintptr_t first = (uintptr_t)host;
@@ -29,8 +30,17 @@ void ram_prepare_dma(void *host, size_t len)
         return;
     }
     end = first + len;
-    /* A write that changes nothing, once per page: a fault happens here, in user space. */
     for (uintptr_t p = first; p < end; p = (p & ~(page - 1)) + page) {
         __atomic_fetch_or((uint8_t *)p, 0, __ATOMIC_RELAXED);
     }
+}
+
+void ram_prepare_dma(void *host, size_t len)
+{
+    touch(host, len);
+}
+
+void ram_dma_written(void *host, size_t len)
+{
+    touch(host, len);
 }

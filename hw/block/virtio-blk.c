@@ -129,6 +129,7 @@ static int coroutine_fn do_rw(BlkRequest *req)
 {
     VirtIOBlock *s = req->s;
     uint64_t bytes = req->data.size;
+    int ret;
 
     if (bytes % SECTOR || bytes > INT32_MAX || !in_range(s, req->sector, bytes / SECTOR)) {
         return -EINVAL;
@@ -139,7 +140,11 @@ static int coroutine_fn do_rw(BlkRequest *req)
     for (int i = 0; i < req->data.niov; i++) {
         ram_prepare_dma(req->data.iov[i].iov_base, req->data.iov[i].iov_len);
     }
-    return blk_co_preadv(s->blk, req->sector * SECTOR, bytes, &req->data, 0);
+    ret = blk_co_preadv(s->blk, req->sector * SECTOR, bytes, &req->data, 0);
+    for (int i = 0; i < req->data.niov; i++) {
+        ram_dma_written(req->data.iov[i].iov_base, req->data.iov[i].iov_len);
+    }
+    return ret;
 }
 
 static int coroutine_fn do_range(BlkRequest *req)

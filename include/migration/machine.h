@@ -69,6 +69,12 @@ Machine *machine_get(void);
  * atomic no-op, so that no fault happens in the kernel.  Within a tracked request only.
  */
 void ram_prepare_dma(void *host, size_t len);
+/*
+ * Called when the kernel has written [host, host + len), before the guest is told: a device
+ * that writes memory directly (O_DIRECT) may do so after the page was last found to be
+ * written; this makes it count as written now.  Within the same request.
+ */
+void ram_dma_written(void *host, size_t len);
 
 /* At start-up, before the guest's first instruction (-loadvm TAG).  Main thread. */
 bool coroutine_fn machine_co_loadvm(const char *tag, GError **errp);
