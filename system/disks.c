@@ -11,7 +11,7 @@
 #include "qapi/qapi-commands-block-core.h"
 #include "qapi/qapi-visit-block-core.h"
 #include "system-int.h"
-#include "system/iothreads.h"
+#include "util/iothreads.h"
 
 /* A -drive, or the handle of a device that names a node itself. */
 typedef struct Disk {

@@ -16,9 +16,10 @@
 #include "qapi/error.h"
 #include "qapi/qapi-init.h"
 #include "system-int.h"
-#include "system/iothreads.h"
 #include "system/run-state.h"
 #include "util/aio.h"
+#include "util/daemonize.h"
+#include "util/iothreads.h"
 #include "util/thread-role.h"
 
 static GMainLoop *loop;

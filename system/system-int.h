@@ -33,18 +33,6 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);
 
-/* --- daemonize.c -------------------------------------------------------------------------- */
-
-/*
- * Forks; the parent waits until the child calls daemonize_ready() or ends, and exits.
- * Before anything else is made.
- */
-bool daemonize_start(GError **errp);
-void daemonize_ready(void);
-/* Writes the process id to path and locks the file; removed by pidfile_remove(). */
-bool pidfile_write(const char *path, GError **errp);
-void pidfile_remove(void);
-
 /* --- system-hmp.c --------------------------------------------------------------------------- */
 
 extern const HMPCommand system_hmp_commands[];

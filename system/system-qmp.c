@@ -11,8 +11,8 @@
 #include "qapi/util.h"
 #include "system-int.h"
 #include "system/cpus.h"
-#include "system/iothreads.h"
 #include "system/run-state.h"
+#include "util/iothreads.h"
 
 StatusInfo *coroutine_fn qmp_query_status(GError **errp)
 {

@@ -14,8 +14,8 @@
 #include "qapi/error.h"
 #include "system-int.h"
 #include "system/cpus.h"
-#include "system/iothreads.h"
 #include "system/run-state.h"
+#include "util/iothreads.h"
 
 #define RAM_ALIGN (UINT64_C(2) << 20)
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -daemonize and -pidfile.  The fork is the first thing that happens, since threads do not
- * survive it; the parent waits for one byte, so that it ends when the monitors answer.
+ * -daemonize and -pidfile of all programs (util/daemonize.h).  The fork is the first thing
+ * that happens, since threads do not survive it; the parent waits for one byte, so that it
+ * ends when the program is ready.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,12 +10,19 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "qapi/error.h"
-#include "system-int.h"
+#include "util/daemonize.h"
+
+#define DAEMONIZE_ERROR (g_quark_from_static_string("daemonize"))
 
 static int ready_fd = -1;
 static char *pidfile; /* absolute */
 static int pidfile_fd = -1;
+
+static void fail(GError **errp, int errnum, const char *what, const char *path)
+{
+    g_set_error(errp, DAEMONIZE_ERROR, 0, "%s%s%s%s: %s", what, path ? " '" : "",
+                path ? path : "", path ? "'" : "", g_strerror(errnum));
+}
 
 static void G_GNUC_NORETURN wait_for_child(pid_t child, int fd)
 {
@@ -39,12 +47,12 @@ bool daemonize_start(GError **errp)
     pid_t child;
 
     if (pipe2(fds, O_CLOEXEC) < 0) {
-        error_setg_errno(errp, errno, "could not go to the background: pipe");
+        fail(errp, errno, "could not go to the background: pipe", NULL);
         return false;
     }
     child = fork();
     if (child < 0) {
-        error_setg_errno(errp, errno, "could not go to the background: fork");
+        fail(errp, errno, "could not go to the background: fork", NULL);
         close(fds[0]);
         close(fds[1]);
         return false;
@@ -89,17 +97,16 @@ bool pidfile_write(const char *path, GError **errp)
     ssize_t len = strlen(text);
 
     if (fd < 0) {
-        error_setg_errno(errp, errno, "cannot create PID file: Cannot open pid file '%s'", path);
+        fail(errp, errno, "cannot create PID file: Cannot open pid file", path);
         return false;
     }
     if (fcntl(fd, F_SETLK, &lock) < 0) {
-        error_setg_errno(errp, errno, "cannot create PID file: Cannot lock pid file '%s'", path);
+        fail(errp, errno, "cannot create PID file: Cannot lock pid file", path);
         close(fd);
         return false;
     }
     if (ftruncate(fd, 0) < 0 || write(fd, text, len) != len) {
-        error_setg_errno(errp, errno, "cannot create PID file: Cannot write pid file '%s'",
-                         path);
+        fail(errp, errno, "cannot create PID file: Cannot write pid file", path);
         close(fd);
         return false;
     }

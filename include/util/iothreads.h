@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The IOThreads of this process, by name.  Main thread, except snapshot_context(). */
-#ifndef SYSTEM_IOTHREADS_H
-#define SYSTEM_IOTHREADS_H
+#ifndef UTIL_IOTHREADS_H
+#define UTIL_IOTHREADS_H
 
 #include "util/iothread.h"
 

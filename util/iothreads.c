@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <string.h>
 #include <stdlib.h>
-#include "qapi/error.h"
-#include "system/iothreads.h"
+#include "util/iothreads.h"
 #include "util/thread-role.h"
 
 #define DEFAULT_NAME "io0"
+#define IOTHREADS_ERROR (g_quark_from_static_string("iothreads"))
 
 static GPtrArray *threads;
 static pthread_mutex_t snapshot_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,8 +31,8 @@ bool iothreads_add(const char *id, GError **errp)
     IOThread *thread;
 
     if (find(id)) {
-        error_setg(errp, "attempt to add duplicate property '%s' to object (type 'container')",
-                   id);
+        g_set_error(errp, IOTHREADS_ERROR, 0,
+                    "attempt to add duplicate property '%s' to object (type 'container')", id);
         return false;
     }
     thread = iothread_new(id, errp);
@@ -51,7 +51,7 @@ IOThread *iothreads_find(const char *id, GError **errp)
     IOThread *thread = find(id);
 
     if (!thread) {
-        error_setg(errp, "Cannot find iothread '%s'", id);
+        g_set_error(errp, IOTHREADS_ERROR, 0, "Cannot find iothread '%s'", id);
     }
     return thread;
 }
