@@ -2,6 +2,7 @@
 /* Wrappers around userfaultfd(2); see uffd-int.h.  No state but the descriptor. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -239,6 +240,8 @@ int uffd_poll(struct pollfd *fds, int nfds, int timeout_ms, int64_t burst_end)
         if (n) {
             return n;
         }
+        /* The very thread whose fault was just handled may be waiting for this CPU. */
+        sched_yield();
     }
     return poll(fds, nfds, timeout_ms);
 }
