@@ -5,6 +5,24 @@
 
 #include "qcow2.h"
 
+/* A snapshot that is being taken (qcow2-snapshot-save.c). */
+struct Qcow2Save {
+    char id[128], *name;
+    uint64_t serial;
+    int error;             /* -errno: what made it fail after freeze */
+    uint64_t disk_size;    /* at freeze */
+    uint64_t guest_tables; /* L1 entries for the disk */
+    uint64_t *l1;          /* the snapshot's, for the disk */
+    GPtrArray *state;      /* uint64_t[l2_entries] or NULL: its L2 tables for machine state */
+    uint64_t l1_cluster, l1_count;
+    uint64_t tables_cluster, tables_count; /* clusters for the tables in state */
+    Qcow2Request *requests; /* writes of machine state under way */
+    /* Entries of state without COPIED are shared with this snapshot, which is pinned. */
+    Qcow2Snapshot *base;
+    uint64_t *base_l1, base_first; /* its L1 table; the first entry for machine state */
+    bool published;
+};
+
 /* qcow2-snapshot-save.c */
 void *coroutine_fn qcow2_save_prepare(BlockDriverState *bs, BdrvSnapshotInfo *info,
                                       uint64_t vm_state_size, GError **errp);
@@ -15,6 +33,16 @@ bool coroutine_fn qcow2_save_publish(BlockDriverState *bs, void *save,
                                      const BdrvSnapshotInfo *info, GError **errp);
 void coroutine_fn qcow2_save_abort(BlockDriverState *bs, void *save);
 void coroutine_fn qcow2_save_done(BlockDriverState *bs, void *save);
+/* The table for index in save->state, made if need be; NULL when there is no memory for it. */
+uint64_t *qcow2_save_table(Qcow2State *s, Qcow2Save *save, uint64_t index);
+
+/* qcow2-snapshot-share.c */
+uint64_t coroutine_fn qcow2_save_share_with(BlockDriverState *bs, void *save, uint64_t serial,
+                                            GError **errp);
+int coroutine_fn qcow2_save_share(BlockDriverState *bs, void *save,
+                                  const BdrvSnapshotExtent *extents, size_t n);
+/* Unpins the base, if there is one; the caller wakes pin_queue. */
+void qcow2_save_drop_base(Qcow2State *s, Qcow2Save *save);
 
 /* qcow2-snapshot-goto.c */
 void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_name, GError **errp);

@@ -17,19 +17,6 @@
 #include "qcow2-io.h"
 #include "qcow2-snapshot-int.h"
 
-struct Qcow2Save {
-    char id[128], *name;
-    int error;             /* -errno: what made it fail after freeze */
-    uint64_t disk_size;    /* at freeze */
-    uint64_t guest_tables; /* L1 entries for the disk */
-    uint64_t *l1;          /* the snapshot's, for the disk */
-    GPtrArray *state;      /* uint64_t[l2_entries] or NULL: its L2 tables for machine state */
-    uint64_t l1_cluster, l1_count;
-    uint64_t tables_cluster, tables_count; /* clusters for the tables in state */
-    Qcow2Request *requests; /* writes of machine state under way */
-    bool published;
-};
-
 typedef struct HostSpace {
     const char *path;
     struct statvfs st;
@@ -115,6 +102,7 @@ void *coroutine_fn qcow2_save_prepare(BlockDriverState *bs, BdrvSnapshotInfo *in
     }
     g_strlcpy(save->id, info->id, sizeof(save->id));
     save->name = g_strdup(info->name);
+    save->serial = info->serial = bdrv_snapshot_new_serial();
 
     ret = qcow2_flush(bs);
     if (ret < 0) {
@@ -179,8 +167,7 @@ int coroutine_fn qcow2_save_process(BlockDriverState *bs, uint64_t l1_index)
 
 /* --- Machine state --------------------------------------------------------------------------- */
 
-/* The table for index, made if it does not exist; NULL when there is no memory for it. */
-static uint64_t *state_table(Qcow2State *s, Qcow2Save *save, uint64_t index)
+uint64_t *qcow2_save_table(Qcow2State *s, Qcow2Save *save, uint64_t index)
 {
     if (index >= save->state->len) {
         g_ptr_array_set_size(save->state, index + 1);
@@ -237,7 +224,7 @@ static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uin
     uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
     uint64_t in_cluster = offset & (s->cluster_size - 1);
     uint64_t n = 1, limit = MIN(qcow2_clusters(s, in_cluster + bytes), s->l2_entries - index);
-    uint64_t *table = state_table(s, save, offset >> (s->cluster_bits + s->l2_bits));
+    uint64_t *table = qcow2_save_table(s, save, offset >> (s->cluster_bits + s->l2_bits));
     uint64_t cluster, first;
     bool zeroed;
     int ret;
@@ -246,6 +233,9 @@ static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uin
         return -ENOMEM;
     }
     first = table[index];
+    if (first && !(first & QCOW2_COPIED)) {
+        return -EINVAL; /* the base's */
+    }
     if (first) {
         while (n < limit && table[index + n] == first + (n << s->cluster_bits)) {
             n++;
@@ -432,6 +422,7 @@ bool coroutine_fn qcow2_save_publish(BlockDriverState *bs, void *opaque,
     sn = g_new0(Qcow2Snapshot, 1);
     sn->info = *info;
     sn->info.disk_size = save->disk_size;
+    sn->info.serial = save->serial;
     g_strlcpy(sn->info.id, save->id, sizeof(sn->info.id));
     sn->id = g_strdup(save->id);
     sn->name = g_strdup(info->name[0] ? info->name : save->name);
@@ -454,6 +445,7 @@ static void save_free(BlockDriverState *bs, Qcow2Save *save)
         g_clear_pointer(&s->pending, g_free);
         s->save = NULL;
     }
+    qcow2_save_drop_base(s, save);
     g_ptr_array_free(save->state, true);
     g_free(save->l1);
     g_free(save->name);
@@ -516,5 +508,8 @@ void coroutine_fn qcow2_save_abort(BlockDriverState *bs, void *opaque)
 
 void coroutine_fn qcow2_save_done(BlockDriverState *bs, void *opaque)
 {
+    Qcow2State *s = bs->opaque;
+
     save_free(bs, opaque);
+    co_queue_restart_all(&s->pin_queue);
 }

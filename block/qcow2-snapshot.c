@@ -81,6 +81,7 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
         return NULL;
     }
     sn = g_new0(Qcow2Snapshot, 1);
+    sn->info.serial = bdrv_snapshot_new_serial();
     sn->l1_offset = qcow2_be64(fixed);
     sn->l1_size = qcow2_be32(fixed + 8);
     sn->incomplete = s->version >= 3 && extra_len < 16;
@@ -486,6 +487,8 @@ const BdrvSnapshotDriver qcow2_snapshot_driver = {
     .prepare = qcow2_save_prepare,
     .freeze = qcow2_save_freeze,
     .write = qcow2_save_write,
+    .share_with = qcow2_save_share_with,
+    .share = qcow2_save_share,
     .publish = qcow2_save_publish,
     .abort = qcow2_save_abort,
     .done = qcow2_save_done,

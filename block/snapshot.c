@@ -24,6 +24,13 @@ struct BdrvSnapshotGoto {
     bool switched;
 };
 
+uint64_t bdrv_snapshot_new_serial(void)
+{
+    static uint64_t last;
+
+    return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+}
+
 /* Adds "Node 'X': STEP: " to an error that the driver has set. */
 static bool fail(BlockDriverState *bs, const char *step, GError **errp)
 {
@@ -143,6 +150,27 @@ int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset,
 {
     IO_CODE(save->bs);
     return save->bs->drv->snapshot->write(save->bs, save->opaque, offset, iov);
+}
+
+uint64_t coroutine_fn bdrv_co_snapshot_share_with(BdrvSnapshotSave *save, uint64_t serial,
+                                                  GError **errp)
+{
+    BlockDriverState *bs = save->bs;
+
+    IO_CODE(bs);
+    if (!bs->drv->snapshot->share_with) {
+        error_setg(errp, "Node '%s': driver '%s' cannot share machine state between snapshots",
+                   bs->node_name, bs->drv->name);
+        return 0;
+    }
+    return bs->drv->snapshot->share_with(bs, save->opaque, serial, errp);
+}
+
+int coroutine_fn bdrv_co_snapshot_share(BdrvSnapshotSave *save, const BdrvSnapshotExtent *extents,
+                                        size_t n)
+{
+    IO_CODE(save->bs);
+    return save->bs->drv->snapshot->share(save->bs, save->opaque, extents, n);
 }
 
 bool coroutine_fn bdrv_co_snapshot_publish(BdrvSnapshotSave *save, const BdrvSnapshotInfo *info,

@@ -102,6 +102,10 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
                                   uint64_t vm_state_size, GError **errp);
     bool coroutine_fn (*freeze)(BlockDriverState *bs, void *save, GError **errp);
     int coroutine_fn (*write)(BlockDriverState *bs, void *save, uint64_t offset, IOVector *iov);
+    uint64_t coroutine_fn (*share_with)(BlockDriverState *bs, void *save, uint64_t serial,
+                                        GError **errp); /* may be NULL, with share */
+    int coroutine_fn (*share)(BlockDriverState *bs, void *save, const BdrvSnapshotExtent *extents,
+                              size_t n);
     bool coroutine_fn (*publish)(BlockDriverState *bs, void *save, const BdrvSnapshotInfo *info,
                                  GError **errp);
     void coroutine_fn (*abort)(BlockDriverState *bs, void *save);
@@ -121,6 +125,9 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     bool coroutine_fn (*remove)(BlockDriverState *bs, const char *id, const char *heir,
                                 GError **errp);
 } BdrvSnapshotDriver;
+
+/* For BdrvSnapshotInfo.serial: a number that was never returned before.  Any thread. */
+uint64_t bdrv_snapshot_new_serial(void);
 
 /* An absent callback means: not supported, or for I/O on a filter, passed to bs->file. */
 struct BlockDriver {

@@ -17,6 +17,11 @@ typedef struct BdrvSnapshotInfo {
     uint64_t vm_clock_nsec; /* guest's clock */
     uint64_t icount;        /* UINT64_MAX when unknown */
     uint64_t disk_size;     /* bytes */
+    /*
+     * Names this snapshot, in this process, for as long as its node stays open: never used
+     * again, also when another one gets its id and tag.  0 when it is not in an image yet.
+     */
+    uint64_t serial;
 } BdrvSnapshotInfo;
 
 bool bdrv_can_snapshot(BlockDriverState *bs); /* driver supports it and bs is writable */
@@ -39,7 +44,7 @@ typedef struct BdrvSnapshotSave BdrvSnapshotSave;
 /*
  * While the guest runs: checks and reserves space for vm_state_size bytes of state
  * (an upper estimate, 0 for none), flushes metadata so that freeze is short.  info->name is
- * the tag; an empty info->id is chosen and filled in.
+ * the tag; an empty info->id is chosen and filled in, and so is info->serial.
  */
 BdrvSnapshotSave *coroutine_fn bdrv_co_snapshot_prepare(BlockDriverState *bs,
                                                         BdrvSnapshotInfo *info,
@@ -54,6 +59,26 @@ bool coroutine_fn bdrv_co_snapshot_freeze(BdrvSnapshotSave *save, GError **errp)
  * 0 or -errno.
  */
 int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset, IOVector *iov);
+/*
+ * Machine state that an older snapshot of the node, the base, has at the same offset need
+ * not be written again: the new snapshot can refer to the base's clusters.  Either can be
+ * deleted without the other.
+ *
+ * share_with, once after prepare, says whether that can be done with the snapshot that has
+ * this serial, and pins it until the end of the save.  Returns the size of the pieces that
+ * can be shared, a power of two; 0 and errp (why not; the save is as before).
+ */
+uint64_t coroutine_fn bdrv_co_snapshot_share_with(BdrvSnapshotSave *save, uint64_t serial,
+                                                  GError **errp);
+typedef struct BdrvSnapshotExtent {
+    uint64_t offset, bytes; /* multiples of what share_with returned */
+} BdrvSnapshotExtent;
+/*
+ * Makes n extents of the machine state the base's.  They are written neither before nor
+ * afterwards.  After freeze.  0, or -errno: then the save cannot be published any more.
+ */
+int coroutine_fn bdrv_co_snapshot_share(BdrvSnapshotSave *save, const BdrvSnapshotExtent *extents,
+                                        size_t n);
 /*
  * Finishes what freeze left pending, makes everything durable and then the snapshot
  * visible by one atomic header update.  vm_state_size is the final size.  On failure the

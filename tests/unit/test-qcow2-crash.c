@@ -12,14 +12,15 @@
 #include "qcow2-test.h"
 
 #define SECTOR 512
-#define STATE_BYTES 6000
+#define STATE_BYTES 6144
+#define STATE_PART 2048 /* the largest cluster in use */
 
 /* What must be true of any image cut at or behind event "from" of the record. */
 typedef struct Fact {
     guint from, until; /* until: when the opposite was begun, UINT_MAX for never */
     char name[16];
     uint32_t *disk;    /* generation per sector */
-    uint8_t state_byte;
+    uint8_t state[STATE_BYTES / STATE_PART]; /* the byte that fills each part */
 } Fact;
 
 typedef struct Run {
@@ -109,44 +110,6 @@ static void coroutine_fn guest_steps(Run *r, int max)
     }
 }
 
-static void coroutine_fn step_save(Run *r)
-{
-    BlockDriverState *bs = r->image->bs;
-    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
-    int fate = g_rand_int_range(r->rand, 0, 4);
-    g_autofree uint32_t *disk = NULL;
-    uint8_t state[STATE_BYTES];
-    GError *err = NULL;
-    IOVector iov;
-    void *save;
-    Fact *f;
-
-    g_snprintf(info.name, sizeof(info.name), "s%d", r->serial++);
-    save = snap(r)->prepare(bs, &info, STATE_BYTES, &err);
-    g_assert_no_error(err);
-    guest_steps(r, 2);
-    snap(r)->freeze(bs, save, &err);
-    disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
-    guest_steps(r, 5);
-    memset(state, r->serial, sizeof(state));
-    io_vector_init_buf(&iov, state, sizeof(state));
-    g_assert_cmpint(snap(r)->write(bs, save, 0, &iov), ==, 0);
-    guest_steps(r, 3);
-    if (fate == 0) {
-        snap(r)->abort(bs, save);
-        return;
-    }
-    info.vm_state_size = STATE_BYTES;
-    snap(r)->publish(bs, save, &info, &err);
-    g_assert_no_error(err);
-    snap(r)->done(bs, save);
-    f = fact_new(r, r->snapshots);
-    g_free(f->disk);
-    f->disk = g_steal_pointer(&disk);
-    f->state_byte = r->serial;
-    g_strlcpy(f->name, info.name, sizeof(f->name));
-}
-
 static Fact *pick_snapshot(Run *r)
 {
     GPtrArray *alive = g_ptr_array_new();
@@ -164,6 +127,69 @@ static Fact *pick_snapshot(Run *r)
     }
     g_ptr_array_free(alive, true);
     return f;
+}
+
+/* Writes the parts of the machine state, or takes them over from base. */
+static void coroutine_fn save_state(Run *r, void *save, const Fact *base, Fact *f)
+{
+    BlockDriverState *bs = r->image->bs;
+
+    for (int i = 0; i < STATE_BYTES / STATE_PART; i++) {
+        BdrvSnapshotExtent extent = { i * STATE_PART, STATE_PART };
+        uint8_t part[STATE_PART];
+        IOVector iov;
+
+        if (base && g_rand_boolean(r->rand)) {
+            f->state[i] = base->state[i];
+            g_assert_cmpint(snap(r)->share(bs, save, &extent, 1), ==, 0);
+            continue;
+        }
+        f->state[i] = r->serial;
+        memset(part, r->serial, sizeof(part));
+        io_vector_init_buf(&iov, part, sizeof(part));
+        g_assert_cmpint(snap(r)->write(bs, save, i * STATE_PART, &iov), ==, 0);
+    }
+}
+
+static void coroutine_fn step_save(Run *r)
+{
+    BlockDriverState *bs = r->image->bs;
+    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
+    int fate = g_rand_int_range(r->rand, 0, 4);
+    g_autofree uint32_t *disk = NULL;
+    Fact *base = g_rand_int_range(r->rand, 0, 3) ? pick_snapshot(r) : NULL;
+    Fact saved = { 0 };
+    GError *err = NULL;
+    void *save;
+    Fact *f;
+
+    g_snprintf(info.name, sizeof(info.name), "s%d", r->serial++);
+    save = snap(r)->prepare(bs, &info, STATE_BYTES, &err);
+    g_assert_no_error(err);
+    guest_steps(r, 2);
+    if (base) {
+        snap(r)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+                            &err);
+        g_assert_no_error(err);
+    }
+    snap(r)->freeze(bs, save, &err);
+    disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
+    guest_steps(r, 5);
+    save_state(r, save, base, &saved);
+    guest_steps(r, 3);
+    if (fate == 0) {
+        snap(r)->abort(bs, save);
+        return;
+    }
+    info.vm_state_size = STATE_BYTES;
+    snap(r)->publish(bs, save, &info, &err);
+    g_assert_no_error(err);
+    snap(r)->done(bs, save);
+    f = fact_new(r, r->snapshots);
+    g_free(f->disk);
+    f->disk = g_steal_pointer(&disk);
+    memcpy(f->state, saved.state, sizeof(f->state));
+    g_strlcpy(f->name, info.name, sizeof(f->name));
 }
 
 static void coroutine_fn step_delete(Run *r)
@@ -313,7 +339,7 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
         io_vector_init_buf(&iov, state, sizeof(state));
         g_assert_cmpint(bs->drv->snapshot->read(bs, reader, 0, &iov), ==, 0);
         for (size_t j = 0; j < sizeof(state); j++) {
-            g_assert_cmpint(state[j], ==, f->state_byte);
+            g_assert_cmpint(state[j], ==, f->state[j / STATE_PART]);
         }
         bs->drv->snapshot->close(bs, reader);
     }

@@ -118,14 +118,46 @@ static void coroutine_fn assert_all(Model *m, const char *when)
     }
 }
 
-/* Writes pieces of machine state in random order; some of it stays unwritten. */
-static void coroutine_fn write_state(Model *m, void *save, Saved *v)
+/* Shares some runs of clusters with base and marks them; the rest of a cluster counts. */
+static void coroutine_fn share_state(Model *m, void *save, Saved *v, const Saved *base, size_t unit,
+                                     bool *shared)
+{
+    BdrvSnapshotExtent extents[8];
+    uint64_t clusters = STATE_BYTES / unit, at = 0;
+    size_t n = 0;
+
+    while (n < G_N_ELEMENTS(extents) && at < clusters) {
+        uint64_t count = g_rand_int_range(m->rand, 1, clusters - at + 1);
+
+        count = MIN(count, 20);
+        extents[n++] = (BdrvSnapshotExtent) { at * unit, count * unit };
+        memcpy(v->state + at * unit, base->state + at * unit, count * unit);
+        memset(shared + at, true, count);
+        v->state_bytes = STATE_BYTES;
+        at += count + g_rand_int_range(m->rand, 0, 20);
+    }
+    g_assert_cmpint(snap(m)->share(m->image->bs, save, extents, n), ==, 0);
+}
+
+/*
+ * Writes pieces of machine state in random order; some of it stays unwritten.  Clusters that
+ * are shared must be refused.
+ */
+static void coroutine_fn write_state(Model *m, void *save, Saved *v, size_t unit,
+                                     const bool *shared)
 {
     for (int n = g_rand_int_range(m->rand, 0, 12); n; n--) {
         uint64_t offset = g_rand_int_range(m->rand, 0, STATE_BYTES);
         uint64_t bytes = g_rand_int_range(m->rand, 1, MIN(STATE_BYTES - offset, 40000) + 1);
+        bool clash = false;
         IOVector iov;
 
+        for (uint64_t c = offset / unit; c <= (offset + bytes - 1) / unit; c++) {
+            clash |= shared[c];
+        }
+        if (clash) {
+            continue;
+        }
         memset(v->state + offset, g_rand_int_range(m->rand, 1, 256), bytes);
         io_vector_init_buf(&iov, v->state + offset, bytes);
         g_assert_cmpint(snap(m)->write(m->image->bs, save, offset, &iov), ==, 0);
@@ -140,6 +172,9 @@ static void coroutine_fn step_save(Model *m)
     BdrvSnapshotInfo info = { .icount = UINT64_MAX };
     Saved *v = g_new0(Saved, 1);
     int fate = g_rand_int_range(m->rand, 0, 10);
+    g_autofree bool *shared = g_new0(bool, STATE_BYTES / 512 + 1);
+    const Saved *base = NULL;
+    uint64_t unit = STATE_BYTES;
     GError *err = NULL;
     void *save;
 
@@ -150,6 +185,12 @@ static void coroutine_fn step_save(Model *m)
     g_assert_no_error(err);
     g_assert_cmpstr(info.id, !=, "");
     guest_writes(m, 3);
+    if (m->saved->len && g_rand_boolean(m->rand)) {
+        base = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
+        unit = snap(m)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+                                   &err);
+        g_assert_no_error(err);
+    }
     if (fate == 0) {
         snap(m)->abort(bs, save);
         saved_free(v);
@@ -159,7 +200,10 @@ static void coroutine_fn step_save(Model *m)
     g_assert_no_error(err);
     v->disk = g_memdup2(m->disk, m->size);
     guest_writes(m, 10);
-    write_state(m, save, v);
+    if (base) {
+        share_state(m, save, v, base, unit, shared);
+    }
+    write_state(m, save, v, unit, shared);
     info.vm_state_size = v->state_bytes;
     if (fate == 1) {
         snap(m)->abort(bs, save);
@@ -461,6 +505,221 @@ static void coroutine_fn test_model(void)
     }
 }
 
+/* --- Shared machine state ---------------------------------------------------------------------- */
+
+#define NR_CHAIN 3
+
+/* A snapshot of machine state only; base may be NULL.  Every third cluster is written. */
+static void coroutine_fn chain_save(Model *m, const Saved *base)
+{
+    BlockDriverState *bs = m->image->bs;
+    Qcow2State *s = bs->opaque;
+    BdrvSnapshotInfo info = { .icount = UINT64_MAX };
+    Saved *v = g_new0(Saved, 1);
+    uint64_t n = STATE_BYTES / s->cluster_size;
+    GError *err = NULL;
+    IOVector iov;
+    void *save;
+
+    g_snprintf(v->name, sizeof(v->name), "c%d", m->serial++);
+    g_strlcpy(info.name, v->name, sizeof(info.name));
+    v->state = g_malloc0(STATE_BYTES);
+    v->state_bytes = STATE_BYTES;
+    v->disk = g_memdup2(m->disk, m->size);
+    save = snap(m)->prepare(bs, &info, STATE_BYTES, &err);
+    g_assert_no_error(err);
+    if (base) {
+        g_assert_cmpuint(snap(m)->share_with(bs, save, UINT64_MAX, &err), ==, 0);
+        g_assert_cmpstr(err->message, ==, "The snapshot to share with is not there any more");
+        g_clear_error(&err);
+        g_assert_cmpuint(
+            snap(m)->share_with(bs, save, qcow2_snapshot_find(s, base->name)->info.serial, &err),
+            ==, s->cluster_size);
+        g_assert_no_error(err);
+    }
+    snap(m)->freeze(bs, save, &err);
+    for (uint64_t c = 0; c < n; c++) {
+        uint8_t *mem = v->state + c * s->cluster_size;
+        BdrvSnapshotExtent extent = { c * s->cluster_size, s->cluster_size };
+
+        if (base && c % NR_CHAIN != (uint64_t)m->serial % NR_CHAIN) {
+            memcpy(mem, base->state + c * s->cluster_size, s->cluster_size);
+            g_assert_cmpint(snap(m)->share(bs, save, &extent, 1), ==, 0);
+            io_vector_init_buf(&iov, mem, 512);
+            g_assert_cmpint(snap(m)->write(bs, save, extent.offset, &iov), ==, -EINVAL);
+        } else {
+            memset(mem, m->serial + c, s->cluster_size);
+            io_vector_init_buf(&iov, mem, s->cluster_size);
+            g_assert_cmpint(snap(m)->write(bs, save, extent.offset, &iov), ==, 0);
+        }
+    }
+    info.vm_state_size = STATE_BYTES;
+    snap(m)->publish(bs, save, &info, &err);
+    g_assert_no_error(err);
+    snap(m)->done(bs, save);
+    g_ptr_array_add(m->saved, v);
+}
+
+static void coroutine_fn remove_saved(Model *m, int which)
+{
+    g_autofree char *name = g_strdup_printf("c%d", which);
+    GError *err = NULL;
+
+    bdrv_co_snapshot_delete(m->image->bs, name, &err);
+    g_assert_no_error(err);
+    for (guint i = 0; i < m->saved->len; i++) {
+        if (!strcmp(((Saved *)m->saved->pdata[i])->name, name)) {
+            g_ptr_array_remove_index(m->saved, i--);
+        }
+    }
+}
+
+/* Debian's qemu-img goes back to a snapshot and deletes it; the others stay whole. */
+static void coroutine_fn foreign_hands(Model *m, int which)
+{
+    g_autofree char *name = temp_name();
+    static const char *const commands[] = {"snapshot -a", "check"};
+
+    image_close(m->image);
+    mem_store(m->file, name);
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+            g_autofree char *tag = g_strdup_printf("c%d", which);
+            g_autofree char *line = g_strdup_printf("qemu-img %s %s %s", commands[i],
+                                                    i == 0 ? tag : "-f qcow2", name);
+            g_autofree char *output = NULL;
+
+            g_assert_cmpint(run_tool(line, &output), ==, 0);
+        }
+        which = (which + 1) % NR_CHAIN;
+    }
+    {
+        g_autofree char *line = g_strdup_printf("qemu-img snapshot -d c%d %s", which, name);
+        g_autofree char *output = NULL;
+
+        g_assert_cmpint(run_tool(line, &output), ==, 0);
+    }
+    mem_free(m->file);
+    m->file = mem_load(name);
+    g_unlink(name);
+    m->image = NULL;
+    reopen(m);
+    image_assert_clean(m->file, false, "qemu-img");
+    for (guint i = 0; i < m->saved->len; i++) {
+        Saved *v = m->saved->pdata[i];
+
+        if (v->name[1] - '0' == which) {
+            g_ptr_array_remove_index(m->saved, i--);
+        }
+    }
+    assert_all(m, "qemu-img");
+}
+
+static void coroutine_fn chain_run(const char *options, int first, int second)
+{
+    Model m = { .file = image_create(128 << 10, options), .size = 128 << 10,
+                .disk = g_malloc0(128 << 10), .rand = g_rand_new_with_seed(1),
+                .saved = g_ptr_array_new_with_free_func(saved_free) };
+    size_t full, len;
+
+    reopen(&m);
+    guest_writes(&m, 20);
+    len = m.file->len;
+    chain_save(&m, NULL);
+    full = m.file->len - len;
+    len = m.file->len;
+    chain_save(&m, m.saved->pdata[0]);
+    chain_save(&m, m.saved->pdata[1]);
+    /* Two saves of a third each, and metadata. */
+    g_assert_cmpuint(m.file->len - len, <, full);
+    assert_all(&m, "saved");
+    reopen(&m);
+    if (have_qemu_img()) {
+        qemu_img_check(m.file, false);
+        if (first == 0) {
+            foreign_hands(&m, second);
+            goto out;
+        }
+    }
+    for (int i = 0; i < NR_CHAIN; i++) {
+        remove_saved(&m, i == 0 ? first : i == 1 ? second : NR_CHAIN - first - second);
+        assert_all(&m, "deleted");
+        if (i == 1) {
+            reopen(&m);
+        }
+    }
+out:
+    image_close(m.image);
+    image_assert_clean(m.file, false, "chain");
+    if (have_qemu_img()) {
+        qemu_img_check(m.file, false);
+    }
+    mem_free(m.file);
+    g_ptr_array_free(m.saved, true);
+    g_rand_free(m.rand);
+    g_free(m.disk);
+}
+
+static void coroutine_fn test_share(void)
+{
+    static const char *const cases[] = {"cluster_size=512", "cluster_size=2048,compat=0.10",
+                                        "cluster_size=4096,refcount_bits=64"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        for (int first = 0; first < NR_CHAIN; first++) {
+            for (int second = 0; second < NR_CHAIN; second++) {
+                if (first != second) {
+                    chain_run(cases[i], first, second);
+                }
+            }
+        }
+    }
+}
+
+/* A failing write at any point of a save that shares costs nothing but that save. */
+static void coroutine_fn test_share_fails(void)
+{
+    Model m = { .file = image_create(64 << 10, "cluster_size=512"), .size = 64 << 10,
+                .disk = g_malloc0(64 << 10), .rand = g_rand_new_with_seed(1),
+                .saved = g_ptr_array_new_with_free_func(saved_free) };
+    BdrvSnapshotExtent extent = { 0, STATE_BYTES / 512 * 512 };
+    bool failed = true;
+
+    reopen(&m);
+    chain_save(&m, NULL);
+    for (int at = 0; failed; at++) {
+        BdrvSnapshotInfo info = { .icount = UINT64_MAX, .name = "again" };
+        BlockDriverState *bs = m.image->bs;
+        Saved *base = m.saved->pdata[0];
+        void *save = snap(&m)->prepare(bs, &info, 0, NULL);
+
+        snap(&m)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+                             NULL);
+        snap(&m)->freeze(bs, save, NULL);
+        m.file->fail_after = at;
+        m.file->fail_errno = ENOSPC;
+        m.file->fail_once = true;
+        failed = snap(&m)->share(bs, save, &extent, 1) < 0;
+        info.vm_state_size = STATE_BYTES;
+        failed = !snap(&m)->publish(bs, save, &info, NULL) || failed;
+        m.file->fail_after = -1;
+        snap(&m)->abort(bs, save);
+        if (((Qcow2State *)bs->opaque)->broken) {
+            /* A header of which nobody knows whether it was written: open it again. */
+            image_close(m.image);
+            m.image = NULL;
+        }
+        reopen(&m);
+        assert_all(&m, "a write failed");
+        g_assert_cmpint(at, <, 1000);
+    }
+    image_close(m.image);
+    mem_free(m.file);
+    g_ptr_array_free(m.saved, true);
+    g_rand_free(m.rand);
+    g_free(m.disk);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -468,5 +727,7 @@ int main(int argc, char **argv)
     bdrv_init();
     add_test("/qcow2/snapshot/model", test_model);
     add_test("/qcow2/snapshot/parallel", test_parallel);
+    add_test("/qcow2/snapshot/share", test_share);
+    add_test("/qcow2/snapshot/share-fails", test_share_fails);
     return g_test_run();
 }
