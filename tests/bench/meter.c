@@ -6,13 +6,17 @@
  *   meter qmp SOCKET INTERVAL_US   sends query-status every interval, times each reply
  *   meter beat SOCKET              times the gaps between bytes on a serial line
  *   meter rate SOCKET MS           query-status back to back for so long
+ *   meter host                     times how late real-time threads wake, one a CPU: what
+ *                                  the host or the kernel takes from everybody
  *
- * qmp and beat read lines on standard input: "begin" starts a window, "end" prints its
+ * qmp, beat and host read lines on standard input: "begin" starts a window, "end" prints its
  * figures (microseconds) as one line of JSON; end of input ends the program.  A request
  * or gap that is still open at "end" counts as long as it is.
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -114,6 +118,9 @@ static int qmp_connect(const char *path)
     return fd;
 }
 
+/* Needed by measure_host() only: the others have one thread. */
+static pthread_mutex_t samples_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void sample(int64_t ns)
 {
     if (nr_samples < MAX_SAMPLES) {
@@ -149,6 +156,7 @@ static bool command(int64_t open_since)
     if (!fgets(line, sizeof(line), stdin)) {
         return false;
     }
+    pthread_mutex_lock(&samples_lock);
     if (!strcmp(line, "begin\n")) {
         nr_samples = 0;
     } else if (!strcmp(line, "end\n")) {
@@ -157,6 +165,7 @@ static bool command(int64_t open_since)
         }
         report();
     }
+    pthread_mutex_unlock(&samples_lock);
     return true;
 }
 
@@ -233,6 +242,55 @@ static void measure_rate(const char *path, int64_t ns)
     printf("{\"n\": %lu, \"per_second\": %.0f}\n", n, n * 1e9 / (now - start));
 }
 
+static void *lateness_thread(void *opaque)
+{
+    const int64_t interval = 500000;
+    struct sched_param param = {.sched_priority = 50};
+    cpu_set_t cpus;
+    int64_t next = now_ns();
+    int ret;
+
+    CPU_ZERO(&cpus);
+    CPU_SET((size_t)(uintptr_t)opaque, &cpus);
+    if ((ret = pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus)) ||
+        (ret = pthread_setschedparam(pthread_self(), SCHED_FIFO, &param))) {
+        errno = ret;
+        die("real-time thread");
+    }
+    for (;;) {
+        struct timespec until;
+        int64_t now;
+
+        next += interval;
+        until = (struct timespec){.tv_sec = next / 1000000000, .tv_nsec = next % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+        now = now_ns();
+        pthread_mutex_lock(&samples_lock);
+        sample(now - next);
+        pthread_mutex_unlock(&samples_lock);
+        next = now > next + interval ? now : next;
+    }
+    return NULL;
+}
+
+static void measure_host(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    for (long i = 0; i < cpus; i++) {
+        pthread_t thread;
+        int ret = pthread_create(&thread, NULL, lateness_thread, (void *)(uintptr_t)i);
+
+        if (ret) {
+            errno = ret;
+            die("thread");
+        }
+    }
+    setvbuf(stdin, NULL, _IONBF, 0);
+    while (command(0)) {
+    }
+}
+
 int main(int argc, char **argv)
 {
     thread_set_role(THREAD_ROLE_ANSWER); /* its own wait for a CPU must not count */
@@ -246,8 +304,10 @@ int main(int argc, char **argv)
         measure_beat(argv[2]);
     } else if (argc == 4 && !strcmp(argv[1], "rate")) {
         measure_rate(argv[2], atoll(argv[3]) * 1000000);
+    } else if (argc == 2 && !strcmp(argv[1], "host")) {
+        measure_host();
     } else {
-        fprintf(stderr, "usage: meter qmp SOCKET INTERVAL_US | beat SOCKET | rate SOCKET MS\n");
+        fprintf(stderr, "usage: meter qmp SOCKET INTERVAL_US | beat SOCKET | rate SOCKET MS | host\n");
         return 2;
     }
     return 0;

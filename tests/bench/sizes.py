@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Snapshots of larger machines under a heavy load, beside QEMU's own ways: 1 and 4 GiB of
+RAM, 75 % of it incompressible, 100 MiB/s rewritten; disks of 1 and 64 GiB."""
+
+import os
+import statistics
+import subprocess
+import time
+
+from figures import middle, worst
+from session import Session
+
+RATE_MIB = 100
+SATURATE_MIB = 2000  # more than any guest can write: it then writes as fast as it can
+BOUNCE_MIB = 64      # the default of bounce-limit
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def image(directory, name, size, *options):
+    path = os.path.join(directory, name + '.qcow2')
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', *options, path, size], check=True)
+    return path
+
+
+def dd_mib_per_second(directory, mib):
+    """What dd reaches on the same disk, fdatasync included."""
+    source, target = (os.path.join(directory, n) for n in ('dd.source', 'dd.target'))
+    with open(source, 'wb') as out:
+        for _ in range(mib // 16):
+            out.write(os.urandom(16 << 20))
+    start = time.monotonic()
+    subprocess.run(['dd', f'if={source}', f'of={target}', 'bs=1M', 'conv=fdatasync',
+                    'status=none'], check=True)
+    seconds = time.monotonic() - start
+    os.unlink(source)
+    os.unlink(target)
+    return mib / seconds
+
+
+def memory_peak(pid, action):
+    """MiB that the process grew by at most while action() ran."""
+    def field(name):
+        with open(f'/proc/{pid}/status', encoding='ascii') as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(name + ':')) / 1024
+
+    before = field('VmRSS')
+    with open(f'/proc/{pid}/clear_refs', 'w', encoding='ascii') as refs:
+        refs.write('5')  # proc(5): the peak begins anew
+    action()
+    return field('VmHWM') - before
+
+
+def measure(session, rounds, slow_rounds):
+    """All windows of one emulator; slow_rounds: of what stops QEMU for seconds."""
+    qemu = session.name == 'qemu'
+    few = slow_rounds if qemu else rounds
+    windows = {}
+
+    def repeat(kind, n, action, after=None):
+        windows[kind] = []
+        for i in range(n):
+            windows[kind].append(session.window(lambda: action(f'{kind}{i}')))
+            if after and i < n - 1:
+                after(f'{kind}{i}')
+        session.progress(kind, n - 1, n, windows[kind][-1])
+
+    repeat('idle', rounds, lambda tag: time.sleep(1))
+    if qemu:
+        repeat('background', rounds, lambda tag: session.background_snapshot())
+    repeat('save', few, session.save, after=session.delete)
+    last = f'save{few - 1}'
+    if not qemu:
+        windows['memory'] = memory_peak(session.vm.process.pid, lambda: session.save('memory'))
+        session.delete('memory')
+    repeat('load', few, lambda tag: session.load(last))
+    return windows
+
+
+def downtimes(windows):
+    return [w['result']['info']['snapshot-stats']['downtime-us'] / 1e3 for w in windows]
+
+
+def downtime_rows(table, title, windows):
+    times = downtimes(windows)
+    table.add(f'{title}: downtime, median', 'ms', None, statistics.median(times), '<= 2 ms',
+              statistics.median(times) <= 2)
+    table.add(f'{title}: downtime, worst', 'ms', None, max(times), '<= 10 ms', max(times) <= 10)
+
+
+def above_idle_row(table, title, figure, q, k):
+    ours = figure(k['save'], 'beat') - figure(k['idle'], 'beat')
+    table.add(title, 'ms', figure(q['background'], 'beat') - figure(q['idle'], 'beat'), ours,
+              '<= 5 ms', ours <= 5)
+
+
+def size_rows(table, title, q, k, dd):
+    if 'host' in k['idle'][0]:
+        table.add(f"({title}: a real-time thread's longest delay, idle)", 'ms',
+                  worst(q['idle'], 'host'), worst(k['idle'], 'host'))
+    downtime_rows(table, f'{title} save', k['save'])
+    above_idle_row(table, f"{title} save: standstill above idle's, median "
+                   '(QEMU: background-snapshot)', middle, q, k)
+    above_idle_row(table, f"{title} save: standstill above idle's, worst", worst, q, k)
+    for name, figure, key in (('p99', middle, 'p99'), ('slowest', worst, 'max')):
+        theirs, ours = figure(q['background'], 'poll', key), figure(k['save'], 'poll', key)
+        table.add(f'{title} save: 2nd session, {name} (QEMU: background-snapshot)', 'ms', theirs,
+                  ours, '<= half', ours <= theirs / 2)
+    speed = [statistics.median(w['result']['mib'] / w['result']['total'] for w in f['save'])
+             for f in (q, k)]
+    table.add(f'{title} save: throughput (QEMU: guest stopped)', 'MiB/s', *speed, '>= QEMU',
+              speed[1] >= speed[0])
+    table.add(f'{title} save: share of dd with fdatasync', '%', None, 100 * speed[1] / dd,
+              '>= 70 %', speed[1] >= 0.7 * dd)
+    limit = BOUNCE_MIB + 32
+    table.add(f'{title} save: extra memory at its peak', 'MiB', None, k['memory'], f'<= {limit} MiB',
+              k['memory'] <= limit)
+    for name, figure in (('median', middle), ('worst', worst)):
+        theirs, ours = figure(q['load'], 'beat'), figure(k['load'], 'beat')
+        table.add(f'{title} load: standstill, {name}', 'ms', theirs, ours, '<= 10 ms', ours <= 10)
+    fill = [statistics.median(w['result']['total'] for w in f['load']) for f in (q, k)]
+    table.add(f'{title} load: until all RAM is there', 's', *fill, '<= QEMU', fill[1] <= fill[0])
+
+
+def bench_size(build, binaries, directory, memory, rounds, table):
+    found = {}
+    fill = memory * 3 // 4
+    for name, binary in binaries.items():
+        say(f'{name}: booting a guest of {memory} MiB and filling {fill} MiB')
+        path = image(directory, f'{name}{memory}', '1G')
+        session = Session(build, name, binary, path, memory, fill, RATE_MIB)
+        try:
+            found[name] = measure(session, rounds, rounds if memory <= 1024 else min(rounds, 3))
+        finally:
+            session.close()
+            os.unlink(path)
+    size_rows(table, f'{memory // 1024} GiB', found['qemu'], found['keyframe'],
+              dd_mib_per_second(directory, fill))
+    return found
+
+
+def bench_disk(build, binary, directory, rounds, table):
+    """The blackout's time must not depend on the disk's size: every cluster allocated."""
+    path = image(directory, 'large', '64G', '-o', 'preallocation=metadata')
+    session = Session(build, 'keyframe', binary, path, 1024, 256, RATE_MIB)
+    windows = []
+    try:
+        for i in range(rounds):
+            windows.append(session.window(lambda: session.save('large')))
+            session.delete('large')
+    finally:
+        session.close()
+        os.unlink(path)
+    downtime_rows(table, '64 GiB disk, save', windows)
+    return windows
+
+
+def bench_guest_rate(build, binary, directory, rounds, table):
+    """How much of its work a guest that does nothing but rewrite memory gets done."""
+    path = image(directory, 'rate', '1G')
+    session = Session(build, 'keyframe', binary, path, 1024, 768, SATURATE_MIB)
+    shares = []
+    try:
+        for _ in range(rounds):
+            idle = session.window(lambda: time.sleep(1))
+            save = session.window(lambda: session.save('rate'))
+            session.delete('rate')
+            rates = [w['beat']['n'] / (w['seconds'] + 0.05) for w in (idle, save)]
+            shares.append(100 * rates[1] / rates[0])
+    finally:
+        session.close()
+        os.unlink(path)
+    share = statistics.median(shares)
+    table.add('save: throughput of a guest that only writes memory', '%', None, share, '>= 80 %',
+              share >= 80)
+    return shares
+
+
+def bench(build, binaries, directory, rounds, table):
+    keyframe = binaries['keyframe']
+    return {'rate': bench_guest_rate(build, keyframe, directory, rounds, table),
+            'disk': bench_disk(build, keyframe, directory, rounds, table),
+            **{memory: bench_size(build, binaries, directory, memory, rounds, table)
+               for memory in (1024, 4096)}}
