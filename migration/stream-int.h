@@ -25,6 +25,18 @@
 #define STREAM_MAX_RAM (1ULL << 46)
 #define STREAM_MAX_TAIL (256ULL << 20)
 
+/* What begins each part of a stream. */
+enum {
+    STREAM_EOF = 0x00,
+    STREAM_SECTION_START = 0x01,
+    STREAM_SECTION_END = 0x03,
+    STREAM_SECTION_FULL = 0x04,
+    STREAM_SUBSECTION = 0x05,
+    STREAM_DESCRIPTION = 0x06,
+    STREAM_CONFIGURATION = 0x07,
+    STREAM_FOOTER = 0x7e,
+};
+
 typedef struct StreamBlock {
     char idstr[256];
     uint64_t length;        /* bytes of RAM */

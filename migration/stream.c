@@ -14,17 +14,10 @@
 #define RAM_SECTION_ID 1
 #define FIRST_DEVICE_SECTION_ID 2
 #define MAPPED_RAM_VERSION 1
+#define CAPABILITIES "configuration/capabilities"
+#define CAPABILITIES_VERSION 1
+#define MAPPED_RAM "mapped-ram"
 #define MAPPED_RAM_HEADER_BYTES (4 + 8 + 8 + 8)
-
-enum {
-    MARK_EOF = 0x00,
-    MARK_SECTION_START = 0x01,
-    MARK_SECTION_END = 0x03,
-    MARK_SECTION_FULL = 0x04,
-    MARK_DESCRIPTION = 0x06,
-    MARK_CONFIGURATION = 0x07,
-    MARK_FOOTER = 0x7e,
-};
 
 /* Flags in the low bits of a RAM record's first word. */
 enum {
@@ -73,7 +66,7 @@ static void put_section_header(GByteArray *out, uint8_t mark, uint32_t section_i
 
 static void put_footer(GByteArray *out, uint32_t section_id)
 {
-    vm_put_u8(out, MARK_FOOTER);
+    vm_put_u8(out, STREAM_FOOTER);
     vm_put_be32(out, section_id);
 }
 
@@ -81,6 +74,16 @@ static uint64_t bitmap_bytes_for(uint64_t length)
 {
     /* Whole 64 bit words, as the format's other producers write it. */
     return (length / STREAM_PAGE_SIZE + 63) / 64 * 8;
+}
+
+/* What a reader must know to understand the rest: that RAM is mapped. */
+static void put_capabilities(GByteArray *out)
+{
+    vm_put_u8(out, STREAM_SUBSECTION);
+    vm_put_counted_string(out, CAPABILITIES);
+    vm_put_be32(out, CAPABILITIES_VERSION);
+    vm_put_be32(out, 1);
+    vm_put_counted_string(out, MAPPED_RAM);
 }
 
 StreamLayout *stream_layout_new(const char *machine_type, const RAMBlock *ram, int nr_ram)
@@ -99,14 +102,15 @@ StreamLayout *stream_layout_new(const char *machine_type, const RAMBlock *ram, i
     out = add_piece(l, 0);
     vm_put_be32(out, STREAM_MAGIC);
     vm_put_be32(out, STREAM_VERSION);
-    vm_put_u8(out, MARK_CONFIGURATION);
+    vm_put_u8(out, STREAM_CONFIGURATION);
     vm_put_be32(out, strlen(machine_type));
     g_byte_array_append(out, (const uint8_t *)machine_type, strlen(machine_type));
+    put_capabilities(out);
 
     for (int i = 0; i < nr_ram; i++) {
         total += ram[i].size;
     }
-    put_section_header(out, MARK_SECTION_START, RAM_SECTION_ID, "ram", 0, RAM_VERSION);
+    put_section_header(out, STREAM_SECTION_START, RAM_SECTION_ID, "ram", 0, RAM_VERSION);
     vm_put_be64(out, total | RAM_FLAG_SIZES);
     for (int i = 0; i < nr_ram; i++) {
         StreamBlock *b = &l->blocks[i];
@@ -142,7 +146,7 @@ bool devices_save(GByteArray *out, json_object *descriptions, const VMStateRegis
         if (e->vmsd->needed && !e->vmsd->needed(e->opaque)) {
             continue;
         }
-        put_section_header(out, MARK_SECTION_FULL, section_id, e->idstr, e->instance_id,
+        put_section_header(out, STREAM_SECTION_FULL, section_id, e->idstr, e->instance_id,
                            e->vmsd->version);
         if (!vmstate_save_state(out, e->vmsd, e->opaque, errp)) {
             g_prefix_error(errp, "Could not save the state of device '%s' (instance %u): ",
@@ -166,25 +170,41 @@ bool devices_save(GByteArray *out, json_object *descriptions, const VMStateRegis
     return true;
 }
 
-/* The configuration section's own description: a length and that many bytes. */
+static void add_field(json_object *fields, const char *name, const char *type, int64_t size)
+{
+    json_object *f = json_object_new_object();
+
+    json_object_object_add(f, "name", json_object_new_string(name));
+    json_object_object_add(f, "type", json_object_new_string(type));
+    json_object_object_add(f, "size", json_object_new_int64(size));
+    json_object_array_add(fields, f);
+}
+
+static json_object *describe_part(const char *name, int version, json_object **fields)
+{
+    json_object *o = json_object_new_object();
+
+    *fields = json_object_new_array();
+    json_object_object_add(o, "vmsd_name", json_object_new_string(name));
+    json_object_object_add(o, "version", json_object_new_int64(version));
+    json_object_object_add(o, "fields", *fields);
+    return o;
+}
+
+/* The configuration section's own description. */
 static json_object *describe_configuration(const char *machine_type)
 {
-    static const char *const names[] = {"len", "name"}, *const types[] = {"uint32", "buffer"};
-    int64_t sizes[] = {4, strlen(machine_type)};
-    json_object *o = json_object_new_object();
-    json_object *fields = json_object_new_array();
+    json_object *fields, *subsections = json_object_new_array();
+    json_object *o = describe_part("configuration", 1, &fields);
+    json_object *capabilities;
 
-    for (int i = 0; i < 2; i++) {
-        json_object *f = json_object_new_object();
-
-        json_object_object_add(f, "name", json_object_new_string(names[i]));
-        json_object_object_add(f, "type", json_object_new_string(types[i]));
-        json_object_object_add(f, "size", json_object_new_int64(sizes[i]));
-        json_object_array_add(fields, f);
-    }
-    json_object_object_add(o, "vmsd_name", json_object_new_string("configuration"));
-    json_object_object_add(o, "version", json_object_new_int64(1));
-    json_object_object_add(o, "fields", fields);
+    add_field(fields, "len", "uint32", 4);
+    add_field(fields, "name", "buffer", strlen(machine_type));
+    capabilities = describe_part(CAPABILITIES, CAPABILITIES_VERSION, &fields);
+    add_field(fields, "caps_count", "uint32", 4);
+    add_field(fields, "capabilities", "capability", 1 + strlen(MAPPED_RAM));
+    json_object_array_add(subsections, capabilities);
+    json_object_object_add(o, "subsections", subsections);
     return o;
 }
 
@@ -201,7 +221,7 @@ GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r,
 
     vm_put_be64(out, RAM_FLAG_END);
     put_footer(out, RAM_SECTION_ID);
-    vm_put_u8(out, MARK_SECTION_END);
+    vm_put_u8(out, STREAM_SECTION_END);
     vm_put_be32(out, RAM_SECTION_ID);
     vm_put_be64(out, RAM_FLAG_END);
     put_footer(out, RAM_SECTION_ID);
@@ -209,9 +229,9 @@ GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r,
         json_object_put(description);
         return NULL;
     }
-    vm_put_u8(out, MARK_EOF);
+    vm_put_u8(out, STREAM_EOF);
     text = json_object_to_json_string_ext(description, JSON_C_TO_STRING_PLAIN);
-    vm_put_u8(out, MARK_DESCRIPTION);
+    vm_put_u8(out, STREAM_DESCRIPTION);
     vm_put_be32(out, strlen(text));
     g_byte_array_append(out, (const uint8_t *)text, strlen(text));
     json_object_put(description);
@@ -267,7 +287,7 @@ static bool parse_configuration(VMReader *in, char machine_type[256], GError **e
                    STREAM_VERSION);
         return false;
     }
-    if (mark != MARK_CONFIGURATION) {
+    if (mark != STREAM_CONFIGURATION) {
         error_setg(errp, "Machine state has no configuration section");
         return false;
     }
@@ -289,6 +309,42 @@ static bool parse_configuration(VMReader *in, char machine_type[256], GError **e
     return true;
 }
 
+/*
+ * Optional: what the stream needs its reader to understand.  Of the capabilities that are
+ * stored, this reader has one.
+ */
+static bool parse_capabilities(VMReader *in, GError **errp)
+{
+    uint8_t mark;
+    uint32_t version, count;
+    char name[256];
+
+    if (in->pos == in->size || in->data[in->pos] != STREAM_SUBSECTION) {
+        return true;
+    }
+    if (!vm_read_u8(in, &mark) || !vm_read_counted_string(in, name) ||
+        !vm_read_be32(in, &version)) {
+        return ends(errp, "the configuration section");
+    }
+    if (strcmp(name, CAPABILITIES) != 0 || version != CAPABILITIES_VERSION) {
+        error_setg(errp, "Configuration section has an unknown subsection");
+        return false;
+    }
+    if (!vm_read_be32(in, &count)) {
+        return ends(errp, "the configuration section");
+    }
+    while (count--) {
+        if (!vm_read_counted_string(in, name)) {
+            return ends(errp, "the configuration section");
+        }
+        if (strcmp(name, MAPPED_RAM) != 0) {
+            error_setg(errp, "Machine state needs a capability that is not supported");
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool parse_ram_start(VMReader *in, uint64_t *total, GError **errp)
 {
     uint8_t mark;
@@ -300,7 +356,7 @@ static bool parse_ram_start(VMReader *in, uint64_t *total, GError **errp)
         !vm_read_be32(in, &version)) {
         return ends(errp, "the header of section 'ram'");
     }
-    if (mark != MARK_SECTION_START || section_id != RAM_SECTION_ID ||
+    if (mark != STREAM_SECTION_START || section_id != RAM_SECTION_ID ||
         strcmp(idstr, "ram") != 0 || instance_id != 0) {
         error_setg(errp, "Machine state does not begin with section 'ram'");
         return false;
@@ -376,7 +432,7 @@ StreamLayout *coroutine_fn stream_read_layout(const StreamSource *src, GError **
     h->src = src;
     l->blocks = g_new0(StreamBlock, STREAM_MAX_BLOCKS);
     if (!window_load(h, 0, errp) || !parse_configuration(&h->in, l->machine_type, errp) ||
-        !parse_ram_start(&h->in, &total, errp)) {
+        !parse_capabilities(&h->in, errp) || !parse_ram_start(&h->in, &total, errp)) {
         return NULL;
     }
     l->tail_offset = h->in.pos;
@@ -470,7 +526,7 @@ static bool parse_footer(VMReader *in, uint32_t expected, const char *idstr, GEr
     uint8_t mark;
     uint32_t section_id;
 
-    if (!vm_read_u8(in, &mark) || !vm_read_be32(in, &section_id) || mark != MARK_FOOTER ||
+    if (!vm_read_u8(in, &mark) || !vm_read_be32(in, &section_id) || mark != STREAM_FOOTER ||
         section_id != expected) {
         error_setg(errp, "Section '%s' does not end where it should", idstr);
         return false;
@@ -544,7 +600,7 @@ static bool parse_ram_end(VMReader *in, GError **errp)
             return false;
         }
         if (i == 0 && (!vm_read_u8(in, &mark) || !vm_read_be32(in, &section_id) ||
-                       mark != MARK_SECTION_END || section_id != RAM_SECTION_ID)) {
+                       mark != STREAM_SECTION_END || section_id != RAM_SECTION_ID)) {
             error_setg(errp, "Section 'ram' has no end");
             return false;
         }
@@ -561,7 +617,7 @@ static bool parse_description(VMReader *in, GError **errp)
     if (in->pos == in->size) {
         return true;
     }
-    if (!vm_read_u8(in, &mark) || mark != MARK_DESCRIPTION || !vm_read_be32(in, &len) ||
+    if (!vm_read_u8(in, &mark) || mark != STREAM_DESCRIPTION || !vm_read_be32(in, &len) ||
         !vm_read_bytes(in, NULL, len)) {
         error_setg(errp, "The description at the end of the machine state is damaged");
         return false;
@@ -582,10 +638,10 @@ static bool parse_sections(VMReader *in, const VMStateRegistry *r, bool load, bo
         if (!vm_read_u8(in, &mark)) {
             return ends(errp, "the device sections");
         }
-        if (mark == MARK_EOF && !to_end) {
+        if (mark == STREAM_EOF && !to_end) {
             break;
         }
-        if (mark != MARK_SECTION_FULL) {
+        if (mark != STREAM_SECTION_FULL) {
             error_setg(errp, "Unknown section type 0x%02x among the devices", mark);
             return false;
         }
