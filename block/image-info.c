@@ -25,8 +25,7 @@ SnapshotInfo *bdrv_snapshot_to_qapi(const BdrvSnapshotInfo *sn)
     return info;
 }
 
-/* Bytes on the host of the node's own files. */
-static int64_t coroutine_fn allocated_size(BlockDriverState *bs)
+int64_t coroutine_fn bdrv_co_allocated_size(BlockDriverState *bs)
 {
     while (bs && !bs->drv->co_allocated_size) {
         bs = bdrv_file(bs);
@@ -64,7 +63,7 @@ static bool coroutine_fn fill_info(BlockDriverState *bs, ImageInfo *info, GError
     info->filename = g_strdup(bdrv_filename(bs));
     info->format = g_strdup(bs->drv->name);
     info->virtual_size = bs->length;
-    info->actual_size = allocated_size(bs);
+    info->actual_size = bdrv_co_allocated_size(bs);
     info->has_actual_size = info->actual_size >= 0;
     if (!info->has_actual_size) {
         info->actual_size = 0;

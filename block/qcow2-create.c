@@ -418,6 +418,10 @@ bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError
         error_setg(errp, "Can't resize an image while a snapshot is being taken");
         return false;
     }
+    if (length % 512) {
+        error_setg(errp, "The new size must be a multiple of 512");
+        return false;
+    }
     if ((uint64_t)length < s->disk_size && s->snapshots->len) {
         error_setg(errp, "Can't shrink an image which has snapshots");
         return false;

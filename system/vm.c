@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "accel/accel.h"
+#include "block/export.h"
 #include "hw/machine-lock.h"
 #include "hw/vm-clock.h"
 #include "migration/machine.h"
@@ -335,6 +336,7 @@ static void coroutine_fn cancel_entry(void *opaque)
 
 static void coroutine_fn close_entry(void *opaque)
 {
+    block_export_co_remove_all();
     disks_co_close();
 }
 

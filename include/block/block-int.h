@@ -221,6 +221,9 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
 int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
                                             int64_t offset, int64_t bytes, int64_t *pnum);
 
+/* Bytes on the host of the node's own files, without backing files; or -errno. */
+int64_t coroutine_fn bdrv_co_allocated_size(BlockDriverState *bs);
+
 /* Moves the calling coroutine to ctx if it is not there already. */
 static inline void coroutine_fn bdrv_co_move_to(AioContext *ctx)
 {
