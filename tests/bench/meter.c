@@ -5,7 +5,9 @@
  *
  *   meter qmp SOCKET INTERVAL_US   sends query-status every interval, times each reply
  *   meter beat SOCKET              times the gaps between bytes on a serial line
- *   meter rate SOCKET MS           query-status back to back for so long
+ *   meter rate SOCKET MS SESSIONS DEPTH COMMAND
+ *                                  so many requests in flight on each of so many sessions;
+ *                                  a '%' in SOCKET is the session's number, from 1
  *   meter host                     times how late real-time threads wake, one a CPU: what
  *                                  the host or the kernel takes from everybody
  *
@@ -29,6 +31,8 @@
 #include "util/thread-role.h"
 
 #define MAX_SAMPLES (1 << 20)
+#define MAX_SESSIONS 64
+#define MAX_DEPTH 64
 #define REQUEST "{\"execute\":\"query-status\"}\n"
 
 static int64_t *samples; /* ns */
@@ -226,17 +230,78 @@ static void measure_beat(const char *path)
     }
 }
 
-static void measure_rate(const char *path, int64_t ns)
+/* Reads what is there and counts the lines of it: replies, where no events come. */
+static unsigned count_lines(int fd)
 {
-    int fd = qmp_connect(path);
-    int64_t start = now_ns(), now = start;
+    static char bytes[1 << 18];
+    ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    unsigned lines = 0;
+
+    if (n == 0 || (n < 0 && errno != EAGAIN)) {
+        die("monitor closed");
+    }
+    for (const char *p = bytes; n > 0 && (p = memchr(p, '\n', bytes + n - p)); p++) {
+        lines++;
+    }
+    return lines;
+}
+
+/* path with its first '%' replaced by i; the caller frees it. */
+static char *numbered(const char *path, unsigned i)
+{
+    const char *mark = strchrnul(path, '%');
+    char *result;
+
+    if ((*mark ? asprintf(&result, "%.*s%u%s", (int)(mark - path), path, i, mark + 1)
+               : asprintf(&result, "%s", path)) < 0) {
+        die("asprintf");
+    }
+    return result;
+}
+
+/* depth requests in flight on each of so many sessions, for so long. */
+static void measure_rate(const char *path, int64_t ns, unsigned sessions, unsigned depth,
+                         const char *name)
+{
+    struct pollfd fds[MAX_SESSIONS];
+    char request[128], batch[MAX_DEPTH * sizeof(request)] = "";
+    size_t len;
+    int64_t start, now;
     uint64_t n = 0;
 
+    if (sessions < 1 || sessions > MAX_SESSIONS || depth < 1 || depth > MAX_DEPTH) {
+        errno = ERANGE;
+        die("rate");
+    }
+    len = snprintf(request, sizeof(request), "{\"execute\":\"%.80s\"}\n", name);
+    for (unsigned i = 0; i < depth; i++) {
+        memcpy(batch + i * len, request, len + 1);
+    }
+    for (unsigned i = 0; i < sessions; i++) {
+        char *socket = numbered(path, i + 1);
+
+        fds[i] = (struct pollfd){.fd = qmp_connect(socket), .events = POLLIN};
+        free(socket);
+    }
+    start = now = now_ns();
+    for (unsigned i = 0; i < sessions; i++) {
+        send_all(fds[i].fd, batch);
+    }
     while (now - start < ns) {
-        send_all(fd, REQUEST);
-        while (!read_replies(fd)) {
+        if (poll(fds, sessions, -1) < 0) {
+            die("poll");
         }
-        n++;
+        for (unsigned i = 0; i < sessions; i++) {
+            unsigned replies = fds[i].revents ? count_lines(fds[i].fd) : 0;
+
+            n += replies;
+            /* As many new requests as there were replies. */
+            if (replies) {
+                batch[replies * len] = 0;
+                send_all(fds[i].fd, batch);
+                batch[replies * len] = replies < depth ? request[0] : 0;
+            }
+        }
         now = now_ns();
     }
     printf("{\"n\": %lu, \"per_second\": %.0f}\n", n, n * 1e9 / (now - start));
@@ -302,12 +367,13 @@ int main(int argc, char **argv)
         measure_qmp(argv[2], atoll(argv[3]) * 1000);
     } else if (argc == 3 && !strcmp(argv[1], "beat")) {
         measure_beat(argv[2]);
-    } else if (argc == 4 && !strcmp(argv[1], "rate")) {
-        measure_rate(argv[2], atoll(argv[3]) * 1000000);
+    } else if (argc == 7 && !strcmp(argv[1], "rate")) {
+        measure_rate(argv[2], atoll(argv[3]) * 1000000, atoi(argv[4]), atoi(argv[5]), argv[6]);
     } else if (argc == 2 && !strcmp(argv[1], "host")) {
         measure_host();
     } else {
-        fprintf(stderr, "usage: meter qmp SOCKET INTERVAL_US | beat SOCKET | rate SOCKET MS | host\n");
+        fprintf(stderr, "usage: meter qmp SOCKET INTERVAL_US | beat SOCKET | host |\n"
+                        "             rate SOCKET MS SESSIONS DEPTH COMMAND\n");
         return 2;
     }
     return 0;
