@@ -33,6 +33,7 @@ typedef struct SnapshotJob {
     uint64_t bounce_limit;
     bool replace; /* a snapshot of the same tag is deleted afterwards */
     bool lazy;
+    bool incoming; /* loads into a machine in state inmigrate: no disks, the guest starts */
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;
     bool counted; /* among the jobs under way; main thread */

@@ -12,6 +12,7 @@
  * state and the disks' tables are all still there.
  */
 #include <string.h>
+#include "migrate-int.h"
 #include "qapi/error.h"
 #include "snapshot-int.h"
 #include "snapshot-source.h"
@@ -67,7 +68,8 @@ static bool coroutine_fn prepare_disks(LoadWork *w, GError **errp)
 {
     SnapshotJob *sj = w->sj;
 
-    for (int i = 0; i < sj->nr_nodes; i++) {
+    /* An incoming migration takes the machine's state only; the disks are as they are. */
+    for (int i = 0; i < sj->nr_nodes && !sj->incoming; i++) {
         SnapshotNode *n = &sj->nodes[i];
         GError *err = NULL;
 
@@ -156,7 +158,7 @@ static bool coroutine_fn switch_disks(SnapshotJob *sj, GError **errp)
 {
     bool ok = true;
 
-    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+    for (int i = 0; i < sj->nr_nodes && ok && !sj->incoming; i++) {
         snapshot_visit(sj, &sj->nodes[i]);
         ok = bdrv_co_snapshot_goto_switch(sj->nodes[i].go, errp);
     }
@@ -168,7 +170,7 @@ static bool coroutine_fn commit_disks(SnapshotJob *sj, GError **errp)
 {
     bool ok = true;
 
-    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+    for (int i = 0; i < sj->nr_nodes && ok && !sj->incoming; i++) {
         snapshot_visit(sj, &sj->nodes[i]);
         ok = bdrv_co_snapshot_goto_commit(sj->nodes[i].go, errp);
     }
@@ -264,6 +266,9 @@ static bool coroutine_fn blackout(LoadWork *w, GError **errp)
     sj->committed = ok;
     end_disks(sj, !ok);
     snapshot_undrain(sj);
+    if (ok && sj->incoming) {
+        m->ops->incoming_loaded(m->opaque, migrate_global_ran());
+    }
     release_guest(w);
     return ok;
 }

@@ -11,6 +11,7 @@
 #include "block/block-hmp.h"
 #include "block/block.h"
 #include "job/job.h"
+#include "migration/migrate.h"
 #include "migration/snapshot-hmp.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
@@ -188,7 +189,8 @@ static void shut_down(void)
 int main(int argc, char **argv)
 {
     static const HMPCommand *const hmp_tables[] = {system_hmp_commands, block_hmp_commands,
-                                                  job_hmp_commands, migration_hmp_commands};
+                                                  job_hmp_commands, migration_hmp_commands,
+                                                  migrate_hmp_commands};
     static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop};
     g_autofree char *name = g_path_get_basename(argv[0]);
     GError *err = NULL;

@@ -219,6 +219,7 @@ STRING_OPTION(opt_initrd, initrd)
 STRING_OPTION(opt_append, append)
 STRING_OPTION(opt_dtb, dtb)
 STRING_OPTION(opt_loadvm, loadvm)
+STRING_OPTION(opt_incoming, incoming)
 STRING_OPTION(opt_pidfile, pidfile)
 
 #define FLAG_OPTION(func, member) \
@@ -503,6 +504,7 @@ static const Option options[] = {
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont"},
     {"loadvm", "TAG", opt_loadvm, "start from a snapshot"},
+    {"incoming", "ADDRESS", opt_incoming, "take in a migrated machine: tcp:, unix:, fd:, exec:, file:, snapshot:, defer"},
     {"display", "none", opt_display, "there is no display"},
     {"nographic", NULL, opt_nographic, "serial port and monitor on the terminal"},
     {"nodefaults", NULL, opt_nodefaults, "no devices but those that are named"},
@@ -519,7 +521,6 @@ static const Option options[] = {
     {"parallel", "none", opt_only_none, "there is no parallel port"},
     {"global", "...", opt_global, "ignored with a warning"},
     UNSUPPORTED("snapshot", NULL, "make an overlay with kf-img create -b"),
-    UNSUPPORTED("incoming", "", "load a snapshot with -loadvm"),
     UNSUPPORTED("netdev", "", "there is no network yet"),
     UNSUPPORTED("D", "", "messages go to stderr"),
     UNSUPPORTED("d", "", "there is no log of guest code"),
@@ -701,6 +702,7 @@ void options_free(VmOptions *o)
     g_free(o->process_name);
     g_free(o->uuid);
     g_free(o->loadvm);
+    g_free(o->incoming);
     g_free(o->pidfile);
     g_ptr_array_unref(o->data_dirs);
     g_ptr_array_unref(o->drives);

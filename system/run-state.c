@@ -38,6 +38,7 @@ static bool parked;
 static bool leaving; /* parked, and unpark is at work: too late for a wish */
 static RunState before_park;
 static Wish wish;
+static bool start_after_incoming; /* what stop and cont say in state inmigrate */
 static atomic_bool reset_requested;
 static bool shutdown_requested;
 static ShutdownCause shutdown_cause;
@@ -48,6 +49,12 @@ void run_state_init(const RunStateOps *run_state_ops)
     ops = run_state_ops;
     co_mutex_init(&change_mutex);
     co_queue_init(&changed);
+}
+
+void run_state_set_incoming(bool start)
+{
+    state = RUN_STATE_INMIGRATE;
+    start_after_incoming = start;
 }
 
 void run_state_set_actions(bool reboot, bool shutdown)
@@ -141,7 +148,9 @@ void coroutine_fn run_state_co_stop(RunState why)
     co_mutex_lock(&change_mutex);
     wait_while_leaving();
     pthread_mutex_lock(&lock);
-    if (parked) {
+    if (state == RUN_STATE_INMIGRATE) {
+        start_after_incoming = false;
+    } else if (parked) {
         wish = WISH_STOP;
     }
     must_halt = !parked && state == RUN_STATE_RUNNING;
@@ -173,6 +182,11 @@ static bool cont_locked(GError **errp)
     bool ok, must_start = false;
 
     pthread_mutex_lock(&lock);
+    if (state == RUN_STATE_INMIGRATE) {
+        start_after_incoming = true;
+        pthread_mutex_unlock(&lock);
+        return true;
+    }
     ok = may_continue(parked ? before_park : state, errp);
     if (ok && parked) {
         wish = WISH_CONT;
@@ -233,6 +247,16 @@ bool coroutine_fn run_state_co_park(bool for_load)
     pthread_mutex_unlock(&lock);
     co_mutex_unlock(&change_mutex);
     return running;
+}
+
+void run_state_incoming_loaded(bool may_run)
+{
+    pthread_mutex_lock(&lock);
+    g_assert(parked && state == RUN_STATE_INMIGRATE);
+    set_state(RUN_STATE_PAUSED);
+    before_park = RUN_STATE_PAUSED;
+    wish = may_run && start_after_incoming ? WISH_CONT : WISH_NONE;
+    pthread_mutex_unlock(&lock);
 }
 
 /* After unpark, where it is allowed to wait: who waited for it goes on. */

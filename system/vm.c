@@ -12,6 +12,7 @@
 #include "hw/machine-lock.h"
 #include "hw/vm-clock.h"
 #include "migration/machine.h"
+#include "migration/migrate.h"
 #include "qapi/error.h"
 #include "system-int.h"
 #include "system/cpus.h"
@@ -180,6 +181,16 @@ static int64_t op_clock_ns(void *opaque)
     return vm_clock_ns();
 }
 
+static void op_incoming_loaded(void *opaque, bool may_run)
+{
+    run_state_incoming_loaded(may_run);
+}
+
+static void op_quit(void *opaque, int exit_code)
+{
+    run_state_request_shutdown(SHUTDOWN_CAUSE_HOST_ERROR, exit_code);
+}
+
 static int *op_vcpu_tids(void *opaque, int *n)
 {
     return cpus_tids(n);
@@ -194,6 +205,8 @@ static const MachineOps machine_ops = {
     .state_loaded = op_state_loaded,
     .ram_read_error = op_ram_read_error,
     .clock_ns = op_clock_ns,
+    .incoming_loaded = op_incoming_loaded,
+    .quit = op_quit,
     .vcpu_tids = op_vcpu_tids,
 };
 
@@ -285,6 +298,7 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
         }
         virt_register_slots(vm.board, vm.vmstate);
     }
+    migrate_register(vm.vmstate);
     vm.machine = (Machine){
         .ops = &machine_ops,
         .machine_type = MachineType_str(o->machine),
@@ -307,6 +321,11 @@ bool coroutine_fn vm_co_start(GError **errp)
 {
     bool start = !vm.options->start_stopped;
 
+    if (vm.options->incoming) {
+        run_state_set_incoming(start);
+        return run_state_co_prepare(co_first_images, false, errp) &&
+               migrate_incoming_begin(vm.options->incoming, errp);
+    }
     if (!vm.options->loadvm) {
         return run_state_co_prepare(co_first_images, start, errp);
     }

@@ -43,6 +43,13 @@ typedef struct MachineOps {
     void (*ram_read_error)(void *opaque, const char *message);
     /* Guest clock in ns, for the snapshot's record.  Any thread. */
     int64_t (*clock_ns)(void *opaque);
+    /*
+     * Parked, in state inmigrate: the machine's state has been taken in.  The guest starts at
+     * unpark if the user wants that and may_run is set; else it is paused.
+     */
+    void (*incoming_loaded)(void *opaque, bool may_run);
+    /* Ends the program with this exit status, in order.  Any thread. */
+    void (*quit)(void *opaque, int exit_code);
     /* Host threads that execute guest code: *n kernel thread ids (g_free). Any thread. */
     int *(*vcpu_tids)(void *opaque, int *n);
 } MachineOps;

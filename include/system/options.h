@@ -45,6 +45,7 @@ typedef struct VmOptions {
     MachineType machine;
     char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb; /* or NULL */
     char *name, *process_name, *uuid, *loadvm, *pidfile;   /* or NULL */
+    char *incoming; /* or NULL */
     uint64_t ram_size; /* bytes */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
     bool reboot_shuts_down, shutdown_pauses;

@@ -48,6 +48,14 @@ void run_state_request_shutdown(ShutdownCause cause, int exit_code);
 /* A page of guest RAM cannot be read: stops the guest with state io-error. */
 void run_state_ram_error(const char *message);
 
+/*
+ * Before the first coroutine: the machine waits for an incoming migration; start: the guest
+ * shall run when it is there, until stop or cont say otherwise.
+ */
+void run_state_set_incoming(bool start);
+/* MachineOps.incoming_loaded. */
+void run_state_incoming_loaded(bool may_run);
+
 /* MachineOps.park and .unpark: see migration/machine.h. */
 bool coroutine_fn run_state_co_park(bool for_load);
 void run_state_unpark(bool running);
