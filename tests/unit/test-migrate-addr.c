@@ -60,7 +60,6 @@ static void test_refused(void)
         {"tcp:h:1,to=9", "Invalid parameter 'to' in address 'h:1,to=9'"},
         {"unix:", "invalid Unix socket address"},
         {too_long, NULL},
-        {"exec:", NULL},
         {"file:", "file URI has no file name"},
         {"file:,offset=1", "file URI has no file name"},
         {"file:x,offset=", "file URI has bad offset ''"},
