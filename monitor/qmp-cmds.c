@@ -34,6 +34,17 @@ void coroutine_fn qmp_qmp_capabilities(bool has_enable, QMPCapabilityList *enabl
     }
 }
 
+MainLoopStats *coroutine_fn qmp_query_main_loop_stats(bool has_reset, bool reset, GError **errp)
+{
+    MainLoopStats *info = g_new0(MainLoopStats, 1);
+    AioLoopStats stats = aio_loop_stats(main_aio_context(), has_reset && reset);
+
+    info->rounds = stats.rounds;
+    info->busy_us = stats.busy_ns / 1000;
+    info->longest_us = stats.longest_ns / 1000;
+    return info;
+}
+
 VersionInfo *coroutine_fn qmp_query_version(GError **errp)
 {
     VersionInfo *info = g_new0(VersionInfo, 1);

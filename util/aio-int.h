@@ -70,6 +70,9 @@ struct AioContext {
     bool glib_event;    /* glib's wake-up was seen, and glib not yet told */
     bool polled;        /* by aio_g_poll() in this round of glib's loop */
 
+    int64_t woken_at;   /* when the last wait ended; 0 before the first */
+    AioLoopStats stats;
+
     int in_workers; /* coroutines that wait for a worker */
     AioRing *ring;  /* made by the first disk request */
     bool ring_failed;

@@ -179,7 +179,7 @@ int64_t aio_next_timeout(AioContext *ctx)
 
 /* --- The loop -------------------------------------------------------------------- */
 
-void aio_wait(AioContext *ctx, int64_t timeout)
+static void wait_for_events(AioContext *ctx, int64_t timeout)
 {
 #if CONFIG_LINUX_IO_URING
     if (aio_disk_busy(ctx)) {
@@ -188,6 +188,30 @@ void aio_wait(AioContext *ctx, int64_t timeout)
     }
 #endif
     aio_epoll_wait(ctx, timeout);
+}
+
+void aio_wait(AioContext *ctx, int64_t timeout)
+{
+    if (ctx->woken_at) {
+        int64_t busy = clock_now_ns() - ctx->woken_at;
+
+        ctx->stats.busy_ns += busy;
+        ctx->stats.longest_ns = MAX(ctx->stats.longest_ns, busy);
+    }
+    wait_for_events(ctx, timeout);
+    ctx->woken_at = clock_now_ns();
+    ctx->stats.rounds++;
+}
+
+AioLoopStats aio_loop_stats(AioContext *ctx, bool reset)
+{
+    AioLoopStats stats = ctx->stats;
+
+    g_assert(aio_in_home_thread(ctx));
+    if (reset) {
+        ctx->stats = (AioLoopStats){0};
+    }
+    return stats;
 }
 
 static bool run_coroutines(AioContext *ctx)

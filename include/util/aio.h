@@ -53,6 +53,15 @@ bool aio_poll(AioContext *ctx, bool blocking);
 /* Makes a blocking aio_poll() return.  Any thread, signal safe. */
 void aio_notify(AioContext *ctx);
 
+/* What a loop did, all of it wall time: a thread that waits for a CPU is not waiting here. */
+typedef struct AioLoopStats {
+    uint64_t rounds;
+    int64_t busy_ns;    /* between waits, in all */
+    int64_t longest_ns; /* the longest time between two waits, while nothing else is heard */
+} AioLoopStats;
+/* Since the start or the last reset. */
+AioLoopStats aio_loop_stats(AioContext *ctx, bool reset);
+
 /*
  * Keeps ctx's thread out of its handlers while another thread looks at an object homed
  * in ctx.  Short; never across a yield (a debug build aborts).  Any thread; recursive.

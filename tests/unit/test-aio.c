@@ -794,6 +794,31 @@ static void coroutine_fn glib_entry(void *opaque)
     g_main_loop_quit(g->loop);
 }
 
+static void spend(void *opaque)
+{
+    int64_t end = clock_now_ns() + *(int64_t *)opaque;
+
+    while (clock_now_ns() < end) {
+    }
+}
+
+static void test_loop_stats(void)
+{
+    int64_t time = 3000000;
+    AioLoopStats stats;
+
+    aio_poll(ctx, false);
+    aio_loop_stats(ctx, true);
+    aio_bh_schedule_oneshot(ctx, spend, &time);
+    aio_poll(ctx, true);
+    aio_poll(ctx, false);
+    stats = aio_loop_stats(ctx, true);
+    g_assert_cmpuint(stats.rounds, ==, 2);
+    g_assert_cmpint(stats.longest_ns, >=, time);
+    g_assert_cmpint(stats.busy_ns, >=, stats.longest_ns);
+    g_assert_cmpuint(aio_loop_stats(ctx, false).rounds, ==, 0);
+}
+
 static void test_glib(void)
 {
     Glib g = {.loop = g_main_loop_new(NULL, FALSE)};
@@ -854,6 +879,7 @@ int main(int argc, char **argv)
     g_test_add_func("/aio/co/wake", test_wake);
     g_test_add_func("/aio/co/fairness", test_fairness);
     g_test_add_func("/aio/co/workers", test_workers);
+    g_test_add_func("/aio/loop-stats", test_loop_stats);
     g_test_add_func("/aio/glib", test_glib);
     return g_test_run();
 }
