@@ -176,6 +176,22 @@ void block_export_remove_later(BlockExport *exp)
     }
 }
 
+BlockExport *block_export_find(const char *id)
+{
+    BlockExport *exp = find(id);
+
+    GLOBAL_STATE();
+    return exp && !exp->starting ? exp : NULL;
+}
+
+void coroutine_fn block_export_co_wait_removed(const char *id)
+{
+    GLOBAL_STATE();
+    while (find(id)) {
+        co_queue_wait(&changed, NULL);
+    }
+}
+
 void coroutine_fn block_export_co_remove_all(void)
 {
     GLOBAL_STATE();
@@ -198,9 +214,9 @@ void coroutine_fn qmp_block_export_add(BlockExportOptions *options, GError **err
 void coroutine_fn qmp_block_export_del(const char *id, bool has_mode,
                                        BlockExportRemoveMode mode, GError **errp)
 {
-    BlockExport *exp = find(id);
+    BlockExport *exp = block_export_find(id);
 
-    if (!exp || exp->starting) {
+    if (!exp) {
         error_setg(errp, "Export '%s' is not found", id);
     } else if (exp->shutting_down) {
         error_setg(errp, "Export '%s' is already shutting down", id);

@@ -16,6 +16,8 @@ struct BdrvSnapshotSave {
 struct BdrvSnapshotReader {
     BlockDriverState *bs;
     void *opaque;
+    char *holder;
+    GList holders_link;
 };
 
 struct BdrvSnapshotGoto {
@@ -223,6 +225,30 @@ const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r)
     return r->bs->drv->snapshot->reader_info(r->opaque);
 }
 
+void bdrv_snapshot_hold(BdrvSnapshotReader *r, const char *holder)
+{
+    IO_CODE(r->bs);
+    g_assert(!r->holder);
+    r->holder = g_strdup(holder);
+    r->holders_link.data = r;
+    g_queue_push_tail_link(&r->bs->snapshot_holders, &r->holders_link);
+}
+
+bool bdrv_snapshot_is_held(BlockDriverState *bs, const char *id, GError **errp)
+{
+    IO_CODE(bs);
+    for (GList *l = bs->snapshot_holders.head; l; l = l->next) {
+        BdrvSnapshotReader *r = l->data;
+        const BdrvSnapshotInfo *info = bdrv_snapshot_reader_info(r);
+
+        if (!strcmp(info->id, id)) {
+            error_setg(errp, "Snapshot '%s' is in use by %s", info->name, r->holder);
+            return true;
+        }
+    }
+    return false;
+}
+
 int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov)
 {
     IO_CODE(r->bs);
@@ -241,6 +267,10 @@ int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, ui
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r)
 {
     IO_CODE(r->bs);
+    if (r->holder) {
+        g_queue_unlink(&r->bs->snapshot_holders, &r->holders_link);
+        g_free(r->holder);
+    }
     r->bs->drv->snapshot->close(r->bs, r->opaque);
     g_free(r);
 }
@@ -302,7 +332,9 @@ static bool coroutine_fn delete_id(BlockDriverState *bs, const char *id, const c
     if (!changeable(bs, step, errp)) {
         return false;
     }
-    return bs->drv->snapshot->remove(bs, id, heir, errp) || fail(bs, step, errp);
+    return (!bdrv_snapshot_is_held(bs, id, errp) &&
+            bs->drv->snapshot->remove(bs, id, heir, errp)) ||
+           fail(bs, step, errp);
 }
 
 bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,

@@ -118,8 +118,28 @@ int coroutine_fn snapshot_on_any_node(BlockDriverState **nodes, int n, const cha
     return 0;
 }
 
+/* Before any node's part is deleted: nobody looks into the snapshot. */
+static bool coroutine_fn nobody_holds(SnapshotJob *sj, GError **errp)
+{
+    bool held = false;
+
+    for (int i = 0; i < sj->nr_nodes && !held; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        BdrvSnapshotInfo info;
+
+        snapshot_visit(sj, n);
+        held = bdrv_co_snapshot_find_name(n->bs, sj->tag, &info, NULL) &&
+               bdrv_snapshot_is_held(n->bs, info.id, errp);
+        snapshot_home(sj);
+    }
+    return !held;
+}
+
 bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp)
 {
+    if (!nobody_holds(sj, errp)) {
+        return false;
+    }
     job_progress_set_total(sj->job, sj->nr_nodes);
     for (int i = 0; i < sj->nr_nodes; i++) {
         SnapshotNode *n = &sj->nodes[i];

@@ -83,6 +83,7 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
         snapshot_visit(sj, n);
         if (bdrv_co_snapshot_find_name(n->bs, sj->tag, &old, &err) && sj->replace) {
             n->replaces = g_strdup(old.id);
+            bdrv_snapshot_is_held(n->bs, old.id, &err);
         } else if (!err && old.id[0]) {
             /* It may have come into being while this job waited for its turn. */
             error_setg(&err, "Snapshot '%s' already exists in one or more devices", sj->tag);

@@ -13,6 +13,7 @@
 #include "job/job.h"
 #include "migration/migrate.h"
 #include "migration/snapshot-hmp.h"
+#include "migration/vmstate-fs.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-init.h"
@@ -223,6 +224,7 @@ int main(int argc, char **argv)
     g_source_unref(source);
     handle_signals();
     bdrv_init();
+    vmstate_fuse_register();
     qmp_registry_init(qmp_commands);
     monitor_init(hmp_tables, G_N_ELEMENTS(hmp_tables));
     run_state_init(&run_state_ops);

@@ -56,6 +56,7 @@ struct BlockDriverState {
 
     unsigned in_flight; /* requests in this node, home context */
     unsigned quiesce;   /* depth of drained sections, home context */
+    GQueue snapshot_holders; /* BdrvSnapshotReader, home context */
     CoQueue drain_queue;   /* drainers waiting for in_flight == 0 */
     CoQueue quiesce_queue; /* requests waiting for quiesce == 0 */
 };

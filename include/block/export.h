@@ -34,6 +34,10 @@ struct BlockExport {
 /* Before the first export of its type is made; drv is static. */
 void block_export_register(const BlockExportDriver *drv);
 bool coroutine_fn block_export_co_add(const BlockExportOptions *options, GError **errp);
+/* NULL if there is none, or it has not started yet.  Main thread. */
+BlockExport *block_export_find(const char *id);
+/* Returns when there is no export of that name any more. */
+void coroutine_fn block_export_co_wait_removed(const char *id);
 /* Removes exp soon; nothing if it is being removed already.  Main thread. */
 void block_export_remove_later(BlockExport *exp);
 /* Removes all exports.  Before the nodes are closed. */

@@ -99,6 +99,13 @@ typedef struct BdrvSnapshotReader BdrvSnapshotReader;
 BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
                                                        const char *id_or_name, GError **errp);
 const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r);
+/*
+ * For a reader that may stay long: from now on deleting the snapshot is refused instead of
+ * waiting; the error says that holder ("export 'e0'") uses it.
+ */
+void bdrv_snapshot_hold(BdrvSnapshotReader *r, const char *holder);
+/* Whether somebody holds the snapshot with this id: then errp says who. */
+bool bdrv_snapshot_is_held(BlockDriverState *bs, const char *id, GError **errp);
 /* 0 or -errno; unallocated ranges read as zero; several at once. */
 int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov);
 /*
