@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "dirty-track.h"
 #include "qapi/error.h"
+#include "snapshot-base.h"
 #include "uffd-int.h"
 #include "util/co-lock.h"
 #include "util/thread-role.h"
@@ -270,6 +271,7 @@ static DirtyTrack *coroutine_fn track_new(const RAMBlock *ram, int nr_ram, bool 
 {
     DirtyTrack *t = g_new0(DirtyTrack, 1);
 
+    snapshot_base_drop();
     t->ram = ram;
     t->nr_ram = nr_ram;
     t->uffd.fd = t->pagemap_fd = t->event_fd = -1;

@@ -10,7 +10,8 @@
  * that they belong to is over (ram_dma_written()).
  *
  * RAM can be registered with userfaultfd by one user at a time: not while a snapshot is
- * being saved or loaded.  The VM job mutex is what keeps them apart.
+ * being saved or loaded.  The VM job mutex, which users hold, is what keeps them apart; what
+ * is watched for the next incremental snapshot is given up.
  */
 #ifndef MIGRATION_DIRTY_TRACK_H
 #define MIGRATION_DIRTY_TRACK_H

@@ -23,6 +23,7 @@
 bool bounce_init(BouncePool *p, uint64_t limit, uint64_t reserve)
 {
     pthread_mutex_init(&p->lock, NULL);
+    p->peak = 0;
     p->nr_normal = MAX(limit / RAM_PAGE, 1);
     p->nr = p->nr_normal + reserve / RAM_PAGE;
     p->mem = mmap(NULL, (size_t)p->nr * RAM_PAGE, PROT_READ | PROT_WRITE,
@@ -152,6 +153,16 @@ static void note(RamSave *s, RamSaveBlock *b, size_t page)
     lift(s, host, nr * RAM_PAGE);
 }
 
+/* Lets go of the page's whole unit, which no writer needs as it was. */
+static void lift_unit(RamSave *s, RamSaveBlock *b, size_t page)
+{
+    size_t in_block = (page - b->first_page) / UNIT_PAGES * UNIT_PAGES;
+
+    ram_save_mark_dirty(s, page);
+    lift(s, b->ram->host + in_block * RAM_PAGE,
+         MIN(UNIT_PAGES, b->nr_pages - in_block) * RAM_PAGE);
+}
+
 static void ring_push(RamSave *s, size_t page)
 {
     uint32_t head = __atomic_load_n(&s->ring_head, __ATOMIC_ACQUIRE);
@@ -171,7 +182,7 @@ static bool keep_copy(RamSave *s, size_t page, size_t chunk, const uint8_t *host
     uint32_t mine;
 
     if (__atomic_load_n(&s->chunk_state[chunk], __ATOMIC_SEQ_CST) == CHUNK_WRITTEN ||
-        slot_load(s, page)) {
+        slot_load(s, page) || !ram_save_test_unit(s->saving, page)) {
         return true;
     }
     n = bounce_get(&s->pool, reserve);
@@ -205,6 +216,11 @@ static bool track(RamSave *s, RamSaveBlock *b, size_t page, bool reserve)
     uint8_t *host = b->ram->host + in_block * RAM_PAGE;
     size_t done = 0;
 
+    if (__atomic_load_n(&s->chunk_state[chunk], __ATOMIC_SEQ_CST) == CHUNK_WRITTEN ||
+        !ram_save_test_unit(s->saving, page)) {
+        lift_unit(s, b, page);
+        return true;
+    }
     s->window = (uintptr_t)host == s->last_fault_end ? MIN(s->window * 2, MAX_WINDOW) : 1;
     while (done < MIN(s->window, left)) {
         if (!keep_copy(s, page + done, chunk, host + done * RAM_PAGE, reserve)) {
@@ -216,6 +232,9 @@ static bool track(RamSave *s, RamSaveBlock *b, size_t page, bool reserve)
         return false;
     }
     s->last_fault_end = (uintptr_t)host + done * RAM_PAGE;
+    for (size_t i = 0; i < done; i++) {
+        ram_save_mark_dirty(s, page + i);
+    }
     lift(s, host, done * RAM_PAGE);
     return true;
 }
@@ -250,6 +269,12 @@ static bool handle_fault(RamSave *s, uint64_t addr, int tid)
         /* Nobody but a vCPU may wait: give the snapshot up rather than risk a deadlock. */
         fail(s, -ENOBUFS);
         lift(s, host, RAM_PAGE);
+        return true;
+    case PHASE_WATCH:
+        s->stats.note_faults++;
+        s->chunk_flags[b->first_chunk + (page - b->first_page) / PAGES_PER_CHUNK] |=
+            CHUNK_NOTED | CHUNK_UNKNOWN;
+        lift_unit(s, b, page);
         return true;
     default:
         lift(s, host, RAM_PAGE);

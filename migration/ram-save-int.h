@@ -9,6 +9,8 @@
  *   write   (guest runs, snapshot thread)  writes all pages, then the bitmaps; on a fault
  *           the fault thread keeps a copy of the page and lets the writer go
  *   free    lifts all protection; at any time, also to give up
+ *   watch   instead of free: keeps the protection, so that the next save (again) knows
+ *           which units of 64 KiB have been written since the instant
  *
  * A page is in one of these situations, told by its slot:
  *   0            unchanged since the instant, its memory is what must be written
@@ -20,11 +22,16 @@
  * Pages are written straight from guest memory.  If a page is changed while that happens,
  * its copy was put into the slot before its protection was lifted; the writer looks at all
  * slots of the chunk when its request is done, and writes those pages again.
+ *
+ * While it watches, a fault marks its unit as dirty and lifts the protection of the unit.
+ * A save with a base (set_base) writes at the instant what was dirty then ("saving") and
+ * shares the rest with the base; what is dirty after the instant is the next save's.
  */
 #ifndef MIGRATION_RAM_SAVE_INT_H
 #define MIGRATION_RAM_SAVE_INT_H
 
 #include <pthread.h>
+#include "block/snapshot.h"
 #include "stream-int.h"
 #include "uffd-int.h"
 #include "util/co-lock.h"
@@ -34,10 +41,15 @@
 #define RAM_CHUNK ((size_t)2 << 20)
 #define PAGES_PER_CHUNK (RAM_CHUNK / RAM_PAGE)
 #define SLOT_TAKEN UINT32_MAX
+/* Written, and watched, together: a cluster of the common size. */
+#define UNIT_PAGES ((size_t)16)
+#define UNITS_PER_CHUNK (PAGES_PER_CHUNK / UNIT_PAGES)
 
 /* Where pages go.  write: any number at once, in the snapshot thread; 0 or -errno. */
 typedef struct RamSink {
     int coroutine_fn (*write)(void *opaque, uint64_t offset, IOVector *iov);
+    /* With a base only. */
+    int coroutine_fn (*share)(void *opaque, const BdrvSnapshotExtent *extents, size_t n);
     void *opaque;
 } RamSink;
 
@@ -45,6 +57,7 @@ typedef struct RamSaveStats {
     uint64_t bytes_written;
     uint64_t pages_written;
     uint64_t zero_pages;
+    uint64_t shared_pages; /* of the base; zero pages do not count */
     uint64_t note_faults; /* before the instant */
     uint64_t faults;      /* after it */
     uint64_t rewritten_pages;
@@ -63,6 +76,7 @@ typedef struct RamSaveConfig {
     const int *vcpu_tids;  /* threads that may be made to wait */
     int nr_vcpu_tids;
     bool live; /* false: nothing writes RAM until ram_save_write() is done */
+    bool watch; /* ram_save_watch() will be called: what is written stays protected */
     /* Called after each chunk with the bytes of RAM dealt with.  May be NULL, as the next two. */
     void (*progress)(void *opaque, uint64_t bytes);
     /* Asked now and then whether to give up. */
@@ -80,6 +94,22 @@ uint64_t ram_save_estimate(RamSave *s);
 bool coroutine_fn ram_save_arm(RamSave *s, GError **errp);
 /* Nothing writes RAM during the call.  Its time depends on what was noted only. */
 bool ram_save_instant(RamSave *s, GError **errp);
+/*
+ * After ram_save_watch(): begins another save of the same RAM.  false and errp if s is of no
+ * use any more; then it must be freed.
+ */
+bool ram_save_again(RamSave *s, const RamSaveConfig *config, GError **errp);
+/*
+ * Before the instant: whether what is saved can be shared, in pieces of cluster bytes, with
+ * what s holds as its base; then ram_save_write() does so.
+ */
+bool ram_save_set_base(RamSave *s, uint64_t cluster);
+/*
+ * After a save: goes on watching, and what was saved is the base of the next one.  With
+ * saved false it is as if there had been no save.  false: nothing can be watched (any more)
+ * or there would be no base; s must be freed.
+ */
+bool coroutine_fn ram_save_watch(RamSave *s, bool saved);
 /* Pages, then bitmaps.  false and errp on failure or after ram_save_cancel(). */
 bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp);
 /* Makes ram_save_arm() and ram_save_write() give up soon.  Any thread. */
@@ -97,6 +127,7 @@ enum {
 typedef enum RamSavePhase {
     PHASE_NOTE,  /* faults take note */
     PHASE_TRACK, /* faults keep a copy */
+    PHASE_WATCH, /* faults mark their unit as dirty */
     PHASE_OPEN,  /* faults only lift protection */
 } RamSavePhase;
 
@@ -105,6 +136,7 @@ typedef struct RamSaveBlock {
     const StreamBlock *stream;
     size_t first_page, nr_pages;
     size_t first_chunk, nr_chunks;
+    uint64_t base_offset; /* where the base has the pages */
 } RamSaveBlock;
 
 /* Buffers for copies.  The lock is a leaf; its holders write no guest RAM. */
@@ -138,6 +170,12 @@ struct RamSave {
     uint8_t *chunk_flags; /* per chunk, under fault_lock; read freely after the instant */
     uint64_t *populated;  /* a bit per page: touched when it was armed */
     uint64_t *present;    /* a bit per page: content is in the image (snapshot thread) */
+    /* A bit per unit: written since the instant (fault thread, under fault_lock); to be
+     * written by this save (changed at the instant only). */
+    uint64_t *dirty, *saving;
+    uint64_t *base_present; /* present of the base, NULL: there is none (snapshot thread) */
+    size_t share_units;     /* shared in pieces of this many units; 0: nothing is */
+    bool watching;          /* between ram_save_watch() and the end of the next save */
 
     BouncePool pool;
     /* Pages copied, in order, for those who must empty buffers: fault thread -> writers. */
@@ -169,6 +207,17 @@ struct RamSave {
 static inline uint32_t slot_load(RamSave *s, size_t page)
 {
     return __atomic_load_n(&s->slots[page], __ATOMIC_SEQ_CST);
+}
+
+static inline bool ram_save_test_unit(const uint64_t *bits, size_t page)
+{
+    return bits[page / UNIT_PAGES / 64] >> (page / UNIT_PAGES % 64) & 1;
+}
+
+/* For a page that the fault thread lets go: sees that the next save writes it. */
+static inline void ram_save_mark_dirty(RamSave *s, size_t page)
+{
+    s->dirty[page / UNIT_PAGES / 64] |= 1ULL << (page / UNIT_PAGES % 64);
 }
 
 RamSaveBlock *ram_save_chunk_block(RamSave *s, size_t chunk);

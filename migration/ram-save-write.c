@@ -12,8 +12,6 @@
 
 /* Chunks in flight: enough to keep the image's thread busy while this one looks for zeros. */
 #define NR_WRITERS 4
-/* Written together: a cluster of the common size, so that no cluster is written in parts. */
-#define UNIT_PAGES 16
 /* The largest request; a larger one would hold up the guest's own requests. */
 #define MAX_REQUEST ((size_t)1 << 20)
 #define FLUSH_BATCH 256
@@ -206,7 +204,7 @@ static PageClass classify(ChunkWork *w, size_t i)
     bool zero;
     int64_t copy;
 
-    if (slot_load(s, page) == SLOT_TAKEN) {
+    if (slot_load(s, page) == SLOT_TAKEN || !ram_save_test_unit(s->saving, page)) {
         return CLASS_DONE;
     }
     /*
@@ -360,7 +358,7 @@ static int coroutine_fn write_chunk(RamSave *s, size_t chunk)
     if (ret == 0 && s->config.live) {
         ret = rewrite_changed(w);
     }
-    if (ret == 0 && s->config.live) {
+    if (ret == 0 && s->config.live && !s->config.watch) {
         ret = uffd_write_protect(&s->uffd, w->host, w->nr_pages * RAM_PAGE, false);
     }
     return ret;
@@ -386,14 +384,30 @@ static int coroutine_fn hold(RamSave *s)
     return ret;
 }
 
+static void chunk_done(RamSave *s, size_t chunk)
+{
+    size_t first, nr;
+
+    if (s->config.progress) {
+        ram_save_chunk(s, chunk, &first, &nr);
+        s->config.progress(s->config.opaque, nr * RAM_PAGE);
+    }
+}
+
 static void coroutine_fn writer_entry(void *opaque)
 {
     WriterGroup *g = opaque;
     RamSave *s = g->s;
 
     while (s->write_error == 0 && s->cursor < s->nr_chunks && !ram_save_stopped(s, NULL)) {
-        size_t chunk, first, nr;
-        int ret = hold(s);
+        size_t chunk;
+        int ret;
+
+        if (__atomic_load_n(&s->chunk_state[s->cursor], __ATOMIC_SEQ_CST) == CHUNK_WRITTEN) {
+            chunk_done(s, s->cursor++); /* all of it is the base's */
+            continue;
+        }
+        ret = hold(s);
 
         if (ret == 0) {
             ret = relieve(s);
@@ -401,9 +415,8 @@ static void coroutine_fn writer_entry(void *opaque)
         if (ret == 0 && s->cursor < s->nr_chunks) {
             chunk = s->cursor++;
             ret = write_chunk(s, chunk);
-            if (ret == 0 && s->config.progress) {
-                ram_save_chunk(s, chunk, &first, &nr);
-                s->config.progress(s->config.opaque, nr * RAM_PAGE);
+            if (ret == 0) {
+                chunk_done(s, chunk);
             }
         }
         if (ret < 0 && s->write_error == 0) {
@@ -413,6 +426,36 @@ static void coroutine_fn writer_entry(void *opaque)
     if (--g->running == 0) {
         co_sleep_wake(&g->done);
     }
+}
+
+/* Makes the base's what this save does not write. */
+static int coroutine_fn share_rest(RamSave *s)
+{
+    size_t piece = s->share_units * UNIT_PAGES;
+    g_autoptr(GArray) extents = g_array_new(false, false, sizeof(BdrvSnapshotExtent));
+
+    for (int i = 0; i < s->config.nr_ram; i++) {
+        RamSaveBlock *b = &s->blocks[i];
+        size_t end = b->first_page + b->nr_pages;
+
+        for (size_t p = b->first_page; p + piece <= end;) {
+            size_t run = 0;
+            BdrvSnapshotExtent e;
+
+            while (p + run + piece <= end && !ram_save_test_unit(s->saving, p + run)) {
+                run += piece;
+            }
+            if (run) {
+                e = (BdrvSnapshotExtent){stream_offset(b, p), run * RAM_PAGE};
+                g_array_append_val(extents, e);
+            }
+            p += MAX(run, piece);
+        }
+    }
+    for (size_t w = 0; w < s->nr_pages / 64; w++) {
+        s->stats.shared_pages += __builtin_popcountll(s->present[w]);
+    }
+    return s->sink->share(s->sink->opaque, (BdrvSnapshotExtent *)extents->data, extents->len);
 }
 
 static int coroutine_fn write_bitmaps(RamSave *s)
@@ -440,6 +483,9 @@ bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp)
     WriterGroup g = {.s = s, .running = NR_WRITERS};
 
     s->sink = sink;
+    if (s->share_units) {
+        s->write_error = share_rest(s);
+    }
     for (int i = 0; i < NR_WRITERS; i++) {
         aio_co_schedule(aio_current(), coroutine_create(writer_entry, &g));
     }

@@ -81,6 +81,11 @@ int ram_save_read_pagemap(int fd, const uint8_t *host, size_t nr, uint64_t mask,
     return 0;
 }
 
+static size_t nr_unit_words(const RamSave *s)
+{
+    return (s->nr_pages / UNIT_PAGES + 63) / 64;
+}
+
 static void lay_out(RamSave *s)
 {
     s->blocks = g_new0(RamSaveBlock, s->config.nr_ram);
@@ -100,13 +105,9 @@ static void lay_out(RamSave *s)
     g_assert(s->nr_pages < UINT32_MAX);
 }
 
-static bool open_live(RamSave *s, GError **errp)
+/* Buffers and what else a save needs while copies are kept. */
+static bool begin_copies(RamSave *s, GError **errp)
 {
-    const uint64_t need = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
-
-    if (!uffd_open(&s->uffd, need, UFFD_FEATURE_WP_UNPOPULATED, errp)) {
-        return false;
-    }
     if (!bounce_init(&s->pool, s->config.bounce_limit, RESERVE_BYTES)) {
         error_setg_errno(errp, errno, "Could not reserve %" PRIu64 " bytes of bounce buffers",
                          s->config.bounce_limit);
@@ -117,6 +118,25 @@ static bool open_live(RamSave *s, GError **errp)
         s->ring_size *= 2;
     }
     s->ring = g_new(uint32_t, s->ring_size);
+    s->ring_head = s->ring_tail = 0;
+    return true;
+}
+
+/* Nobody keeps copies any more. */
+static void end_copies(RamSave *s)
+{
+    bounce_destroy(&s->pool);
+    g_clear_pointer(&s->ring, g_free);
+}
+
+static bool open_live(RamSave *s, GError **errp)
+{
+    const uint64_t need = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
+
+    if (!uffd_open(&s->uffd, need, UFFD_FEATURE_WP_UNPOPULATED, errp) ||
+        !begin_copies(s, errp)) {
+        return false;
+    }
     for (int i = 0; i < s->config.nr_ram; i++) {
         const RAMBlock *ram = s->blocks[i].ram;
         int ret = uffd_register(&s->uffd, ram->host, ram->size, UFFDIO_REGISTER_MODE_WP);
@@ -134,17 +154,19 @@ static void release(RamSave *s)
 {
     ram_save_stop_thread(s);
     uffd_close(&s->uffd);
-    bounce_destroy(&s->pool);
+    end_copies(s);
     pthread_mutex_destroy(&s->fault_lock);
     if (s->pagemap_fd >= 0) {
         close(s->pagemap_fd);
     }
-    g_free(s->ring);
     g_free(s->slots);
     g_free(s->chunk_state);
     g_free(s->chunk_flags);
     g_free(s->populated);
     g_free(s->present);
+    g_free(s->base_present);
+    g_free(s->dirty);
+    g_free(s->saving);
     g_free(s->blocks);
     g_free(s);
 }
@@ -164,6 +186,8 @@ RamSave *ram_save_new(const RamSaveConfig *config, GError **errp)
     s->chunk_flags = g_new0(uint8_t, s->nr_chunks);
     s->populated = g_new0(uint64_t, s->nr_pages / 64);
     s->present = g_new0(uint64_t, s->nr_pages / 64);
+    s->dirty = g_new0(uint64_t, nr_unit_words(s));
+    s->saving = g_new0(uint64_t, nr_unit_words(s));
     s->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (s->pagemap_fd < 0) {
         error_setg_errno(errp, errno, "Could not open '/proc/self/pagemap'");
@@ -180,10 +204,61 @@ RamSave *ram_save_new(const RamSaveConfig *config, GError **errp)
     return s;
 }
 
+bool ram_save_again(RamSave *s, const RamSaveConfig *config, GError **errp)
+{
+    bool same = config->live && config->nr_ram == s->config.nr_ram;
+
+    g_assert(s->watching);
+    for (int i = 0; i < config->nr_ram && same; i++) {
+        const RAMBlock *ram = &config->ram[i];
+
+        same = ram == s->blocks[i].ram && ram->size == s->blocks[i].nr_pages * RAM_PAGE;
+    }
+    if (!same || __atomic_load_n(&s->failed, __ATOMIC_SEQ_CST)) {
+        error_setg(errp, "RAM is not watched any more");
+        return false;
+    }
+    pthread_mutex_lock(&s->fault_lock);
+    s->config = *config;
+    memset(&s->stats, 0, sizeof(s->stats));
+    pthread_mutex_unlock(&s->fault_lock);
+    for (int i = 0; i < config->nr_ram; i++) {
+        s->blocks[i].stream = &config->layout->blocks[i];
+    }
+    s->cancelled = 0;
+    s->cursor = 0;
+    s->write_error = 0;
+    s->share_units = 0;
+    s->slots = g_new0(uint32_t, s->nr_pages);
+    memset(s->chunk_state, CHUNK_ARMED, s->nr_chunks);
+    return begin_copies(s, errp);
+}
+
+bool ram_save_set_base(RamSave *s, uint64_t cluster)
+{
+    bool ok = s->base_present && cluster && cluster <= STREAM_PAGES_ALIGN;
+
+    for (int i = 0; i < s->config.nr_ram && ok; i++) {
+        ok = s->blocks[i].base_offset == s->blocks[i].stream->pages_offset;
+    }
+    if (ok) {
+        s->share_units = MAX(cluster / (UNIT_PAGES * RAM_PAGE), 1);
+    }
+    return ok;
+}
+
 uint64_t ram_save_estimate(RamSave *s)
 {
     uint64_t pages = 0;
 
+    if (s->base_present) {
+        pthread_mutex_lock(&s->fault_lock);
+        for (size_t w = 0; w < nr_unit_words(s); w++) {
+            pages += __builtin_popcountll(s->dirty[w]) * UNIT_PAGES;
+        }
+        pthread_mutex_unlock(&s->fault_lock);
+        return pages * RAM_PAGE;
+    }
     for (int i = 0; i < s->config.nr_ram; i++) {
         RamSaveBlock *b = &s->blocks[i];
 
@@ -366,7 +441,7 @@ bool coroutine_fn ram_save_arm(RamSave *s, GError **errp)
     if (!s->config.live || !s->uffd.kernel_faults) {
         return true;
     }
-    if (!arm_round(s, true, &armed, errp)) {
+    if (!s->watching && !arm_round(s, true, &armed, errp)) {
         return false;
     }
     /* The guest goes on noting; bring that down to what the blackout can afford. */
@@ -378,6 +453,48 @@ bool coroutine_fn ram_save_arm(RamSave *s, GError **errp)
     return true;
 }
 
+/*
+ * At the instant: what this save writes, and which chunks are done before it begins.  What
+ * is dirty from now on is the next save's.
+ */
+static void choose_units(RamSave *s)
+{
+    size_t words = nr_unit_words(s);
+
+    if (!s->share_units) {
+        memset(s->saving, 0xff, words * 8);
+        memset(s->present, 0, s->nr_pages / 8);
+    } else {
+        memcpy(s->saving, s->dirty, words * 8);
+        memcpy(s->present, s->base_present, s->nr_pages / 8);
+    }
+    memset(s->dirty, 0, words * 8);
+    for (size_t c = 0; c < s->nr_chunks && s->share_units; c++) {
+        size_t first, nr;
+        bool any = false;
+
+        ram_save_chunk(s, c, &first, &nr);
+        for (size_t p = first; p < first + nr; p += s->share_units * UNIT_PAGES) {
+            size_t end = MIN(p + s->share_units * UNIT_PAGES, first + nr);
+            bool write = end - p < s->share_units * UNIT_PAGES;
+
+            for (size_t q = p; q < end; q += UNIT_PAGES) {
+                write |= ram_save_test_unit(s->saving, q);
+            }
+            for (size_t q = p; q < end && write; q += UNIT_PAGES) {
+                size_t unit = q / UNIT_PAGES;
+
+                s->saving[unit / 64] |= 1ULL << (unit % 64);
+                /* A unit is a quarter of a word of pages. */
+                s->present[q / 64] &= ~(0xffffULL << (q % 64));
+            }
+            any |= write;
+        }
+        __atomic_store_n(&s->chunk_state[c], any ? CHUNK_ARMED : CHUNK_WRITTEN,
+                         __ATOMIC_SEQ_CST);
+    }
+}
+
 bool ram_save_instant(RamSave *s, GError **errp)
 {
     ssize_t armed = 0;
@@ -386,6 +503,7 @@ bool ram_save_instant(RamSave *s, GError **errp)
         return false;
     }
     if (!s->config.live) {
+        choose_units(s);
         return true;
     }
     pthread_mutex_lock(&s->fault_lock);
@@ -396,6 +514,7 @@ bool ram_save_instant(RamSave *s, GError **errp)
         s->stats.rearmed_chunks += MAX(armed, 0);
     }
     if (armed >= 0) {
+        choose_units(s);
         __atomic_store_n(&s->phase, PHASE_TRACK, __ATOMIC_SEQ_CST);
         __atomic_store_n(&s->burst_end, clock_now_ns() + UFFD_BURST_NS, __ATOMIC_SEQ_CST);
         ram_save_wake_fault_thread(s);
@@ -437,6 +556,50 @@ static void coroutine_fn lift_all(RamSave *s)
             co_sleep_ns(0);
         }
     }
+}
+
+bool coroutine_fn ram_save_watch(RamSave *s, bool saved)
+{
+    /* Before the instant nothing has happened to the base; saving is what an older save had. */
+    bool instant;
+
+    if (!s->thread_running || !s->uffd.kernel_faults ||
+        __atomic_load_n(&s->failed, __ATOMIC_SEQ_CST) || (!saved && !s->base_present)) {
+        return false;
+    }
+    pthread_mutex_lock(&s->fault_lock);
+    instant = __atomic_load_n(&s->phase, __ATOMIC_SEQ_CST) == PHASE_TRACK;
+    for (size_t w = 0; w < nr_unit_words(s) && instant && !saved; w++) {
+        s->dirty[w] |= s->saving[w];
+    }
+    for (size_t c = 0; c < s->nr_chunks; c++) {
+        size_t first, nr;
+
+        ram_save_chunk(s, c, &first, &nr);
+        for (size_t p = first; p < first + nr; p += UNIT_PAGES) {
+            if (ram_save_test_unit(s->dirty, p)) {
+                s->chunk_flags[c] |= CHUNK_NOTED | CHUNK_UNKNOWN;
+            }
+        }
+    }
+    __atomic_store_n(&s->phase, PHASE_WATCH, __ATOMIC_SEQ_CST);
+    s->config.cancelled = NULL;
+    pthread_mutex_unlock(&s->fault_lock);
+    /* Who waits for a buffer is let go. */
+    ram_save_wake_fault_thread(s);
+    end_copies(s);
+    g_clear_pointer(&s->slots, g_free);
+    if (saved) {
+        if (!s->base_present) {
+            s->base_present = g_new(uint64_t, s->nr_pages / 64);
+        }
+        memcpy(s->base_present, s->present, s->nr_pages / 8);
+        for (int i = 0; i < s->config.nr_ram; i++) {
+            s->blocks[i].base_offset = s->blocks[i].stream->pages_offset;
+        }
+    }
+    s->watching = true;
+    return true;
 }
 
 void coroutine_fn ram_save_free(RamSave *s)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include "migrate-int.h"
 #include "qapi/error.h"
+#include "snapshot-base.h"
 #include "snapshot-int.h"
 #include "snapshot-source.h"
 
@@ -149,6 +150,7 @@ static bool coroutine_fn prepare(LoadWork *w, GError **errp)
         error_setg(errp, "Job was cancelled");
         return false;
     }
+    snapshot_base_drop();
     return true;
 }
 

@@ -13,12 +13,15 @@
 #include <string.h>
 #include <time.h>
 #include "qapi/error.h"
+#include "snapshot-base.h"
 #include "snapshot-int.h"
 
 typedef struct SaveWork {
     SnapshotJob *sj;
     StreamLayout *layout;
     RamSave *ram;
+    bool watch;           /* RAM is watched for the next save */
+    uint64_t base_serial; /* the snapshot that RAM has been watched since, or 0 */
     GByteArray *tail;
     bool live;
     bool was_running;
@@ -44,21 +47,32 @@ static bool start_ram(SaveWork *w, GError **errp)
         .opaque = sj,
     };
 
-    if (sj->mode == SNAPSHOT_MODE_LIVE) {
+    w->ram = snapshot_base_take(&w->base_serial);
+    if (w->ram || sj->mode == SNAPSHOT_MODE_LIVE) {
         tids = m->ops->vcpu_tids(m->opaque, &config.nr_vcpu_tids);
         config.vcpu_tids = tids;
         config.live = true;
-        config.pause_point = snapshot_job_pause_point;
+        config.watch = w->watch = m->track_ram;
+        config.pause_point = sj->mode == SNAPSHOT_MODE_LIVE ? snapshot_job_pause_point : NULL;
+        w->live = sj->mode == SNAPSHOT_MODE_LIVE;
+    }
+    if (w->ram && w->watch && ram_save_again(w->ram, &config, NULL)) {
+        return true;
+    }
+    if (w->ram) {
+        ram_save_free(g_steal_pointer(&w->ram));
+        w->base_serial = 0;
+    }
+    if (sj->mode == SNAPSHOT_MODE_LIVE) {
         w->ram = ram_save_new(&config, &why);
         if (w->ram) {
-            w->live = true;
             return true;
         }
         sj->stats.warning =
             g_strdup_printf("The guest was stopped while it was saved: %s", why->message);
-        config.live = false;
-        config.pause_point = NULL;
     }
+    config.live = config.watch = w->live = w->watch = false;
+    config.pause_point = NULL;
     w->ram = ram_save_new(&config, errp);
     return w->ram != NULL;
 }
@@ -66,6 +80,7 @@ static bool start_ram(SaveWork *w, GError **errp)
 static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError **errp)
 {
     SnapshotJob *sj = w->sj;
+    uint64_t unit = 0;
 
     for (int i = 0; i < sj->nr_nodes; i++) {
         SnapshotNode *n = &sj->nodes[i];
@@ -91,12 +106,17 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
         if (!err) {
             n->save = bdrv_co_snapshot_prepare(n->bs, &n->info, last ? state_size : 0, &err);
         }
+        if (!err && last && w->base_serial) {
+            /* Where that is not possible everything is written. */
+            unit = bdrv_co_snapshot_share_with(n->save, w->base_serial, NULL);
+        }
         snapshot_home(sj);
         if (err) {
             g_propagate_error(errp, err);
             return false;
         }
     }
+    ram_save_set_base(w->ram, unit);
     return true;
 }
 
@@ -206,6 +226,18 @@ static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
     return ret;
 }
 
+static int coroutine_fn sink_share(void *opaque, const BdrvSnapshotExtent *extents, size_t n)
+{
+    SnapshotJob *sj = opaque;
+    SnapshotNode *node = snapshot_vmstate_node(sj);
+    int ret;
+
+    snapshot_visit(sj, node);
+    ret = bdrv_co_snapshot_share(node->save, extents, n);
+    snapshot_home(sj);
+    return ret;
+}
+
 static int coroutine_fn write_bytes(SaveWork *w, uint64_t offset, const GByteArray *bytes)
 {
     IOVector iov;
@@ -216,7 +248,7 @@ static int coroutine_fn write_bytes(SaveWork *w, uint64_t offset, const GByteArr
 
 static bool coroutine_fn write_state(SaveWork *w, GError **errp)
 {
-    RamSink sink = {.write = sink_write, .opaque = w->sj};
+    RamSink sink = {.write = sink_write, .share = sink_share, .opaque = w->sj};
     int ret = 0;
     bool ok;
 
@@ -314,7 +346,8 @@ static void fill_stats(SaveWork *w)
         return;
     }
     ram_save_get_stats(w->ram, &r);
-    s->has_mode = s->has_bytes_written = s->has_zero_pages = true;
+    s->has_mode = s->has_bytes_written = s->has_zero_pages = s->has_shared_pages = true;
+    s->shared_pages = r.shared_pages;
     s->mode = w->live ? SNAPSHOT_MODE_LIVE : SNAPSHOT_MODE_STOP;
     s->bytes_written = r.bytes_written + (w->tail ? w->tail->len : 0);
     s->zero_pages = r.zero_pages;
@@ -326,17 +359,32 @@ static void fill_stats(SaveWork *w)
     }
 }
 
+/* Every thread that waits is let go.  saved: the snapshot is there. */
+static void coroutine_fn end_ram(SaveWork *w, bool saved)
+{
+    if (!w->ram) {
+        return;
+    }
+    if (w->watch && ram_save_watch(w->ram, saved)) {
+        snapshot_base_keep(w->ram, saved ? snapshot_vmstate_node(w->sj)->info.serial
+                                         : w->base_serial);
+    } else {
+        ram_save_free(w->ram);
+    }
+    w->ram = NULL;
+}
+
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
 {
     SaveWork w = {.sj = sj};
     bool ok = prepare(&w, errp) && blackout(&w, errp) && write_state(&w, errp);
 
     fill_stats(&w);
-    /* Nobody needs the protection any more; this also lets every faulting thread go. */
-    if (w.ram) {
-        ram_save_free(w.ram);
+    if (!ok || !w.watch) {
+        end_ram(&w, false);
     }
     ok = ok && publish(&w, errp);
+    end_ram(&w, ok);
     end_disks(sj, ok);
     snapshot_undrain(sj);
     release_guest(&w);

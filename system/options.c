@@ -140,6 +140,9 @@ static bool opt_machine(VmOptions *o, const char *option, const char *arg, GErro
     if (m->dtb) {
         replace(&o->dtb, m->dtb);
     }
+    if (m->has_snapshot_tracking) {
+        o->no_snapshot_tracking = !m->snapshot_tracking;
+    }
     qapi_free_MachineOptions(m);
     return ok;
 }
@@ -479,7 +482,7 @@ static const Option options[] = {
     {"help", NULL, opt_help, "show this help"},
     {"version", NULL, opt_version, "show the version"},
     {"M", "TYPE[,...]", opt_machine, "kind of machine: virt, none"},
-    {"machine", "[type=]TYPE[,...]", opt_machine, "the same; dumpdtb=FILE, kernel=..."},
+    {"machine", "[type=]TYPE[,...]", opt_machine, "the same; dumpdtb=FILE, snapshot-tracking=off, ..."},
     {"cpu", "MODEL", opt_cpu, "kind of CPU: rv64, max"},
     {"accel", "NAME", opt_accel, "how guest code is executed: tcg"},
     {"smp", "N", opt_smp, "number of CPUs: 1"},

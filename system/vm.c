@@ -306,6 +306,7 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
         .ram = &vm.ram,
         .nr_ram = vm.board ? 1 : 0,
         .job_mutex = vm_job_mutex_new(),
+        .track_ram = !o->no_snapshot_tracking,
         .snapshot_context = iothreads_snapshot_context,
     };
     machine_register(&vm.machine);

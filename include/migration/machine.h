@@ -63,6 +63,8 @@ typedef struct Machine {
     int nr_ram;
     VmJobMutex *job_mutex;
     AioContext *(*snapshot_context)(void); /* the snapshot IOThread's, made on first use */
+    /* After a save RAM stays watched, so that the next one need not write all of it. */
+    bool track_ram;
     bool ending; /* atomic: nobody uses RAM any more, a load that fills it may be given up */
 } Machine;
 

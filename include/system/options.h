@@ -48,7 +48,7 @@ typedef struct VmOptions {
     char *incoming; /* or NULL */
     uint64_t ram_size; /* bytes */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
-    bool reboot_shuts_down, shutdown_pauses;
+    bool reboot_shuts_down, shutdown_pauses, no_snapshot_tracking;
     GPtrArray *data_dirs; /* char *, NULL-terminated */
     GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */
     GPtrArray *chardevs;  /* char *: -chardev's argument */

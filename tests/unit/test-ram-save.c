@@ -52,6 +52,9 @@ typedef struct Fixture {
     uint64_t bounce_limit;
     bool live;
     bool guest_is_vcpu;
+    uint64_t cluster; /* saves are incremental, in pieces of this many bytes, if not 0 */
+    RamSave *kept;    /* watches RAM between them */
+    uint8_t *base;    /* the image of the last one that succeeded */
     uint64_t progress;
     RamSaveStats stats;
     GError *err;
@@ -185,6 +188,19 @@ static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
     return 0;
 }
 
+static int coroutine_fn sink_share(void *opaque, const BdrvSnapshotExtent *extents, size_t n)
+{
+    Fixture *f = opaque;
+
+    for (size_t i = 0; i < n; i++) {
+        g_assert_cmpuint(extents[i].offset % f->cluster, ==, 0);
+        g_assert_cmpuint(extents[i].bytes % f->cluster, ==, 0);
+        g_assert_cmpuint(extents[i].offset + extents[i].bytes, <=, f->image_size);
+        memcpy(f->image + extents[i].offset, f->base + extents[i].offset, extents[i].bytes);
+    }
+    return 0;
+}
+
 static void progress(void *opaque, uint64_t bytes)
 {
     ((Fixture *)opaque)->progress += bytes;
@@ -201,11 +217,18 @@ static void coroutine_fn save_entry(void *opaque)
         .vcpu_tids = f->guest && f->guest_is_vcpu ? &f->guest->tid : NULL,
         .nr_vcpu_tids = f->guest && f->guest_is_vcpu ? 1 : 0,
         .live = f->live,
+        .watch = f->cluster,
         .progress = progress,
         .opaque = f,
     };
 
-    f->save = ram_save_new(&config, &f->err);
+    f->save = g_steal_pointer(&f->kept);
+    if (f->save) {
+        g_assert_true(ram_save_again(f->save, &config, &f->err));
+        g_assert_true(ram_save_set_base(f->save, f->cluster));
+    } else {
+        f->save = ram_save_new(&config, &f->err);
+    }
     g_assert_no_error(f->err);
     f->ok = ram_save_arm(f->save, &f->err);
     if (f->ok) {
@@ -223,14 +246,26 @@ static void coroutine_fn save_entry(void *opaque)
         }
     }
     if (f->ok) {
-        f->sink = (RamSink){.write = sink_write, .opaque = f};
+        f->sink = (RamSink){.write = sink_write, .share = sink_share, .opaque = f};
         f->ok = ram_save_write(f->save, &f->sink, &f->err);
     }
     if (f->guest && !f->live) {
         guest_go(f->guest);
     }
     ram_save_get_stats(f->save, &f->stats);
-    ram_save_free(f->save);
+    if (f->cluster && ram_save_watch(f->save, f->ok)) {
+        f->kept = f->save;
+        if (f->ok) {
+            memcpy(f->base, f->image, f->image_size);
+        }
+    } else {
+        ram_save_free(f->save);
+    }
+}
+
+static void coroutine_fn free_kept_entry(void *opaque)
+{
+    ram_save_free(((Fixture *)opaque)->kept);
 }
 
 static void setup(Fixture *f, bool live)
@@ -253,8 +288,20 @@ static void setup(Fixture *f, bool live)
     f->image = g_malloc0(f->image_size);
 }
 
+static void assert_not_protected(Fixture *f)
+{
+    for (size_t at = 0; at < f->ram[0].size; at += RAM_PAGE) {
+        ram_prepare_dma(f->ram[0].host + at, 1);
+    }
+}
+
 static void teardown(Fixture *f)
 {
+    if (f->kept) {
+        aio_co_run_sync(main_aio_context(), free_kept_entry, f);
+        assert_not_protected(f);
+    }
+    g_free(f->base);
     for (int i = 0; i < 2; i++) {
         munmap(f->ram[i].host, f->ram[i].size);
         g_free(f->copy[i]);
@@ -297,13 +344,6 @@ static void assert_image(Fixture *f)
                 g_assert_true(buffer_is_zero(expected, RAM_PAGE));
             }
         }
-    }
-}
-
-static void assert_not_protected(Fixture *f)
-{
-    for (size_t at = 0; at < f->ram[0].size; at += RAM_PAGE) {
-        ram_prepare_dma(f->ram[0].host + at, 1);
     }
 }
 
@@ -499,6 +539,132 @@ static void test_write_error(gconstpointer live)
     teardown(&f);
 }
 
+/*
+ * Saves of which each writes only what changed since the one before, some of them failing
+ * or cancelled on the way; between and during them a thread and the kernel write.
+ */
+static void incremental(uint64_t cluster, bool huge)
+{
+    Fixture f;
+    Guest g;
+    uint64_t all;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    if (huge) {
+        madvise(f.ram[0].host, RAM_SIZE, MADV_HUGEPAGE);
+    }
+    f.cluster = cluster;
+    f.base = g_malloc0(f.image_size);
+    fill_some(&f);
+    run(&f);
+    assert_image(&f);
+    g_assert_cmpuint(f.stats.shared_pages, ==, 0);
+    all = f.stats.pages_written;
+
+    /* Nothing happens: nothing is written (but the block that is smaller than a cluster). */
+    run(&f);
+    assert_image(&f);
+    g_assert_cmpuint(f.stats.pages_written, <=, UNIT_PAGES);
+    g_assert_cmpuint(f.stats.shared_pages, >, all / 5);
+
+    /* One page, one that was never touched, and one that becomes zero. */
+    f.ram[0].host[700 * RAM_PAGE + 5]++;
+    f.ram[0].host[RAM_SIZE - 1] = 1;
+    memset(f.ram[0].host + 2500 * RAM_PAGE, 0, RAM_PAGE);
+    run(&f);
+    assert_image(&f);
+    g_assert_cmpuint(f.stats.pages_written, <=, 3 * cluster / RAM_PAGE + 4 * UNIT_PAGES);
+
+    /* 40 pages of 600 are hot. */
+    guest_start(&g, f.ram[0].host + 300 * RAM_PAGE, 600, 15);
+    f.guest = &g;
+    for (int i = 0; i < rounds(12); i++) {
+        uint64_t writes = __atomic_load_n(&g.writes, __ATOMIC_SEQ_CST);
+
+        f.delay_ns = i % 2 ? 100000 : 0;
+        f.writes_until_error = i % 4 == 1 ? 1 + i % 3 : 0;
+        f.writes_until_cancel = i % 4 == 2 ? 1 + i % 3 : 0;
+        run(&f);
+        g_assert_true(f.ok == !(i % 4 == 1 || i % 4 == 2));
+        if (f.ok) {
+            assert_image(&f);
+        }
+        g_assert_cmpuint(f.stats.pages_written, <, 1200 + 4 * cluster / RAM_PAGE);
+        g_assert_nonnull(f.kept);
+        while (__atomic_load_n(&g.writes, __ATOMIC_SEQ_CST) < writes + 50) {
+            g_usleep(50);
+        }
+    }
+    guest_stop(&g);
+    teardown(&f);
+}
+
+static void test_incremental(void)
+{
+    incremental(64 << 10, false);
+}
+
+static void test_incremental_clusters(void)
+{
+    incremental(4096, true);
+    incremental(256 << 10, true);
+}
+
+/* What cannot be a base is none: another place in the stream, too large clusters, no base. */
+static void coroutine_fn no_base_entry(void *opaque)
+{
+    Fixture *f = opaque;
+    RamSaveConfig config = {.ram = f->ram, .nr_ram = 2, .layout = f->layout, .live = true,
+                            .bounce_limit = 1 << 20, .watch = true};
+    RamSave *s = g_steal_pointer(&f->kept), *fresh;
+    GError *err = NULL;
+
+    g_assert_true(ram_save_again(s, &config, NULL));
+    g_assert_false(ram_save_set_base(s, 0));
+    g_assert_false(ram_save_set_base(s, 2 << 20));
+    f->layout->blocks[1].pages_offset += 1 << 20;
+    g_assert_false(ram_save_set_base(s, 65536));
+    f->layout->blocks[1].pages_offset -= 1 << 20;
+    g_assert_true(ram_save_set_base(s, 65536));
+    /* Given up before the instant: it is as if nothing had been. */
+    g_assert_true(ram_save_watch(s, false));
+    config.nr_ram = 1;
+    g_assert_false(ram_save_again(s, &config, &err));
+    g_assert_cmpstr(err->message, ==, "RAM is not watched any more");
+    g_clear_error(&err);
+    ram_save_free(s);
+
+    config.nr_ram = 2;
+    fresh = ram_save_new(&config, &err);
+    g_assert_no_error(err);
+    g_assert_true(ram_save_arm(fresh, NULL));
+    g_assert_false(ram_save_set_base(fresh, 65536));
+    g_assert_false(ram_save_watch(fresh, false));
+    ram_save_free(fresh);
+}
+
+static void test_no_base(void)
+{
+    Fixture f;
+
+    if (!can_be_live()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    setup(&f, true);
+    f.cluster = 65536;
+    f.base = g_malloc0(f.image_size);
+    run(&f);
+    g_assert_nonnull(f.kept);
+    aio_co_run_sync(main_aio_context(), no_base_entry, &f);
+    assert_not_protected(&f);
+    teardown(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -510,6 +676,9 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-save/bounce-limit", test_bounce_limit);
     g_test_add_func("/ram-save/reserve", test_reserve);
     g_test_add_func("/ram-save/cancel", test_cancel);
+    g_test_add_func("/ram-save/incremental/common", test_incremental);
+    g_test_add_func("/ram-save/incremental/clusters", test_incremental_clusters);
+    g_test_add_func("/ram-save/incremental/no-base", test_no_base);
     g_test_add_data_func("/ram-save/write-error/live", "live", test_write_error);
     g_test_add_data_func("/ram-save/write-error/stopped", NULL, test_write_error);
     return g_test_run();

@@ -544,6 +544,137 @@ TEST_CO(test_load_running)
     close_node(d0);
 }
 
+/* --- Incremental saves: the guest stands still, the test writes its RAM ------------------- */
+
+#define NR_TAGS 4
+
+static uint8_t *copies[NR_TAGS];
+
+/* Saves what RAM is now as "tN"; what changed since the base must be all that is written. */
+static void coroutine_fn save_copy(int n, const char *vmstate, bool shares)
+{
+    g_autofree char *tag = g_strdup_printf("t%d", n);
+    GError *err = NULL;
+    SnapshotStats st;
+
+    g_free(copies[n]);
+    copies[n] = g_memdup2(fake.ram.host, RAM_SIZE);
+    qmp_snapshot_save("s", tag, vmstate, &devices_d0_d1, false, 0, false, 0, &err);
+    g_assert_no_error(err);
+    g_assert_null(finish("s", &st));
+    g_assert_true(st.has_shared_pages);
+    if (shares) {
+        g_assert_cmpuint(st.shared_pages, >, NR_PAGES / 2);
+        g_assert_cmpuint(st.bytes_written, <, 2 << 20);
+    } else {
+        g_assert_cmpuint(st.shared_pages, ==, 0);
+        g_assert_cmpuint(st.bytes_written, >, RAM_SIZE / 2);
+    }
+}
+
+static void coroutine_fn load_copy(int n, const char *vmstate, bool lazy)
+{
+    g_autofree char *tag = g_strdup_printf("t%d", n);
+    GError *err = NULL;
+
+    qmp_snapshot_load("l", tag, vmstate, &devices_d0_d1, true, lazy, &err);
+    g_assert_no_error(err);
+    g_assert_null(finish("l", NULL));
+    g_assert_cmpmem(fake.ram.host, RAM_SIZE, copies[n], RAM_SIZE);
+}
+
+static void coroutine_fn delete_tag(int n)
+{
+    g_autofree char *tag = g_strdup_printf("t%d", n);
+    GError *err = NULL;
+
+    qmp_snapshot_delete("x", tag, &devices_d0_d1, &err);
+    g_assert_no_error(err);
+    g_assert_null(finish("x", NULL));
+}
+
+static void change_ram(int seed)
+{
+    for (int i = 0; i < 8; i++) {
+        fake.ram.host[(seed * 131 + i * 577) % NR_PAGES * 4096 + seed % 4096]++;
+    }
+    memset(fake.ram.host + (seed * 67 % NR_PAGES) * 4096, 0, 4096);
+}
+
+static bool can_track(void)
+{
+    Uffd u;
+    bool ok = uffd_open(&u, UFFD_FEATURE_PAGEFAULT_FLAG_WP, 0, NULL);
+
+    if (ok) {
+        ok = u.kernel_faults;
+        uffd_close(&u);
+    }
+    return ok;
+}
+
+TEST_CO(test_incremental)
+{
+    g_autofree char *p0 = make_image("a.qcow2"), *p1 = make_image("b.qcow2");
+    BlockDriverState *d0, *d1;
+
+    if (!can_track()) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    d0 = open_image("d0", p0);
+    d1 = open_image("d1", p1);
+    fake_start();
+    fake.m.track_ram = true;
+    pause_guest();
+    for (size_t p = 0; p < NR_PAGES; p++) {
+        memset(fake.ram.host + p * 4096, p % 251 + 1, p % 9 ? 4096 : 0);
+    }
+    save_copy(0, "d0", false);
+    for (int i = 1; i < NR_TAGS; i++) {
+        change_ram(i);
+        save_copy(i, "d0", true);
+    }
+    delete_tag(1); /* in the middle of the chain */
+    load_copy(2, "d0", true);
+    load_copy(0, "d0", false);
+    load_copy(3, "d0", true);
+    delete_tag(0);
+    load_copy(2, "d0", true);
+    assert_clean(d0);
+
+    /* The base is gone, or on the other node, or its name is now another's: all is written. */
+    change_ram(9);
+    save_copy(0, "d0", false);
+    delete_tag(0);
+    save_copy(1, "d0", false);
+    save_copy(0, "d1", false);
+    change_ram(10);
+    delete_tag(1);
+    save_copy(1, "d1", true);
+    load_copy(0, "d1", true);
+    load_copy(1, "d1", false);
+    load_copy(3, "d0", false);
+
+    /* Switched off: as if there were nothing of the kind. */
+    delete_tag(0);
+    save_copy(0, "d0", false);
+    fake.m.track_ram = false;
+    delete_tag(1);
+    save_copy(1, "d0", false);
+    delete_tag(0);
+    save_copy(0, "d0", false);
+    for (int i = 0; i < NR_TAGS; i++) {
+        delete_tag(i);
+        g_clear_pointer(&copies[i], g_free);
+    }
+    assert_clean(d0);
+    assert_clean(d1);
+    fake_stop();
+    close_node(d0);
+    close_node(d1);
+}
+
 #define ASSERT_ERROR(call, expected)                                                         \
     do {                                                                                     \
         GError *e_ = NULL;                                                                   \
@@ -784,6 +915,7 @@ static void add_tests(void)
     g_test_add_func("/snapshot-job/roundtrip/lazy", test_roundtrip_lazy);
     g_test_add_func("/snapshot-job/roundtrip/eager", test_roundtrip_eager);
     g_test_add_func("/snapshot-job/load-running", test_load_running);
+    g_test_add_func("/snapshot-job/incremental", test_incremental);
     g_test_add_func("/snapshot-job/refused", test_refused);
     g_test_add_func("/snapshot-job/device-fails", test_device_fails);
     g_test_add_func("/snapshot-job/save-write-error", test_save_write_error);
