@@ -3,10 +3,11 @@
  * The blkdebug filter: passes everything on to its image, except what its rules say shall
  * fail or be slow.  A rule matches requests by type and sector, may let a number of them
  * pass first ('after'), may act once, and has an error, a delay, or both.  For tests of
- * what happens when a disk is full, broken or slow.  Home context.
+ * what happens when a disk is full, broken or slow.  Home context, but for reads aside.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include "block/block-int.h"
 #include "qapi/error.h"
 
@@ -22,6 +23,7 @@ typedef struct Rule {
 } Rule;
 
 typedef struct BlkdebugState {
+    pthread_mutex_t lock; /* leaf; what changes in rules */
     GArray *rules;
 } BlkdebugState;
 
@@ -68,6 +70,7 @@ static bool coroutine_fn blkdebug_co_open(BlockDriverState *bs, const BlockdevOp
             return false;
         }
     }
+    pthread_mutex_init(&s->lock, NULL);
     bs->request_alignment = o->has_align ? o->align : 1;
     return true;
 }
@@ -76,6 +79,7 @@ static void coroutine_fn blkdebug_co_close(BlockDriverState *bs)
 {
     BlkdebugState *s = bs->opaque;
 
+    pthread_mutex_destroy(&s->lock);
     g_array_free(s->rules, true);
 }
 
@@ -87,6 +91,7 @@ static int coroutine_fn apply_rules(BlockDriverState *bs, BlkdebugIOType type, i
     int64_t delay = 0;
     int error = 0;
 
+    pthread_mutex_lock(&s->lock);
     for (guint i = 0; i < s->rules->len && !error; i++) {
         Rule *r = &g_array_index(s->rules, Rule, i);
 
@@ -102,6 +107,7 @@ static int coroutine_fn apply_rules(BlockDriverState *bs, BlkdebugIOType type, i
         delay += r->delay_ns;
         error = r->error;
     }
+    pthread_mutex_unlock(&s->lock);
     if (delay) {
         co_sleep_ns(delay);
     }
@@ -114,6 +120,14 @@ static int coroutine_fn blkdebug_co_preadv(BlockDriverState *bs, int64_t offset,
     int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes);
 
     return ret < 0 ? ret : bdrv_co_preadv(bs->file, offset, bytes, iov, flags);
+}
+
+static int coroutine_fn blkdebug_co_preadv_aside(BlockDriverState *bs, int64_t offset,
+                                                 int64_t bytes, IOVector *iov)
+{
+    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes);
+
+    return ret < 0 ? ret : bdrv_co_preadv_aside(bs->file->bs, offset, iov);
 }
 
 static int coroutine_fn blkdebug_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -162,6 +176,7 @@ const BlockDriver bdrv_blkdebug_driver = {
     .co_open = blkdebug_co_open,
     .co_close = blkdebug_co_close,
     .co_preadv = blkdebug_co_preadv,
+    .co_preadv_aside = blkdebug_co_preadv_aside,
     .co_pwritev = blkdebug_co_pwritev,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,
     .co_pdiscard = blkdebug_co_pdiscard,

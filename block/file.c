@@ -229,8 +229,9 @@ static bool coroutine_fn file_co_lock_for_format(BlockDriverState *bs, GError **
 
 /* --- I/O ------------------------------------------------------------------------------------ */
 
-static int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                       IOVector *iov, int flags)
+/* Any context: only what never changes is looked at, and the length. */
+static int coroutine_fn file_co_preadv_aside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             IOVector *iov)
 {
     FileState *s = bs->opaque;
     ssize_t n = co_preadv(s->fd, iov->iov, iov->niov, offset);
@@ -239,9 +240,22 @@ static int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, int
         return n;
     }
     if (n < bytes) {
+        int64_t length = __atomic_load_n(&bs->length, __ATOMIC_RELAXED);
+
+        /* Only the end of the last sector may be missing: else somebody cut the file off
+         * behind our back, and its content is not zero but lost. */
+        if (MIN(offset + bytes, length) - (offset + n) >= SECTOR) {
+            return -EIO;
+        }
         io_vector_memset(iov, n, 0, bytes - n);
     }
     return 0;
+}
+
+static int coroutine_fn file_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       IOVector *iov, int flags)
+{
+    return file_co_preadv_aside(bs, offset, bytes, iov);
 }
 
 static int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -508,20 +522,13 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
     return true;
 }
 
-int bdrv_file_descriptor(BlockDriverState *bs)
-{
-    while (bs->drv->is_filter && bs->file) {
-        bs = bs->file->bs;
-    }
-    return bs->drv == &bdrv_file_driver ? ((FileState *)bs->opaque)->fd : -1;
-}
-
 const BlockDriver bdrv_file_driver = {
     .name = "file",
     .instance_size = sizeof(FileState),
     .co_open = file_co_open,
     .co_close = file_co_close,
     .co_preadv = file_co_preadv,
+    .co_preadv_aside = file_co_preadv_aside,
     .co_pwritev = file_co_pwritev,
     .co_pwrite_zeroes = file_co_pwrite_zeroes,
     .co_pdiscard = file_co_pdiscard,

@@ -190,6 +190,30 @@ int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes,
     return ret;
 }
 
+int64_t bdrv_aside_alignment(BlockDriverState *bs)
+{
+    int64_t align = 1;
+
+    for (; bs && bs->drv->co_preadv_aside; bs = bs->file ? bs->file->bs : NULL) {
+        align = MAX(align, bs->request_alignment);
+        if (!bs->file) {
+            return align;
+        }
+    }
+    return 0;
+}
+
+int coroutine_fn bdrv_co_preadv_aside(BlockDriverState *bs, int64_t offset, IOVector *iov)
+{
+    int64_t length = __atomic_load_n(&bs->length, __ATOMIC_RELAXED);
+
+    /* As in bdrv_co_preadv() the last cluster may be cut short, but must begin somewhere. */
+    if (!bdrv_range_ok(offset, iov->size) || offset >= length) {
+        return -EIO;
+    }
+    return bs->drv->co_preadv_aside(bs, offset, iov->size, iov);
+}
+
 int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
                                int flags)
 {

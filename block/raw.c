@@ -77,6 +77,14 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int6
     return bdrv_co_preadv(bs->file, offset + s->offset, bytes, iov, flags);
 }
 
+static int coroutine_fn raw_co_preadv_aside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                            IOVector *iov)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_preadv_aside(bs->file->bs, offset + s->offset, iov);
+}
+
 /* Whether the first sector, changed by this write, would look like another format. */
 static int coroutine_fn check_probed_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                            IOVector *iov)
@@ -166,6 +174,7 @@ const BlockDriver bdrv_raw_driver = {
     .probe = raw_probe,
     .co_open = raw_co_open,
     .co_preadv = raw_co_preadv,
+    .co_preadv_aside = raw_co_preadv_aside,
     .co_pwritev = raw_co_pwritev,
     .co_pwrite_zeroes = raw_co_pwrite_zeroes,
     .co_pdiscard = raw_co_pdiscard,

@@ -1,21 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The fault thread of a lazy load: brings the pages that somebody waits for, a little
- * around them, and more in a run of faults.  It reads with a blocking call of its own and
- * waits for no other thread, because any of them may be the one that waits for the page.
+ * around them, and more in a run of faults.  It is an IOThread of its own, because any
+ * other thread may be the one that waits for the page; each read is a coroutine in it, so
+ * that one which takes long does not hold up the next.
+ *
+ * Everything here runs in that thread unless a comment says otherwise.
  */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-load-int.h"
 #include "util/thread-role.h"
 
-#define MIN_WINDOW ((size_t)64 << 10)
-#define MAX_WINDOW ((size_t)512 << 10)
-#define RETRY_MS 1000
+#define MAX_WINDOW_PAGES ((size_t)128)
+#define MAX_BUFFERS 4
+/* As long as stopping waits between two looks. */
+#define STOP_POLL_NS 1000000
+
+/* A read under way: pages [first, first + nr) of one chunk, for those that are wanted. */
+typedef struct FaultWork {
+    RamLoad *l;
+    RamLoadBlock *b;
+    size_t first, nr;
+    uint64_t wanted[MAX_WINDOW_PAGES / 64];
+    int64_t start_ns;
+} FaultWork;
+
+/* --- Putting pages in place: any thread -------------------------------------------------- */
 
 int ram_load_put(RamLoad *l, uint8_t *dst, const uint8_t *src, size_t len)
 {
@@ -55,6 +68,162 @@ static int put_zeros(RamLoad *l, uint8_t *dst, size_t len)
     return uffd_wake(&l->uffd, dst, len);
 }
 
+/* --- Errors: any thread -------------------------------------------------------------------- */
+
+bool coroutine_fn ram_load_wait_to_retry(RamLoad *l, const RamLoadBlock *b, size_t page,
+                                         size_t nr, int err)
+{
+    int retries = __atomic_load_n(&l->retries, __ATOMIC_SEQ_CST);
+
+    if (__atomic_exchange_n(&l->reported, retries, __ATOMIC_SEQ_CST) != retries) {
+        g_autofree char *pages =
+            nr == 1 ? g_strdup_printf("page 0x%zx", page * LOAD_PAGE)
+                    : g_strdup_printf("pages 0x%zx to 0x%zx", page * LOAD_PAGE,
+                                      (page + nr) * LOAD_PAGE - 1);
+        g_autofree char *message =
+            g_strdup_printf("Could not read %s of RAM block '%s' from the snapshot: %s", pages,
+                            b->ram->idstr, strerror(err));
+
+        l->config.read_error(l->config.opaque, message);
+    }
+    for (int i = 0; i < 50; i++) {
+        if (ram_load_cancelled(l) || __atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
+            return false;
+        }
+        if (__atomic_load_n(&l->retries, __ATOMIC_SEQ_CST) != retries) {
+            break;
+        }
+        co_sleep_ns(20000000);
+    }
+    return true;
+}
+
+void ram_load_retry(RamLoad *l)
+{
+    __atomic_fetch_add(&l->retries, 1, __ATOMIC_SEQ_CST);
+}
+
+/* --- A read -------------------------------------------------------------------------------- */
+
+static uint8_t *get_buffer(RamLoad *l)
+{
+    uint8_t *buf = g_queue_pop_head(&l->buffers);
+
+    return buf ? buf : g_aligned_alloc(MAX_WINDOW_PAGES, LOAD_PAGE, LOAD_PAGE);
+}
+
+static void put_buffer(RamLoad *l, uint8_t *buf)
+{
+    if (l->buffers.length < MAX_BUFFERS) {
+        g_queue_push_head(&l->buffers, buf);
+    } else {
+        g_aligned_free(buf);
+    }
+}
+
+static void note_activity(RamLoad *l)
+{
+    __atomic_store_n(&l->last_fault_ns, clock_now_ns(), __ATOMIC_RELAXED);
+}
+
+static bool is_wanted(const FaultWork *w, size_t page)
+{
+    size_t i = page - w->first;
+
+    return w->wanted[i / 64] >> (i % 64) & 1;
+}
+
+static void want(FaultWork *w, size_t page)
+{
+    size_t i = page - w->first;
+
+    w->wanted[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+static int coroutine_fn bring(FaultWork *w, uint8_t *buf)
+{
+    RamLoad *l = w->l;
+    RamLoadBlock *b = w->b;
+    uint64_t offset = b->stream->pages_offset + w->first * LOAD_PAGE;
+    int ret = l->config.source->read_aside(l->config.source->opaque, offset, buf,
+                                           w->nr * LOAD_PAGE);
+
+    if (ret < 0) {
+        return ret;
+    }
+    __atomic_store_n(&l->touched[b->first_chunk + w->first / LOAD_CHUNK_PAGES], 1,
+                     __ATOMIC_SEQ_CST);
+    /* What the bitmap calls zero is zero, whatever the image holds there. */
+    for (size_t i = 0; i < w->nr; i++) {
+        if (!load_page_has_data(b, w->first + i)) {
+            memset(buf + i * LOAD_PAGE, 0, LOAD_PAGE);
+        }
+    }
+    pthread_mutex_lock(&l->stats_lock);
+    l->stats.bytes_read += w->nr * LOAD_PAGE;
+    pthread_mutex_unlock(&l->stats_lock);
+    ret = ram_load_put(l, b->ram->host + w->first * LOAD_PAGE, buf, w->nr * LOAD_PAGE);
+    /* All of RAM is there and the piece with this page is no longer registered, which has
+     * woken whoever waited. */
+    return ret == -ENOENT ? 0 : ret;
+}
+
+static void start_work(RamLoad *l, RamLoadBlock *b, size_t first, size_t nr, size_t page,
+                       int64_t start_ns);
+
+static void count_fault(RamLoad *l, int64_t start_ns)
+{
+    uint64_t took = clock_now_ns() - start_ns;
+
+    pthread_mutex_lock(&l->stats_lock);
+    l->stats.faults++;
+    l->stats.fault_ns_total += took;
+    l->stats.fault_ns_max = MAX(l->stats.fault_ns_max, took);
+    pthread_mutex_unlock(&l->stats_lock);
+}
+
+static void coroutine_fn work_entry(void *opaque)
+{
+    FaultWork *w = opaque;
+    RamLoad *l = w->l;
+    uint8_t *buf = get_buffer(l);
+    int ret = bring(w, buf);
+
+    while (ret < 0 && w->nr == 1 &&
+           ram_load_wait_to_retry(l, w->b, w->first, 1, -ret)) {
+        ret = bring(w, buf);
+    }
+    put_buffer(l, buf);
+    note_activity(l);
+    g_queue_remove(&l->works, w);
+    if (ret == 0) {
+        count_fault(l, w->start_ns);
+    } else if (w->nr > 1) {
+        /* It may be a page that nobody wants which cannot be read. */
+        for (size_t page = w->first; page < w->first + w->nr; page++) {
+            if (is_wanted(w, page)) {
+                start_work(l, w->b, page, 1, page, w->start_ns);
+            }
+        }
+    }
+    g_free(w);
+    __atomic_fetch_sub(&l->nr_works, 1, __ATOMIC_SEQ_CST);
+}
+
+static void start_work(RamLoad *l, RamLoadBlock *b, size_t first, size_t nr, size_t page,
+                       int64_t start_ns)
+{
+    FaultWork *w = g_new0(FaultWork, 1);
+
+    *w = (FaultWork){.l = l, .b = b, .first = first, .nr = nr, .start_ns = start_ns};
+    want(w, page);
+    g_queue_push_tail(&l->works, w);
+    __atomic_fetch_add(&l->nr_works, 1, __ATOMIC_SEQ_CST);
+    aio_co_enter(l->context, coroutine_create(work_entry, w));
+}
+
+/* --- Faults -------------------------------------------------------------------------------- */
+
 static RamLoadBlock *find_block(RamLoad *l, uint64_t addr)
 {
     for (int i = 0; i < l->config.nr_ram; i++) {
@@ -67,42 +236,31 @@ static RamLoadBlock *find_block(RamLoad *l, uint64_t addr)
     return NULL;
 }
 
-/* Pages [page, page + nr) of one block. */
-static int bring(RamLoad *l, RamLoadBlock *b, size_t page, size_t nr)
+/* A page is on its way already: it wakes this one too. */
+static bool join_work(RamLoad *l, RamLoadBlock *b, size_t page)
 {
-    uint8_t *host = b->ram->host + page * LOAD_PAGE;
-    uint64_t offset = b->stream->pages_offset + page * LOAD_PAGE;
-    int ret = l->config.source->read_sync(l->config.source->opaque, offset, l->fault_buf,
-                                          nr * LOAD_PAGE);
+    for (GList *i = l->works.head; i; i = i->next) {
+        FaultWork *w = i->data;
 
-    if (ret < 0) {
-        return ret;
-    }
-    __atomic_store_n(&l->touched[b->first_chunk + page / LOAD_CHUNK_PAGES], 1,
-                     __ATOMIC_SEQ_CST);
-    /* What the bitmap calls zero is zero, whatever the image holds there. */
-    for (size_t i = 0; i < nr; i++) {
-        if (!load_page_has_data(b, page + i)) {
-            memset(l->fault_buf + i * LOAD_PAGE, 0, LOAD_PAGE);
+        if (w->b == b && page >= w->first && page - w->first < w->nr) {
+            want(w, page);
+            return true;
         }
     }
-    pthread_mutex_lock(&l->stats_lock);
-    l->stats.bytes_read += nr * LOAD_PAGE;
-    pthread_mutex_unlock(&l->stats_lock);
-    return ram_load_put(l, host, l->fault_buf, nr * LOAD_PAGE);
+    return false;
 }
 
-static int resolve(RamLoad *l, RamLoadBlock *b, size_t page)
+static void resolve(RamLoad *l, RamLoadBlock *b, size_t page)
 {
-    size_t window_pages, start, end, chunk_end;
     uint64_t addr = (uintptr_t)b->ram->host + page * LOAD_PAGE;
+    int64_t now = clock_now_ns();
+    size_t start, end;
 
-    l->window = addr == l->last_fault_end ? MIN(l->window * 2, MAX_WINDOW) : MIN_WINDOW;
-    window_pages = MIN_WINDOW / LOAD_PAGE;
-    start = page / window_pages * window_pages;
-    end = MIN(start + l->window / LOAD_PAGE, b->nr_pages);
-    chunk_end = (page / LOAD_CHUNK_PAGES + 1) * LOAD_CHUNK_PAGES;
-    end = MIN(end, chunk_end);
+    l->window = addr == l->last_fault_end ? MIN(l->window * 2, MAX_WINDOW_PAGES)
+                                          : LOAD_WINDOW_PAGES;
+    start = page / LOAD_WINDOW_PAGES * LOAD_WINDOW_PAGES;
+    end = MIN(start + l->window, b->nr_pages);
+    end = MIN(end, (page / LOAD_CHUNK_PAGES + 1) * LOAD_CHUNK_PAGES);
     l->last_fault_end = (uintptr_t)b->ram->host + end * LOAD_PAGE;
 
     if (!load_page_has_data(b, page)) {
@@ -115,139 +273,96 @@ static int resolve(RamLoad *l, RamLoadBlock *b, size_t page)
         while (last < end && !load_page_has_data(b, last)) {
             last++;
         }
-        return put_zeros(l, b->ram->host + first * LOAD_PAGE, (last - first) * LOAD_PAGE);
+        __atomic_store_n(&l->touched[b->first_chunk + page / LOAD_CHUNK_PAGES], 1,
+                         __ATOMIC_SEQ_CST);
+        put_zeros(l, b->ram->host + first * LOAD_PAGE, (last - first) * LOAD_PAGE);
+        count_fault(l, now);
+        return;
     }
-    return bring(l, b, start, end - start);
+    start_work(l, b, start, end - start, page, now);
 }
 
-static void report(RamLoad *l, RamLoadBlock *b, size_t page, int err)
+static void on_fault(void *opaque)
 {
-    g_autofree char *message =
-        g_strdup_printf("Could not read page 0x%zx of RAM block '%s' from the snapshot: %s",
-                        page * LOAD_PAGE, b->ram->idstr, strerror(-err));
+    RamLoad *l = opaque;
+    struct uffd_msg msg;
 
-    l->config.read_error(l->config.opaque, message);
-}
+    while (read(l->uffd.fd, &msg, sizeof(msg)) == sizeof(msg)) {
+        uint64_t addr = msg.arg.pagefault.address & ~(uint64_t)(LOAD_PAGE - 1);
+        RamLoadBlock *b;
 
-/* false: it must be tried again later. */
-static bool handle_fault(RamLoad *l, uint64_t addr)
-{
-    RamLoadBlock *b = find_block(l, addr);
-    int64_t start = clock_now_ns();
-    uint64_t took;
-    size_t page;
-    int ret;
+        if (msg.event != UFFD_EVENT_PAGEFAULT) {
+            continue;
+        }
+        note_activity(l);
+        b = find_block(l, addr);
+        if (!b) {
+            uffd_wake(&l->uffd, (void *)(uintptr_t)addr, LOAD_PAGE);
+        } else {
+            size_t page = (addr - (uintptr_t)b->ram->host) / LOAD_PAGE;
 
-    if (!b) {
-        uffd_wake(&l->uffd, (void *)(uintptr_t)(addr & ~(uint64_t)(LOAD_PAGE - 1)), LOAD_PAGE);
-        return true;
-    }
-    page = (addr - (uintptr_t)b->ram->host) / LOAD_PAGE;
-    ret = resolve(l, b, page);
-    if (ret == -ENOENT) {
-        /* All of RAM is there and the piece with this page is no longer registered, which
-         * has woken whoever waited. */
-        ret = 0;
-    }
-    if (ret < 0 && !__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
-        report(l, b, page, ret);
-        return false;
-    }
-    took = clock_now_ns() - start;
-    pthread_mutex_lock(&l->stats_lock);
-    l->stats.faults++;
-    l->stats.fault_ns_total += took;
-    l->stats.fault_ns_max = MAX(l->stats.fault_ns_max, took);
-    pthread_mutex_unlock(&l->stats_lock);
-    return true;
-}
-
-static void add_failed(RamLoad *l, uint64_t addr)
-{
-    FailedFault f = {.addr = addr};
-
-    g_array_append_val(l->failed, f);
-}
-
-static void retry_failed(RamLoad *l)
-{
-    g_autoptr(GArray) again = l->failed;
-
-    l->failed = g_array_new(false, false, sizeof(FailedFault));
-    for (guint i = 0; i < again->len; i++) {
-        uint64_t addr = g_array_index(again, FailedFault, i).addr;
-
-        if (!handle_fault(l, addr)) {
-            add_failed(l, addr);
+            if (!join_work(l, b, page)) {
+                resolve(l, b, page);
+            }
         }
     }
 }
 
-static void *fault_thread(void *opaque)
+/* --- Life ---------------------------------------------------------------------------------- */
+
+static void start_watching(void *opaque)
 {
     RamLoad *l = opaque;
 
     thread_set_role(THREAD_ROLE_ANSWER);
-    while (!__atomic_load_n(&l->stop, __ATOMIC_SEQ_CST)) {
-        struct pollfd fds[2] = {{.fd = l->uffd.fd, .events = POLLIN},
-                                {.fd = l->event_fd, .events = POLLIN}};
-        struct uffd_msg msg;
-        int n = poll(fds, 2, l->failed->len ? RETRY_MS : -1);
-
-        if (n == 0) {
-            retry_failed(l);
-        }
-        if (n <= 0 || !fds[0].revents || read(l->uffd.fd, &msg, sizeof(msg)) != sizeof(msg) ||
-            msg.event != UFFD_EVENT_PAGEFAULT) {
-            continue;
-        }
-        if (!handle_fault(l, msg.arg.pagefault.address)) {
-            add_failed(l, msg.arg.pagefault.address);
-        }
-    }
-    return NULL;
+    l->watching = true;
+    aio_set_fd_handler(l->context, l->uffd.fd, on_fault, NULL, l);
 }
 
+/* In the thread that makes the load. */
 bool ram_load_start_thread(RamLoad *l, GError **errp)
 {
-    int ret;
-
-    l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (l->event_fd < 0) {
-        error_setg_errno(errp, errno, "Could not make an eventfd for the fault thread");
+    l->window = LOAD_WINDOW_PAGES;
+    l->thread = iothread_new("ram-fault", errp);
+    if (!l->thread) {
         return false;
     }
-    l->failed = g_array_new(false, false, sizeof(FailedFault));
-    l->fault_buf = g_malloc(MAX_WINDOW);
-    l->window = MIN_WINDOW;
-    ret = pthread_create(&l->thread, NULL, fault_thread, l);
-    if (ret) {
-        error_setg_errno(errp, ret, "Could not start the fault thread");
-        return false;
-    }
-    pthread_setname_np(l->thread, "ram-fault");
-    l->thread_running = true;
+    l->context = iothread_context(l->thread);
+    aio_bh_schedule_oneshot(l->context, start_watching, l);
     return true;
 }
 
-/* After everything is unregistered: nobody waits any more. */
-void ram_load_stop_thread(RamLoad *l)
+void ram_load_quiet_thread(RamLoad *l)
 {
-    uint64_t one = 1;
+    __atomic_store_n(&l->stop, 1, __ATOMIC_SEQ_CST);
+}
 
-    if (l->thread_running) {
-        ssize_t ret;
+static void coroutine_fn stop_watching(RamLoad *l)
+{
+    if (l->watching) {
+        aio_set_fd_handler(l->context, l->uffd.fd, NULL, NULL, NULL);
+        l->watching = false;
+    }
+    while (__atomic_load_n(&l->nr_works, __ATOMIC_SEQ_CST)) {
+        co_sleep_ns(STOP_POLL_NS);
+    }
+    while (l->buffers.length) {
+        g_aligned_free(g_queue_pop_head(&l->buffers));
+    }
+}
 
-        __atomic_store_n(&l->stop, 1, __ATOMIC_SEQ_CST);
-        ret = write(l->event_fd, &one, sizeof(one));
-        (void)ret; /* fails only when a wake-up is pending already */
-        pthread_join(l->thread, NULL);
-        l->thread_running = false;
+/* Snapshot thread: the coroutine itself goes there and comes back. */
+void coroutine_fn ram_load_stop_thread(RamLoad *l)
+{
+    AioContext *home = aio_current();
+
+    if (!l->thread) {
+        return;
     }
-    if (l->event_fd >= 0) {
-        close(l->event_fd);
-        l->event_fd = -1;
-    }
-    g_clear_pointer(&l->failed, g_array_unref);
-    g_clear_pointer(&l->fault_buf, g_free);
+    ram_load_quiet_thread(l);
+    aio_co_reschedule_self(l->context);
+    stop_watching(l);
+    aio_co_reschedule_self(home);
+    iothread_destroy(l->thread);
+    l->thread = NULL;
 }

@@ -90,6 +90,26 @@ static bool coroutine_fn prepare_disks(LoadWork *w, GError **errp)
     return true;
 }
 
+/* The load that is filling, for machine_retry_ram_reads(). */
+static pthread_mutex_t filling_lock = PTHREAD_MUTEX_INITIALIZER; /* leaf */
+static RamLoad *filling;
+
+static void set_filling(RamLoad *ram)
+{
+    pthread_mutex_lock(&filling_lock);
+    filling = ram;
+    pthread_mutex_unlock(&filling_lock);
+}
+
+void machine_retry_ram_reads(void)
+{
+    pthread_mutex_lock(&filling_lock);
+    if (filling) {
+        ram_load_retry(filling);
+    }
+    pthread_mutex_unlock(&filling_lock);
+}
+
 static void read_error(void *opaque, const char *message)
 {
     SnapshotJob *sj = opaque;
@@ -130,8 +150,10 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
     snapshot_source_ram(w->source, &w->ram_source);
     config.lazy = w->lazy;
     w->ram = ram_load_new(&config, errp);
-    return w->ram && ram_load_read_bitmaps(w->ram, errp) &&
-           (w->lazy || ram_load_fill(w->ram, errp));
+    if (!w->ram || !ram_load_read_bitmaps(w->ram, errp)) {
+        return false;
+    }
+    return w->lazy || ram_load_fill(w->ram, errp);
 }
 
 static bool coroutine_fn prepare(LoadWork *w, GError **errp)
@@ -303,11 +325,14 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
     bool ok = prepare(&w, errp) && blackout(&w, errp);
 
     if (ok) {
-        ram_load_drop_old(w.ram);
         if (w.lazy) {
+            set_filling(w.ram);
             snapshot_background(true);
             ok = ram_load_fill(w.ram, errp);
             snapshot_background(false);
+            set_filling(NULL);
+        } else {
+            ram_load_drop_old(w.ram);
         }
     }
     fill_stats(&w);

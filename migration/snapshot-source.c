@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Reading machine state (snapshot-source.h).  The map is a sorted array of extents, built
- * once and read by the fault thread without locks; the file has its own descriptor, so
- * that it does not matter what becomes of the node's.
+ * once and read in any context without locks.  What lies there is the snapshot's alone,
+ * which is pinned, so nobody writes it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 #include "qapi/error.h"
 #include "snapshot-source.h"
 
@@ -24,8 +22,8 @@ struct SnapshotSource {
     BlockDriverState *bs;
     BdrvSnapshotReader *reader;
     BdrvSnapshotInfo info;
+    BlockDriverState *file; /* below bs, once mapped */
     GArray *extents; /* Extent, ascending, without gaps inside a block */
-    int fd;
 };
 
 SnapshotSource *coroutine_fn snapshot_source_open(BlockDriverState *bs, const char *tag,
@@ -35,7 +33,6 @@ SnapshotSource *coroutine_fn snapshot_source_open(BlockDriverState *bs, const ch
     SnapshotSource *s = g_new0(SnapshotSource, 1);
 
     s->bs = bs;
-    s->fd = -1;
     s->extents = g_array_new(false, false, sizeof(Extent));
     aio_co_reschedule_self(bdrv_context(bs));
     s->reader = bdrv_co_snapshot_open(bs, tag, errp);
@@ -58,9 +55,6 @@ void coroutine_fn snapshot_source_close(SnapshotSource *s)
     aio_co_reschedule_self(bdrv_context(s->bs));
     bdrv_co_snapshot_close(s->reader);
     aio_co_reschedule_self(home);
-    if (s->fd >= 0) {
-        close(s->fd);
-    }
     g_array_unref(s->extents);
     g_free(s);
 }
@@ -112,8 +106,8 @@ static void add_extent(SnapshotSource *s, uint64_t offset, uint64_t length, int6
     }
 }
 
-/* In the node's context. */
-static int coroutine_fn map_block(SnapshotSource *s, const StreamBlock *b)
+/* In the node's context; align: what every extent must be a multiple of. */
+static int coroutine_fn map_block(SnapshotSource *s, const StreamBlock *b, int64_t align)
 {
     uint64_t at = b->pages_offset, end = b->pages_offset + b->length;
 
@@ -128,6 +122,9 @@ static int coroutine_fn map_block(SnapshotSource *s, const StreamBlock *b)
         if (pnum == 0 || pnum > end - at) {
             return -EINVAL;
         }
+        if (pnum % align || (map >= 0 && map % align)) {
+            return -ENOTSUP;
+        }
         add_extent(s, at, pnum, map);
         at += pnum;
         if (n % MAP_BATCH == 0) {
@@ -141,21 +138,16 @@ bool coroutine_fn snapshot_source_map(SnapshotSource *s, const StreamLayout *l, 
 {
     AioContext *home = aio_current();
     BlockDriverState *file = bdrv_file(s->bs);
-    int fd = -1, ret = 0;
+    int64_t align;
+    int ret = 0;
 
     aio_co_reschedule_self(bdrv_context(s->bs));
-    if (file) {
-        fd = bdrv_file_descriptor(file);
-    }
-    if (fd >= 0) {
-        s->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        ret = s->fd < 0 ? -errno : 0;
-        for (int i = 0; i < l->nr_blocks && ret == 0; i++) {
-            ret = map_block(s, &l->blocks[i]);
-        }
+    align = file ? bdrv_aside_alignment(file) : 0;
+    for (int i = 0; i < l->nr_blocks && align && ret == 0; i++) {
+        ret = map_block(s, &l->blocks[i], align);
     }
     aio_co_reschedule_self(home);
-    if (fd < 0) {
+    if (!align || align > (int64_t)STREAM_PAGE_SIZE) {
         error_setg(errp, "node '%s' is not an image in a local file", bdrv_node_name(s->bs));
         return false;
     }
@@ -164,6 +156,7 @@ bool coroutine_fn snapshot_source_map(SnapshotSource *s, const StreamLayout *l, 
                          bdrv_node_name(s->bs));
         return false;
     }
+    s->file = file;
     return true;
 }
 
@@ -186,31 +179,8 @@ static const Extent *find_extent(SnapshotSource *s, uint64_t offset)
     return NULL;
 }
 
-static int read_file(int fd, uint8_t *buf, size_t len, off_t offset)
-{
-    while (len) {
-        ssize_t n = pread(fd, buf, len, offset);
-
-        if (n < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -errno;
-        }
-        if (n == 0) {
-            /* The image ends in its last cluster: what is not there reads as zeros. */
-            memset(buf, 0, len);
-            return 0;
-        }
-        buf += n;
-        len -= n;
-        offset += n;
-    }
-    return 0;
-}
-
-/* Fault thread. */
-static int source_read_sync(void *opaque, uint64_t offset, void *buf, size_t len)
+/* Any context. */
+static int coroutine_fn source_read_aside(void *opaque, uint64_t offset, void *buf, size_t len)
 {
     SnapshotSource *s = opaque;
     uint8_t *p = buf;
@@ -218,7 +188,6 @@ static int source_read_sync(void *opaque, uint64_t offset, void *buf, size_t len
     while (len) {
         const Extent *e = find_extent(s, offset);
         size_t n;
-        int ret = 0;
 
         if (!e) {
             return -EINVAL;
@@ -227,10 +196,14 @@ static int source_read_sync(void *opaque, uint64_t offset, void *buf, size_t len
         if (e->file_offset < 0) {
             memset(p, 0, n);
         } else {
-            ret = read_file(s->fd, p, n, e->file_offset + (offset - e->offset));
-        }
-        if (ret < 0) {
-            return ret;
+            IOVector iov;
+            int ret;
+
+            io_vector_init_buf(&iov, p, n);
+            ret = bdrv_co_preadv_aside(s->file, e->file_offset + (offset - e->offset), &iov);
+            if (ret < 0) {
+                return ret;
+            }
         }
         p += n;
         offset += n;
@@ -243,7 +216,7 @@ void snapshot_source_ram(SnapshotSource *s, RamLoadSource *out)
 {
     *out = (RamLoadSource){
         .read = source_read,
-        .read_sync = s->fd >= 0 && s->extents->len ? source_read_sync : NULL,
+        .read_aside = s->file ? source_read_aside : NULL,
         .opaque = s,
     };
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A snapshot's machine state as a load reads it: through the node, by coroutines of the
- * snapshot thread, and, once mapped, straight from the image file by the fault thread.
+ * snapshot thread, and, once mapped, in any context from the node below it.
  */
 #ifndef MIGRATION_SNAPSHOT_SOURCE_H
 #define MIGRATION_SNAPSHOT_SOURCE_H
@@ -25,7 +25,7 @@ void snapshot_source_stream(SnapshotSource *s, StreamSource *out);
  * and errp where that is impossible.
  */
 bool coroutine_fn snapshot_source_map(SnapshotSource *s, const StreamLayout *l, GError **errp);
-/* read_sync is there only after snapshot_source_map() has succeeded. */
+/* read_aside is there only after snapshot_source_map() has succeeded. */
 void snapshot_source_ram(SnapshotSource *s, RamLoadSource *out);
 
 #endif

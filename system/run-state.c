@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include "hw/machine-lock.h"
 #include "hw/vm-clock.h"
+#include "migration/machine.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-run-state.h"
 #include "system/cpus.h"
@@ -197,6 +198,7 @@ static bool cont_locked(GError **errp)
     pthread_mutex_unlock(&lock);
     if (must_start) {
         let_guest_go();
+        machine_retry_ram_reads();
     }
     return ok;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * IOThread: a thread that polls one AioContext until it is told to stop.  Made and
- * destroyed by the main thread; signals stay with the main thread.
+ * IOThread: a thread that polls one AioContext until it is told to stop.  Signals stay
+ * with the main thread.
  */
 #include "aio-int.h"
 #include "util/iothread.h"

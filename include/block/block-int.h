@@ -149,6 +149,9 @@ struct BlockDriver {
     void coroutine_fn (*co_close)(BlockDriverState *bs);
     int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                   IOVector *iov, int flags);
+    /* The same in any context (bdrv_co_preadv_aside); absent: not possible. */
+    int coroutine_fn (*co_preadv_aside)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        IOVector *iov);
     int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                    IOVector *iov, int flags);
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,

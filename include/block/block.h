@@ -88,9 +88,21 @@ int64_t bdrv_length(BlockDriverState *bs);
 /* The node below a format node, its backing node; NULL if none. */
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);
-/* The descriptor of the node of driver "file" at or, through filters, below bs, which keeps
- * it; else -1. */
-int bdrv_file_descriptor(BlockDriverState *bs);
+
+/* --- Reading beside the node's context --------------------------------------------------- */
+
+/*
+ * Reads from a protocol or filter node in whatever context the calling coroutine runs in:
+ * for those whom the node's own thread may be waiting for.  Not counted as a request, not
+ * held up by a drained section; so only for what nobody changes, by a caller that has a
+ * reference.  0 or -errno.
+ */
+int coroutine_fn bdrv_co_preadv_aside(BlockDriverState *bs, int64_t offset, IOVector *iov);
+/*
+ * What offset, length and memory of such a read must be a multiple of; 0 if a driver below
+ * cannot do it.  Home context or main thread.
+ */
+int64_t bdrv_aside_alignment(BlockDriverState *bs);
 
 /* --- Handles --------------------------------------------------------------------------- */
 

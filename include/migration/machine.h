@@ -72,6 +72,9 @@ typedef struct Machine {
 void machine_register(Machine *m);
 Machine *machine_get(void);
 
+/* A load's pages that could not be read are tried again now, not in a second.  Any thread. */
+void machine_retry_ram_reads(void);
+
 /*
  * Called by whoever is about to let the kernel write guest RAM (a disk read, a socket
  * read): makes [host, host + len) writable from user space by touching each page with an

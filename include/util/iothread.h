@@ -7,11 +7,11 @@
 
 typedef struct IOThread IOThread;
 
-/* Starts a thread called name (at most 15 characters reach the kernel).  Main thread. */
+/* Starts a thread called name (at most 15 characters reach the kernel).  Any thread. */
 IOThread *iothread_new(const char *name, GError **errp);
 /*
  * Stops the loop when no handler runs and no disk request or worker's call is
- * in flight, joins the thread, drops the context.
+ * in flight, joins the thread, drops the context.  Any other thread.
  */
 void iothread_destroy(IOThread *iothread);
 AioContext *iothread_context(IOThread *iothread);

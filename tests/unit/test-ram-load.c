@@ -22,7 +22,8 @@ typedef struct Fixture {
     RamLoad *load;
     bool lazy, back;
     int64_t delay_ns;
-    int fail_reads, fail_sync; /* atomic: so many fail */
+    int fail_reads, fail_aside; /* atomic: so many fail */
+    uint64_t bad_page;          /* atomic: offset of one that no fault or prefetch can read */
     int errors;                /* atomic: read_error calls */
     bool cancel_on_error;
     bool use_threads, one_touch;
@@ -99,12 +100,23 @@ static int coroutine_fn source_read(void *opaque, uint64_t offset, IOVector *iov
     return 0;
 }
 
-static int source_read_sync(void *opaque, uint64_t offset, void *buf, size_t len)
+/* In the main thread it is the background that reads, in another one a fault or prefetch. */
+static int coroutine_fn source_read_aside(void *opaque, uint64_t offset, void *buf, size_t len)
 {
     Fixture *f = opaque;
+    IOVector iov;
 
-    if (__atomic_load_n(&f->fail_sync, __ATOMIC_SEQ_CST)) {
-        __atomic_fetch_sub(&f->fail_sync, 1, __ATOMIC_SEQ_CST);
+    io_vector_init_buf(&iov, buf, len);
+    if (aio_in_home_thread(main_aio_context())) {
+        return f->source.read(f, offset, &iov);
+    }
+    g_assert_cmpuint(((uintptr_t)buf | offset | len) % LOAD_PAGE, ==, 0);
+    if (__atomic_load_n(&f->bad_page, __ATOMIC_SEQ_CST) &&
+        offset <= f->bad_page && f->bad_page < offset + len) {
+        return -EIO;
+    }
+    if (__atomic_load_n(&f->fail_aside, __ATOMIC_SEQ_CST)) {
+        __atomic_fetch_sub(&f->fail_aside, 1, __ATOMIC_SEQ_CST);
         return -EIO;
     }
     memcpy(buf, f->image + offset, len);
@@ -233,9 +245,10 @@ static void coroutine_fn load_entry(void *opaque)
             pthread_create(&t[i].thread, NULL, f->one_touch ? one_touch_thread : toucher_thread,
                            &t[i]);
         }
-        ram_load_drop_old(f->load);
         if (f->lazy) {
             f->ok = ram_load_fill(f->load, &f->err);
+        } else {
+            ram_load_drop_old(f->load);
         }
     }
     if (f->ok && !f->back) {
@@ -262,7 +275,7 @@ static void setup(Fixture *f, bool lazy)
     }
     f->layout = stream_layout_new("virt", f->ram, 2);
     make_image(f);
-    f->source = (RamLoadSource){source_read, source_read_sync, f};
+    f->source = (RamLoadSource){source_read, source_read_aside, f};
 }
 
 static void teardown(Fixture *f)
@@ -424,7 +437,7 @@ static void test_lazy_errors(void)
     setup(&f, true);
     f.one_touch = true;
     f.delay_ns = 3000000;
-    f.fail_sync = 1;
+    f.fail_aside = 1;
     run(&f);
     assert_loaded(&f);
     g_assert_cmpint(f.errors, <=, 1);
