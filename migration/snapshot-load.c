@@ -14,7 +14,11 @@
 #include <string.h>
 #include "migrate-int.h"
 #include "qapi/error.h"
+<<<<<<< HEAD
 #include "snapshot-base.h"
+=======
+#include "ram-hot-int.h"
+>>>>>>> 4186985 (migration, accel: a snapshot knows which pages the guest used last)
 #include "snapshot-int.h"
 #include "snapshot-source.h"
 
@@ -153,7 +157,13 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
     if (!w->ram || !ram_load_read_bitmaps(w->ram, errp)) {
         return false;
     }
-    return w->lazy || ram_load_fill(w->ram, errp);
+    if (w->lazy) {
+        g_autofree RamHot *hot = g_new0(RamHot, 1);
+        size_t n = ram_hot_of_tail(w->tail, sj->machine->vmstate, hot);
+
+        return ram_load_prefetch(w->ram, hot->pages, n, errp);
+    }
+    return ram_load_fill(w->ram, errp);
 }
 
 static bool coroutine_fn prepare(LoadWork *w, GError **errp)

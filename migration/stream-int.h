@@ -94,6 +94,13 @@ bool stream_check_tail(const GByteArray *tail, const VMStateRegistry *r, GError 
 bool stream_load_tail(const GByteArray *tail, const VMStateRegistry *r, GError **errp);
 
 /*
+ * Loads one section alone, into opaque instead of the device; false if it is not there.
+ * No device is touched.
+ */
+bool stream_load_section(const GByteArray *tail, const VMStateRegistry *r,
+                         const VMStateDescription *vmsd, void *opaque);
+
+/*
  * The devices' present state, kept in memory: full sections without the rest of a stream.
  * descriptions, unless NULL, gets one object per device.
  */

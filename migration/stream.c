@@ -534,8 +534,25 @@ static bool parse_footer(VMReader *in, uint32_t expected, const char *idstr, GEr
     return true;
 }
 
+/* What to do with the sections that are parsed: only look at them, load all, or one. */
+typedef struct Target {
+    bool load;
+    const VMStateDescription *only; /* load: just this one, into... */
+    void *into;
+    bool found; /* it was there */
+} Target;
+
+static void *target_of(Target *t, const VMStateEntry *e)
+{
+    if (!t->load || (t->only && t->only != e->vmsd)) {
+        return NULL;
+    }
+    t->found = true;
+    return t->only ? t->into : e->opaque;
+}
+
 /* The mark is read already. */
-static bool parse_device(VMReader *in, const VMStateRegistry *r, GHashTable *seen, bool load,
+static bool parse_device(VMReader *in, const VMStateRegistry *r, GHashTable *seen, Target *t,
                          GError **errp)
 {
     uint32_t section_id, instance_id, version;
@@ -561,7 +578,7 @@ static bool parse_device(VMReader *in, const VMStateRegistry *r, GHashTable *see
         return false;
     }
     if (version > G_MAXINT ||
-        !vmstate_load_state(in, e->vmsd, load ? e->opaque : NULL, version, errp)) {
+        !vmstate_load_state(in, e->vmsd, target_of(t, e), version, errp)) {
         if (version > G_MAXINT) {
             error_setg(errp, "version %u is not supported", version);
         }
@@ -625,7 +642,7 @@ static bool parse_description(VMReader *in, GError **errp)
     return true;
 }
 
-static bool parse_sections(VMReader *in, const VMStateRegistry *r, bool load, bool to_end,
+static bool parse_sections(VMReader *in, const VMStateRegistry *r, Target *t, bool to_end,
                            GError **errp)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
@@ -645,35 +662,43 @@ static bool parse_sections(VMReader *in, const VMStateRegistry *r, bool load, bo
             error_setg(errp, "Unknown section type 0x%02x among the devices", mark);
             return false;
         }
-        if (!parse_device(in, r, seen, load, errp)) {
+        if (!parse_device(in, r, seen, t, errp)) {
             return false;
         }
     }
     return check_complete(r, seen, errp);
 }
 
-static bool parse_tail(const GByteArray *tail, const VMStateRegistry *r, bool load,
+static bool parse_tail(const GByteArray *tail, const VMStateRegistry *r, Target *t,
                        GError **errp)
 {
     VMReader in = {.data = tail->data, .size = tail->len};
 
-    return parse_ram_end(&in, errp) && parse_sections(&in, r, load, false, errp) &&
+    return parse_ram_end(&in, errp) && parse_sections(&in, r, t, false, errp) &&
            parse_description(&in, errp);
 }
 
 bool stream_check_tail(const GByteArray *tail, const VMStateRegistry *r, GError **errp)
 {
-    return parse_tail(tail, r, false, errp);
+    return parse_tail(tail, r, &(Target){.load = false}, errp);
 }
 
 bool stream_load_tail(const GByteArray *tail, const VMStateRegistry *r, GError **errp)
 {
-    return parse_tail(tail, r, true, errp);
+    return parse_tail(tail, r, &(Target){.load = true}, errp);
+}
+
+bool stream_load_section(const GByteArray *tail, const VMStateRegistry *r,
+                         const VMStateDescription *vmsd, void *opaque)
+{
+    Target t = {.load = true, .only = vmsd, .into = opaque};
+
+    return parse_tail(tail, r, &t, NULL) && t.found;
 }
 
 bool devices_load(const GByteArray *in_bytes, const VMStateRegistry *r, GError **errp)
 {
     VMReader in = {.data = in_bytes->data, .size = in_bytes->len};
 
-    return parse_sections(&in, r, true, true, errp);
+    return parse_sections(&in, r, &(Target){.load = true}, true, errp);
 }

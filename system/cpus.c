@@ -289,3 +289,13 @@ int *cpus_tids(int *n)
     pthread_mutex_unlock(&lock);
     return tids;
 }
+
+size_t cpus_recent_pages(uint64_t *pages, size_t max)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < nr_vcpus && accel->recent_pages; i++) {
+        n += accel->recent_pages(vcpus[i].cpu, pages + n, (max - n) / (nr_vcpus - i));
+    }
+    return n;
+}

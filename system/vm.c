@@ -196,6 +196,11 @@ static int *op_vcpu_tids(void *opaque, int *n)
     return cpus_tids(n);
 }
 
+static size_t op_hot_pages(void *opaque, uint64_t *pages, size_t max)
+{
+    return cpus_recent_pages(pages, max);
+}
+
 static const MachineOps machine_ops = {
     .park = op_park,
     .unpark = op_unpark,
@@ -208,6 +213,7 @@ static const MachineOps machine_ops = {
     .incoming_loaded = op_incoming_loaded,
     .quit = op_quit,
     .vcpu_tids = op_vcpu_tids,
+    .hot_pages = op_hot_pages,
 };
 
 /* --- Life -------------------------------------------------------------------------------------- */
@@ -309,6 +315,9 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
         .track_ram = !o->no_snapshot_tracking,
         .snapshot_context = iothreads_snapshot_context,
     };
+    if (vm.board) {
+        ram_hot_register(&vm.machine);
+    }
     machine_register(&vm.machine);
     return true;
 }

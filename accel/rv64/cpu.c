@@ -136,6 +136,7 @@ static void rv64_flush(CPUState *cpu)
 {
     rv64_blocks_flush(cpu);
     rv64_tlb_flush(cpu);
+    memset(cpu->recent, 0, sizeof(cpu->recent));
     cpu->reserve_host = NULL;
 }
 
@@ -240,6 +241,7 @@ const CpuAccelOps rv64_accel_ops = {
     .flush = rv64_flush,
     .vmsd = &rv64_vmstate,
     .get_pc = rv64_get_pc,
+    .recent_pages = rv64_recent_pages,
 };
 
 const char *rv64_isa_string(void)

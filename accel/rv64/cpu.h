@@ -139,6 +139,16 @@ typedef struct Link {
 } Link;
 G_STATIC_ASSERT(sizeof(Op) == 16 && sizeof(Link) == 16);
 
+/*
+ * Pages that were looked up in page tables, the tables too, by hash: of what is in here, or
+ * in the TLB, the guest has used most a moment ago (recent.c).
+ */
+#define RECENT_SIZE 1024u
+typedef struct RecentPage {
+    uint64_t paddr;
+    uint64_t icount; /* when; 0: empty */
+} RecentPage;
+
 #define BLOCK_MAX_INSNS 64
 
 struct Block {
@@ -252,6 +262,7 @@ struct CPUState {
     FetchEntry fetch[FETCH_SIZE];
     uint64_t tlb_used[MMU_MODES][TLB_SIZE / 64];
     TlbEntry tlb[MMU_MODES][TLB_SIZE];
+    RecentPage recent[RECENT_SIZE];
 };
 
 /* One decoded instruction. */
@@ -298,6 +309,16 @@ void rv64_tlb_flush_page(CPUState *cpu, uint64_t va);
 void rv64_tlb_protect_code(CPUState *cpu, uint64_t paddr);
 /* After a change of privilege or of mstatus: selects the TLB and the fetch context. */
 void rv64_update_context(CPUState *cpu);
+
+/* recent.c */
+static inline void rv64_note_page(CPUState *cpu, uint64_t paddr)
+{
+    RecentPage *r = &cpu->recent[(paddr >> RV64_PAGE_BITS) % RECENT_SIZE];
+
+    r->paddr = paddr & RV64_PAGE_MASK;
+    r->icount = cpu->icount;
+}
+size_t rv64_recent_pages(CPUState *cpu, uint64_t *pages, size_t max);
 
 /* pmp.c */
 void rv64_pmp_update(CPUState *cpu);

@@ -170,6 +170,7 @@ static bool walk(CPUState *cpu, uint64_t va, MmuAccess access, int mode, Walk *w
             if (!host) {
                 return false;
             }
+            rv64_note_page(cpu, pte_pa);
             pte = GUINT64_FROM_LE(__atomic_load_n(host, __ATOMIC_ACQUIRE));
             if (!(pte & PTE_V) || (pte & (PTE_R | PTE_W)) == PTE_W || (pte & PTE_RESERVED)) {
                 return page_fault(cpu, va, access);
@@ -228,6 +229,7 @@ static void tlb_insert(CPUState *cpu, int mode, uint64_t va, const Walk *w, Targ
                    rv64_pmp_check(cpu, ppage, RV64_PAGE_SIZE, MMU_WRITE, priv);
     }
     note_superpage(cpu, va, w->page_size);
+    rv64_note_page(cpu, ppage);
     cpu->tlb_used[mode][index / 64] |= UINT64_C(1) << (index % 64);
     e->paddr = ppage;
     e->addend = mr->host ? (uintptr_t)(mr->host + (ppage - mr->base)) - vpage : 0;
@@ -557,6 +559,7 @@ bool rv64_fetch_page(CPUState *cpu, uint64_t va, uint64_t *paddr, const uint8_t 
         return access_fault(cpu, va, MMU_FETCH);
     }
     note_superpage(cpu, va, w.page_size);
+    rv64_note_page(cpu, ppage);
     cpu->fetch_seen[bit / 64] |= UINT64_C(1) << (bit % 64);
     *paddr = ppage;
     *host = mr->host + (ppage - mr->base);

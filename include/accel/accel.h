@@ -57,6 +57,11 @@ typedef struct CpuAccelOps {
     /* State description, registered as section "cpu". */
     const VMStateDescription *vmsd;
     uint64_t (*get_pc)(CPUState *cpu);
+    /*
+     * Guest physical addresses of pages used a short while ago, at most max; returns their
+     * number.  Not while running.
+     */
+    size_t (*recent_pages)(CPUState *cpu, uint64_t *pages, size_t max);
 } CpuAccelOps;
 
 /* accel/rv64 */

@@ -52,6 +52,11 @@ typedef struct MachineOps {
     void (*quit)(void *opaque, int exit_code);
     /* Host threads that execute guest code: *n kernel thread ids (g_free). Any thread. */
     int *(*vcpu_tids)(void *opaque, int *n);
+    /*
+     * Guest physical addresses of pages that the CPUs used last, at most max, the most
+     * useful first; returns their number.  May be NULL.  Parked, locked.
+     */
+    size_t (*hot_pages)(void *opaque, uint64_t *pages, size_t max);
 } MachineOps;
 
 typedef struct Machine {
@@ -72,6 +77,8 @@ typedef struct Machine {
 void machine_register(Machine *m);
 Machine *machine_get(void);
 
+/* Adds the hot pages to the machine's state; its ops and vmstate are set.  Main thread. */
+void ram_hot_register(Machine *m);
 /* A load's pages that could not be read are tried again now, not in a second.  Any thread. */
 void machine_retry_ram_reads(void);
 

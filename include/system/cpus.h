@@ -42,5 +42,7 @@ void cpus_reset(void);
 void cpus_flush(void);
 /* Kernel thread ids: *n of them (g_free). */
 int *cpus_tids(int *n);
+/* Of all CPUs, which stand: as CpuAccelOps.recent_pages, each with its share of max. */
+size_t cpus_recent_pages(uint64_t *pages, size_t max);
 
 #endif
