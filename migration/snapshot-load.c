@@ -14,11 +14,8 @@
 #include <string.h>
 #include "migrate-int.h"
 #include "qapi/error.h"
-<<<<<<< HEAD
 #include "snapshot-base.h"
-=======
 #include "ram-hot-int.h"
->>>>>>> 4186985 (migration, accel: a snapshot knows which pages the guest used last)
 #include "snapshot-int.h"
 #include "snapshot-source.h"
 
