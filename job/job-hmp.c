@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* "info jobs" of the human monitor.  Coroutine of the session. */
+/* "info jobs" and "block_job_set_speed" of the human monitor.  Coroutine of the session. */
 #include "config-host.h"
 #include <inttypes.h>
 #include "job/job.h"
@@ -28,11 +28,24 @@ static void coroutine_fn hmp_info_jobs(HMPSession *s, const HMPArgs *args)
     }
 }
 
+static void coroutine_fn hmp_block_job_set_speed(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_block_job_set_speed(hmp_arg_str(args, "device"), hmp_arg_int(args, "speed", 0), &err);
+    hmp_handle_error(s, err);
+}
+
 const HMPCommand job_hmp_commands[] = {
     {.name = "info jobs",
      .args_type = "",
      .params = "",
      .help = "show the jobs and how far they are",
      .handler = hmp_info_jobs},
+    {.name = "block_job_set_speed",
+     .args_type = "device:B,speed:o",
+     .params = "device speed",
+     .help = "set maximum speed for a background block operation",
+     .handler = hmp_block_job_set_speed},
     {NULL},
 };

@@ -3,7 +3,23 @@
 #ifndef JOB_INT_H
 #define JOB_INT_H
 
+#include <pthread.h>
 #include "job/job.h"
+
+/* How fast a job may move bytes, and how far it is ahead of that; zeroed before init. */
+typedef struct JobRate {
+    pthread_mutex_t lock; /* leaf */
+    uint64_t speed;       /* bytes per second; 0: no limit */
+    uint64_t debt;        /* bytes moved that time has not paid for */
+    int64_t since;        /* ns: up to when it has paid */
+} JobRate;
+
+void job_rate_init(JobRate *r);
+void job_rate_destroy(JobRate *r);
+/* now: clock_now_ns().  Any thread. */
+void job_rate_set(JobRate *r, uint64_t speed, int64_t now);
+void job_rate_add(JobRate *r, uint64_t bytes, int64_t now);
+bool job_rate_exceeded(JobRate *r, int64_t now);
 
 /*
  * Announces that job is about to wait for m (NULL: no longer), so that a cancel can reach

@@ -34,6 +34,11 @@ void coroutine_fn qmp_job_dismiss(const char *id, GError **errp)
     job_dismiss_by_id(id, errp);
 }
 
+void coroutine_fn qmp_block_job_set_speed(const char *device, int64_t speed, GError **errp)
+{
+    job_set_speed_by_id(device, speed, errp);
+}
+
 JobInfoList *coroutine_fn qmp_query_jobs(GError **errp)
 {
     return job_query_all();

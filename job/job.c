@@ -27,6 +27,8 @@ struct Job {
     int flags;
     void *opaque;
 
+    JobRate rate; /* has its own lock */
+
     /* Guarded by job_lock. */
     int refs;
     JobStatus status;
@@ -76,6 +78,7 @@ static void free_in_main(void *opaque)
         job->driver->free(job->opaque);
     }
     g_clear_error(&job->err);
+    job_rate_destroy(&job->rate);
     aio_context_unref(job->ctx);
     g_free(job->id);
     g_free(job);
@@ -139,7 +142,14 @@ static void set_status(Job *job, JobStatus status)
     job->status = status;
     unlock();
     if (job->id) {
-        qapi_event_send_job_status_change(job->id, status);
+        JobInfo info = {0};
+
+        /* The last word of a job includes what it did. */
+        if (status == JOB_STATUS_CONCLUDED && job->driver->query) {
+            job->driver->query(job, job->opaque, &info);
+        }
+        qapi_event_send_job_status_change(job->id, status, info.snapshot_stats);
+        qapi_free_SnapshotStats(info.snapshot_stats);
     }
 }
 
@@ -166,6 +176,7 @@ Job *job_create(const char *id, const JobDriver *driver, AioContext *ctx, int fl
         error_setg(errp, "Job ID '%s' already in use", id);
         return NULL;
     }
+    job_rate_init(&job->rate);
     job->id = g_strdup(id);
     job->driver = driver;
     job->ctx = aio_context_ref(ctx);
@@ -381,6 +392,16 @@ void job_progress_add(Job *job, uint64_t done)
     unlock();
 }
 
+void job_moved(Job *job, uint64_t bytes)
+{
+    job_rate_add(&job->rate, bytes, clock_now_ns());
+}
+
+bool job_too_fast(Job *job)
+{
+    return job_rate_exceeded(&job->rate, clock_now_ns());
+}
+
 bool coroutine_fn job_co_wait(Job *job, GError **errp)
 {
     JobWaiter waiter = {.co = coroutine_self()};
@@ -554,6 +575,33 @@ bool job_resume_by_id(const char *id, GError **errp)
     }
     job_unref(job);
     return true;
+}
+
+bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp)
+{
+    lock();
+    bool known = id && find(id);
+    unlock();
+    if (!known) {
+        /* The command is older than jobs that are not about one disk, and so are its words. */
+        error_set_class(errp, QAPI_ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
+        return false;
+    }
+    Job *job = find_for(id, JOB_VERB_SET_SPEED, errp);
+    if (!job) {
+        return false;
+    }
+    bool ok = job->driver->has_speed && speed >= 0;
+    if (!job->driver->has_speed) {
+        error_setg(errp, "Job '%s' (%s) moves no data whose speed could be limited", id,
+                   JobType_str(job->driver->type));
+    } else if (speed < 0) {
+        error_setg(errp, "Parameter 'speed' expects a non-negative value");
+    } else {
+        job_rate_set(&job->rate, speed, clock_now_ns());
+    }
+    job_unref(job);
+    return ok;
 }
 
 bool job_complete_by_id(const char *id, GError **errp)

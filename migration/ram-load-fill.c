@@ -17,6 +17,7 @@
 #define MAX_READ ((size_t)1 << 20)
 /* How often the job looks whether it shall pause. */
 #define PAUSE_POINT_NS 20000000LL
+#define TOO_FAST_NS 1000000LL
 /* As long after the switch a series of faults may keep the background waiting... */
 #define GRACE_NS 50000000LL
 /* ...which ends when none has come for so long. */
@@ -350,6 +351,10 @@ static void coroutine_fn reader_entry(void *opaque)
 
         if (l->held) {
             co_sleep_ns(PAUSE_POINT_NS);
+            continue;
+        }
+        if (l->config.too_fast && l->config.too_fast(l->config.opaque)) {
+            co_sleep_ns(TOO_FAST_NS);
             continue;
         }
         give_way(l);

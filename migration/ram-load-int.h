@@ -57,6 +57,8 @@ typedef struct RamLoadConfig {
     void (*progress)(void *opaque, uint64_t bytes);
     bool (*cancelled)(void *opaque);
     void coroutine_fn (*pause_point)(void *opaque);
+    /* As in RamSaveConfig. */
+    bool (*too_fast)(void *opaque);
     /*
      * A page cannot be read although the guest runs on it already; any thread.  Said once,
      * and again after each ram_load_retry() that does not help.

@@ -84,6 +84,8 @@ typedef struct RamSaveConfig {
     /* Called now and then by the coroutine of ram_save_write(); while it does not return no
      * chunk is begun, but copies go on being written. */
     void coroutine_fn (*pause_point)(void *opaque);
+    /* Asked before each chunk: whether to put it off, to keep to a speed.  May be NULL. */
+    bool (*too_fast)(void *opaque);
     void *opaque;
 } RamSaveConfig;
 

@@ -372,12 +372,17 @@ typedef struct WriterGroup {
     CoSleep done;
 } WriterGroup;
 
-/* While the job is paused: nothing new, but nobody is left waiting for a buffer. */
+static bool is_held(RamSave *s)
+{
+    return s->held || (s->config.too_fast && s->config.too_fast(s->config.opaque));
+}
+
+/* While the job is paused or too fast: nothing new, but nobody is left waiting for a buffer. */
 static int coroutine_fn hold(RamSave *s)
 {
     int ret = 0;
 
-    while (s->held && ret == 0 && !ram_save_stopped(s, NULL)) {
+    while (ret == 0 && is_held(s) && !ram_save_stopped(s, NULL)) {
         ret = relieve(s);
         co_sleep_ns(HOLD_NS);
     }

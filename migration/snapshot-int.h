@@ -75,6 +75,9 @@ void snapshot_background(bool on);
 bool snapshot_job_cancelled(void *opaque);
 void coroutine_fn snapshot_job_pause_point(void *opaque);
 void snapshot_job_progress(void *opaque, uint64_t bytes);
+bool snapshot_job_too_fast(void *opaque);
+/* Bytes per second, for the statistics. */
+uint64_t snapshot_throughput(uint64_t bytes, int64_t ns);
 
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp);
 bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp);

@@ -124,6 +124,16 @@ void snapshot_job_progress(void *opaque, uint64_t bytes)
     job_progress_add(((SnapshotJob *)opaque)->job, bytes);
 }
 
+bool snapshot_job_too_fast(void *opaque)
+{
+    return job_too_fast(((SnapshotJob *)opaque)->job);
+}
+
+uint64_t snapshot_throughput(uint64_t bytes, int64_t ns)
+{
+    return (unsigned __int128)bytes * 1000000000 / MAX(ns, 1);
+}
+
 void snapshot_background(bool on)
 {
     thread_set_role(on ? THREAD_ROLE_BULK : THREAD_ROLE_ANSWER);
@@ -199,8 +209,10 @@ static void free_opaque(void *opaque)
 Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **errp)
 {
     static const JobDriver drivers[] = {
-        {.type = JOB_TYPE_SNAPSHOT_SAVE, .run = run, .free = free_opaque, .query = query},
-        {.type = JOB_TYPE_SNAPSHOT_LOAD, .run = run, .free = free_opaque, .query = query},
+        {.type = JOB_TYPE_SNAPSHOT_SAVE, .run = run, .free = free_opaque, .query = query,
+         .has_speed = true},
+        {.type = JOB_TYPE_SNAPSHOT_LOAD, .run = run, .free = free_opaque, .query = query,
+         .has_speed = true},
         {.type = JOB_TYPE_SNAPSHOT_DELETE, .run = run, .free = free_opaque, .query = query},
     };
     g_autofree char *owner = NULL;

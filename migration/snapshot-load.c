@@ -22,7 +22,7 @@
 typedef struct LoadWork {
     SnapshotJob *sj;
     SnapshotSource *source;
-    RamLoadSource ram_source;
+    RamLoadSource image, ram_source; /* the source itself; with reads counted */
     StreamLayout *layout;
     GByteArray *tail; /* device state to load */
     GByteArray *kept; /* device state to go back to */
@@ -31,6 +31,7 @@ typedef struct LoadWork {
     bool parked, was_running;
     bool ram_switched;
     int64_t park_start;
+    int64_t fill_ns; /* how long RAM was read */
 } LoadWork;
 
 /* --- Check and prepare ----------------------------------------------------------------------- */
@@ -132,6 +133,35 @@ static void coroutine_fn decide_lazy(LoadWork *w)
     }
 }
 
+static int coroutine_fn read_ram(void *opaque, uint64_t offset, IOVector *iov)
+{
+    LoadWork *w = opaque;
+    int ret = w->image.read(w->image.opaque, offset, iov);
+
+    job_moved(w->sj->job, iov->size);
+    return ret;
+}
+
+/* Fault thread: no limit holds up who waits for a page. */
+static int read_ram_sync(void *opaque, uint64_t offset, void *buf, size_t len)
+{
+    LoadWork *w = opaque;
+
+    return w->image.read_sync(w->image.opaque, offset, buf, len);
+}
+
+static bool coroutine_fn fill_ram(LoadWork *w, GError **errp)
+{
+    int64_t start = clock_now_ns();
+    bool ok;
+
+    snapshot_background(true);
+    ok = ram_load_fill(w->ram, errp);
+    snapshot_background(false);
+    w->fill_ns = clock_now_ns() - start;
+    return ok;
+}
+
 static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
 {
     SnapshotJob *sj = w->sj;
@@ -143,12 +173,18 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
         .progress = snapshot_job_progress,
         .cancelled = snapshot_job_cancelled,
         .pause_point = snapshot_job_pause_point,
+        .too_fast = snapshot_job_too_fast,
         .read_error = read_error,
         .opaque = sj,
     };
 
     decide_lazy(w);
-    snapshot_source_ram(w->source, &w->ram_source);
+    snapshot_source_ram(w->source, &w->image);
+    w->ram_source = (RamLoadSource){
+        .read = read_ram,
+        .read_sync = w->image.read_sync ? read_ram_sync : NULL,
+        .opaque = w,
+    };
     config.lazy = w->lazy;
     w->ram = ram_load_new(&config, errp);
     if (!w->ram || !ram_load_read_bitmaps(w->ram, errp)) {
@@ -160,7 +196,7 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
 
         return ram_load_prefetch(w->ram, hot->pages, n, errp);
     }
-    return ram_load_fill(w->ram, errp);
+    return fill_ram(w, errp);
 }
 
 static bool coroutine_fn prepare(LoadWork *w, GError **errp)
@@ -315,9 +351,10 @@ static void fill_stats(LoadWork *w)
         return;
     }
     ram_load_get_stats(w->ram, &r);
-    s->has_lazy = s->has_bytes_read = s->has_zero_pages = true;
+    s->has_lazy = s->has_bytes_read = s->has_throughput = s->has_zero_pages = true;
     s->lazy = w->lazy;
     s->bytes_read = r.bytes_read + w->tail->len;
+    s->throughput = snapshot_throughput(r.bytes_read, w->fill_ns);
     s->zero_pages = r.zero_pages;
     if (w->lazy) {
         s->has_faults = s->has_max_fault_us = true;
@@ -334,9 +371,7 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
     if (ok) {
         if (w.lazy) {
             set_filling(w.ram);
-            snapshot_background(true);
-            ok = ram_load_fill(w.ram, errp);
-            snapshot_background(false);
+            ok = fill_ram(&w, errp);
             set_filling(NULL);
         } else {
             ram_load_drop_old(w.ram);

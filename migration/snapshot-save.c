@@ -27,6 +27,7 @@ typedef struct SaveWork {
     bool was_running;
     bool parked;
     int64_t park_start;
+    int64_t write_ns; /* how long RAM was written */
 } SaveWork;
 
 /* --- Prepare -------------------------------------------------------------------------------- */
@@ -44,6 +45,8 @@ static bool start_ram(SaveWork *w, GError **errp)
         .bounce_limit = sj->bounce_limit,
         .progress = snapshot_job_progress,
         .cancelled = snapshot_job_cancelled,
+        .pause_point = snapshot_job_pause_point,
+        .too_fast = snapshot_job_too_fast,
         .opaque = sj,
     };
 
@@ -53,7 +56,6 @@ static bool start_ram(SaveWork *w, GError **errp)
         config.vcpu_tids = tids;
         config.live = true;
         config.watch = w->watch = m->track_ram;
-        config.pause_point = sj->mode == SNAPSHOT_MODE_LIVE ? snapshot_job_pause_point : NULL;
         w->live = sj->mode == SNAPSHOT_MODE_LIVE;
     }
     if (w->ram && w->watch && ram_save_again(w->ram, &config, NULL)) {
@@ -72,7 +74,6 @@ static bool start_ram(SaveWork *w, GError **errp)
             g_strdup_printf("The guest was stopped while it was saved: %s", why->message);
     }
     config.live = config.watch = w->live = w->watch = false;
-    config.pause_point = NULL;
     w->ram = ram_save_new(&config, errp);
     return w->ram != NULL;
 }
@@ -223,6 +224,7 @@ static int coroutine_fn sink_write(void *opaque, uint64_t offset, IOVector *iov)
     snapshot_visit(sj, n);
     ret = bdrv_co_snapshot_write(n->save, offset, iov);
     snapshot_home(sj);
+    job_moved(sj->job, iov->size);
     return ret;
 }
 
@@ -249,12 +251,14 @@ static int coroutine_fn write_bytes(SaveWork *w, uint64_t offset, const GByteArr
 static bool coroutine_fn write_state(SaveWork *w, GError **errp)
 {
     RamSink sink = {.write = sink_write, .share = sink_share, .opaque = w->sj};
+    int64_t start = clock_now_ns();
     int ret = 0;
     bool ok;
 
     snapshot_background(true);
     ok = ram_save_write(w->ram, &sink, errp);
     snapshot_background(false);
+    w->write_ns = clock_now_ns() - start;
     if (!ok) {
         return false;
     }
@@ -346,10 +350,12 @@ static void fill_stats(SaveWork *w)
         return;
     }
     ram_save_get_stats(w->ram, &r);
-    s->has_mode = s->has_bytes_written = s->has_zero_pages = s->has_shared_pages = true;
+    s->has_mode = s->has_bytes_written = s->has_throughput = true;
+    s->has_zero_pages = s->has_shared_pages = true;
     s->shared_pages = r.shared_pages;
     s->mode = w->live ? SNAPSHOT_MODE_LIVE : SNAPSHOT_MODE_STOP;
     s->bytes_written = r.bytes_written + (w->tail ? w->tail->len : 0);
+    s->throughput = snapshot_throughput(r.bytes_written, w->write_ns);
     s->zero_pages = r.zero_pages;
     if (w->live) {
         s->has_faults = s->has_bounce_peak = s->has_bounce_waits = true;

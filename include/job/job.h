@@ -40,10 +40,13 @@ struct JobDriver {
     /* Frees opaque, in the main thread, when the job is dismissed.  May be NULL. */
     void (*free)(void *opaque);
     /*
-     * Adds to info what only the driver knows.  Any thread, under the jobs' leaf mutex: it
-     * must not call back here.  May be NULL.
+     * Adds to info what only the driver knows; what it adds as snapshot_stats is in the
+     * concluding event, too.  Any thread, perhaps under the jobs' leaf mutex: it must not
+     * call back here.  May be NULL.
      */
     void (*query)(Job *job, void *opaque, JobInfo *info);
+    /* run() keeps to a speed limit (job_moved(), job_too_fast()). */
+    bool has_speed;
 };
 
 enum {
@@ -83,6 +86,13 @@ void job_progress_set_total(Job *job, uint64_t total);
 void job_progress_add(Job *job, uint64_t done);
 
 /*
+ * A speed limit, for a driver with has_speed: what run() has moved, and whether it shall put
+ * off what it would begin now.  Any thread.
+ */
+void job_moved(Job *job, uint64_t bytes);
+bool job_too_fast(Job *job);
+
+/*
  * Waits until the job is concluded.  Returns true on success, else sets errp to the
  * job's error ("Job was cancelled" for a cancelled one).  Takes no reference: hold one.
  */
@@ -95,6 +105,8 @@ bool coroutine_fn job_co_wait(Job *job, GError **errp);
 bool job_cancel_by_id(const char *id, bool force, GError **errp);
 bool job_pause_by_id(const char *id, GError **errp);
 bool job_resume_by_id(const char *id, GError **errp);
+/* speed: bytes per second, 0 for no limit.  A job whose driver has no has_speed refuses. */
+bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp);
 bool job_complete_by_id(const char *id, GError **errp);
 bool job_finalize_by_id(const char *id, GError **errp);
 bool job_dismiss_by_id(const char *id, GError **errp);
@@ -115,7 +127,7 @@ JobInfoList *job_query_all(void);
 bool job_transition_allowed(JobStatus from, JobStatus to);
 bool job_verb_allowed(JobStatus status, JobVerb verb);
 
-/* "info jobs". */
+/* "info jobs", "block_job_set_speed". */
 extern const HMPCommand job_hmp_commands[];
 
 /*

@@ -290,7 +290,7 @@ def test_cancel_at_each_phase(rig):
         except QMPError as error:
             fails_late = error.desc
         qmp.wait_event('JOB_STATUS_CHANGE',
-                       match=lambda d: d == {'id': 'c', 'status': 'concluded'})
+                       match=lambda d: (d['id'], d['status']) == ('c', 'concluded'))
         job = qmp.cmd('query-jobs')[0]
         qmp.cmd('job-dismiss', id='c')
         rig.unharmed()

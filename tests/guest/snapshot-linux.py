@@ -183,7 +183,8 @@ def test_client_disconnects(guest):
     client.cmd('snapshot-save', job_id='gone', tag='gone', **SNAPSHOT)
     client.close()
     qmp = guest.vm.qmp
-    qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: d == {'id': 'gone', 'status': 'concluded'})
+    qmp.wait_event('JOB_STATUS_CHANGE',
+                   match=lambda d: (d['id'], d['status']) == ('gone', 'concluded'))
     qmp.cmd('job-dismiss', id='gone')
     qmp.events.clear()
     assert 'gone' in guest.tags()

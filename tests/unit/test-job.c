@@ -6,7 +6,7 @@
 #include "config-host.h"
 #include <pthread.h>
 #include <string.h>
-#include "job/job.h"
+#include "job/job-int.h"
 #include "qapi/error.h"
 #include "qapi/event.h"
 #include "qapi/qapi-commands-job.h"
@@ -687,6 +687,82 @@ static void test_qmp(void)
     g_assert_true(w.freed);
 }
 
+/* --- Speed ------------------------------------------------------------------------------------ */
+
+/* Time is the test's own. */
+static void test_rate(void)
+{
+    const int64_t ms = 1000000;
+    JobRate r = {0};
+
+    job_rate_init(&r);
+    job_rate_add(&r, UINT64_MAX, 0);
+    g_assert_false(job_rate_exceeded(&r, 0)); /* no limit */
+    job_rate_set(&r, 1000, 10 * ms);
+    g_assert_false(job_rate_exceeded(&r, 10 * ms)); /* what was before does not count */
+    job_rate_add(&r, 5, 10 * ms);
+    g_assert_true(job_rate_exceeded(&r, 14 * ms));
+    for (int i = 0; i < 1000; i++) {
+        /* Looking often must not lose the time that pays for less than a byte. */
+        g_assert_true(job_rate_exceeded(&r, 14 * ms + i * 900));
+    }
+    g_assert_false(job_rate_exceeded(&r, 15 * ms + 1000));
+    job_rate_add(&r, 5, 1000 * ms); /* no credit for the pause */
+    g_assert_true(job_rate_exceeded(&r, 1004 * ms));
+    g_assert_false(job_rate_exceeded(&r, 1005 * ms));
+    job_rate_set(&r, INT64_MAX, 2000 * ms);
+    job_rate_add(&r, 1 << 20, INT64_MAX - 1);
+    g_assert_true(job_rate_exceeded(&r, INT64_MAX - 1));
+    g_assert_false(job_rate_exceeded(&r, INT64_MAX));
+    job_rate_set(&r, 1, 0);
+    job_rate_add(&r, 1 << 20, 0);
+    g_assert_true(job_rate_exceeded(&r, 1000 * ms));
+    job_rate_set(&r, 0, 1000 * ms);
+    g_assert_false(job_rate_exceeded(&r, 1000 * ms));
+    job_rate_destroy(&r);
+}
+
+static void coroutine_fn speed_entry(void *opaque)
+{
+    Job *job = opaque;
+    GError *err = NULL;
+
+    qmp_block_job_set_speed("none", 1, &err);
+    g_assert_cmpint(error_get_class(err), ==, QAPI_ERROR_DEVICE_NOT_ACTIVE);
+    g_assert_cmpstr(err->message, ==, "Block job 'none' not found");
+    g_clear_error(&err);
+    qmp_block_job_set_speed("plain", 1, &err);
+    g_assert_cmpint(error_get_class(err), ==, QAPI_ERROR_GENERIC);
+    g_clear_error(&err);
+    qmp_block_job_set_speed("fast", -1, &err);
+    g_assert_cmpstr(err->message, ==, "Parameter 'speed' expects a non-negative value");
+    g_clear_error(&err);
+    job_moved(job, 1 << 20);
+    g_assert_false(job_too_fast(job));
+    qmp_block_job_set_speed("fast", 1, &err);
+    g_assert_no_error(err);
+    g_assert_false(job_too_fast(job));
+    job_moved(job, 1 << 20);
+    g_assert_true(job_too_fast(job));
+    qmp_block_job_set_speed("fast", 0, &err);
+    g_assert_no_error(err);
+    g_assert_false(job_too_fast(job));
+}
+
+static void test_speed(void)
+{
+    Work plain = WORK(), fast = WORK();
+    JobDriver with_speed = driver;
+
+    with_speed.has_speed = true;
+    job_start(create("plain", &plain, NULL, JOB_MANUAL_DISMISS));
+    Job *job = job_create("fast", &with_speed, main_aio_context(), JOB_DEFAULT, &fast, NULL);
+    aio_co_run_sync(main_aio_context(), speed_entry, job);
+    job_start(job);
+    POLL_UNTIL(fast.freed);
+    POLL_UNTIL(job_dismiss_by_id("plain", NULL));
+}
+
 /* --- The end of the program ------------------------------------------------------------------ */
 
 static void coroutine_fn cancel_all_entry(void *opaque)
@@ -746,6 +822,8 @@ int main(int argc, char **argv)
     g_test_add_func("/job/iothread", test_iothread);
     g_test_add_func("/job/stress", test_stress);
     g_test_add_func("/job/qmp", test_qmp);
+    g_test_add_func("/job/rate", test_rate);
+    g_test_add_func("/job/speed", test_speed);
     g_test_add_func("/job/cancel/all", test_cancel_all);
     int ret = g_test_run();
     if (record) {
