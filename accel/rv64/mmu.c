@@ -22,7 +22,7 @@
 
 /* Where an access goes. */
 typedef struct Target {
-    uint8_t *host;            /* RAM, ROM; NULL: a device */
+    uint8_t *host;            /* RAM, ROM; NULL: a device, or memory that acts as one now */
     const MemoryRegion *region;
     uint64_t pa;
     bool code; /* a store must be reported to blocks.c */
@@ -48,6 +48,12 @@ static bool access_fault(CPUState *cpu, uint64_t va, MmuAccess access)
                                     [MMU_FETCH] = EXC_FETCH_ACCESS};
 
     return rv64_raise(cpu, cause[access], va);
+}
+
+/* Whether the access is one to host memory: not to a device, nor to flash as a device. */
+static bool is_memory(const MemoryRegion *mr, MmuAccess access)
+{
+    return access == MMU_WRITE ? mr->host && !mr->ops : memory_region_reads_host(mr);
 }
 
 static const MemoryRegion *find_region(CPUState *cpu, uint64_t pa)
@@ -225,7 +231,7 @@ static void tlb_insert(CPUState *cpu, int mode, uint64_t va, const Walk *w, Targ
         /* What may be written may be read, but for the PMP. */
         readable = rv64_pmp_check(cpu, ppage, RV64_PAGE_SIZE, MMU_READ, priv);
     } else if (writable) {
-        writable = !mr->read_only &&
+        writable = (!mr->read_only || mr->ops) &&
                    rv64_pmp_check(cpu, ppage, RV64_PAGE_SIZE, MMU_WRITE, priv);
     }
     note_superpage(cpu, va, w->page_size);
@@ -233,9 +239,10 @@ static void tlb_insert(CPUState *cpu, int mode, uint64_t va, const Walk *w, Targ
     cpu->tlb_used[mode][index / 64] |= UINT64_C(1) << (index % 64);
     e->paddr = ppage;
     e->addend = mr->host ? (uintptr_t)(mr->host + (ppage - mr->base)) - vpage : 0;
-    e->read_tag = !readable ? TLB_INVALID : mr->host ? vpage : vpage | TLB_SLOW;
+    e->read_tag = !readable ? TLB_INVALID :
+                  is_memory(mr, MMU_READ) ? vpage : vpage | TLB_SLOW;
     e->write_tag = !writable ? TLB_INVALID :
-                   mr->host && !rv64_blocks_has_code(cpu, ppage) ? vpage : vpage | TLB_SLOW;
+                   is_memory(mr, MMU_WRITE) && !rv64_blocks_has_code(cpu, ppage) ? vpage : vpage | TLB_SLOW;
 }
 
 /* Translates an access within one page and finds its target. */
@@ -255,14 +262,15 @@ static bool resolve(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access,
         }
         t->pa = w.pa;
         t->region = find_region(cpu, w.pa);
-        if (!t->region || (access == MMU_WRITE && t->region->read_only) ||
+        if (!t->region ||
+            (access == MMU_WRITE && t->region->read_only && !t->region->ops) ||
             t->region->size - (w.pa - t->region->base) < size ||
             !rv64_pmp_check(cpu, w.pa, size, access, mode_priv(mode))) {
             return access_fault(cpu, va, access);
         }
         tlb_insert(cpu, mode, va, &w, t, access);
     }
-    t->host = t->region->host ? t->region->host + (t->pa - t->region->base) : NULL;
+    t->host = is_memory(t->region, access) ? t->region->host + (t->pa - t->region->base) : NULL;
     t->code = false;
     if (access == MMU_WRITE && t->host) {
         t->code = rv64_blocks_has_code(cpu, t->pa);
@@ -273,11 +281,28 @@ static bool resolve(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access,
     return true;
 }
 
+/* Reads of the region have begun, or ceased, to be reads of its memory. */
+static void redirect_reads(CPUState *cpu, const MemoryRegion *mr)
+{
+    bool slow = !is_memory(mr, MMU_READ);
+
+    for (int mode = 0; mode < MMU_MODES; mode++) {
+        for (unsigned i = 0; i < TLB_SIZE; i++) {
+            TlbEntry *e = &cpu->tlb[mode][i];
+
+            if (e->read_tag != TLB_INVALID && e->paddr - mr->base < mr->size) {
+                e->read_tag = slow ? e->read_tag | TLB_SLOW : e->read_tag & ~TLB_SLOW;
+            }
+        }
+    }
+}
+
 static bool mmio(CPUState *cpu, const Target *t, uint64_t va, unsigned size, MmuAccess access,
                  uint64_t *value)
 {
     const MMIOOps *ops = t->region->ops;
     uint64_t offset = t->pa - t->region->base;
+    bool direct = memory_region_reads_host(t->region);
 
     if (!ops || !(access == MMU_WRITE ? (void *)ops->write : (void *)ops->read) ||
         size < (ops->min_size ? ops->min_size : 1) ||
@@ -294,6 +319,9 @@ static bool mmio(CPUState *cpu, const Target *t, uint64_t va, unsigned size, Mmu
     }
     if (!ops->lockless) {
         cpu->config.unlock(cpu->config.lock_opaque);
+    }
+    if (memory_region_reads_host(t->region) != direct) {
+        redirect_reads(cpu, t->region);
     }
     return true;
 }

@@ -58,6 +58,15 @@ void address_space_add_mmio(AddressSpace *as, const char *name, uint64_t base, u
                                    .opaque = opaque});
 }
 
+void address_space_add_romd(AddressSpace *as, const char *name, uint64_t base, uint64_t size,
+                            uint8_t *host, const bool *direct, const MMIOOps *ops,
+                            void *opaque)
+{
+    add_region(as, &(MemoryRegion){.name = name, .base = base, .size = size, .host = host,
+                                   .read_only = true, .direct = direct, .ops = ops,
+                                   .opaque = opaque});
+}
+
 const MemoryRegion *address_space_find(AddressSpace *as, uint64_t addr)
 {
     int lo = 0, hi = as->nr;
@@ -81,7 +90,7 @@ void *address_space_map(AddressSpace *as, uint64_t addr, uint64_t len, bool for_
 {
     const MemoryRegion *r = address_space_find(as, addr);
 
-    if (!r || !r->host || (for_write && r->read_only) || len > r->size - (addr - r->base)) {
+    if (!r || !memory_region_reads_host(r) || (for_write && r->read_only) || len > r->size - (addr - r->base)) {
         return NULL;
     }
     return r->host + (addr - r->base);
@@ -98,7 +107,7 @@ static bool copy(AddressSpace *as, uint64_t addr, uint8_t *buf_out, const uint8_
         uint64_t offset, n;
 
         if (addr > UINT64_MAX - done || !(r = address_space_find(as, addr + done)) ||
-            !r->host || (buf_in && r->read_only)) {
+            !memory_region_reads_host(r) || (buf_in && r->read_only)) {
             return false;
         }
         offset = addr + done - r->base;

@@ -28,6 +28,12 @@ typedef struct MemoryRegion {
     bool read_only;
     const MMIOOps *ops;
     void *opaque;
+    /*
+     * Memory that is written through registers (flash): both host and ops, read_only.  Reads
+     * go to host while *direct (atomic) is true and to ops else, writes always to ops.  Code
+     * is fetched from host.
+     */
+    const bool *direct;
 } MemoryRegion;
 
 AddressSpace *address_space_new(void);
@@ -36,6 +42,18 @@ void address_space_add_ram(AddressSpace *as, const char *name, uint64_t base, ui
                            uint8_t *host, bool read_only);
 void address_space_add_mmio(AddressSpace *as, const char *name, uint64_t base, uint64_t size,
                             const MMIOOps *ops, void *opaque);
+/*
+ * See MemoryRegion.direct.  *direct changes in ops->write(), or while no CPU runs and before
+ * the engine's flush().
+ */
+void address_space_add_romd(AddressSpace *as, const char *name, uint64_t base, uint64_t size,
+                            uint8_t *host, const bool *direct, const MMIOOps *ops,
+                            void *opaque);
+/* Whether reads of the region are reads of host. */
+static inline bool memory_region_reads_host(const MemoryRegion *r)
+{
+    return r->host && (!r->direct || __atomic_load_n(r->direct, __ATOMIC_ACQUIRE));
+}
 /* The region that contains addr, NULL if none.  Any thread. */
 const MemoryRegion *address_space_find(AddressSpace *as, uint64_t addr);
 /*
