@@ -14,6 +14,7 @@ struct BlockBackend {
     const BlockBackendOps *ops; /* home context, like quiesce */
     void *opaque;
     unsigned quiesce;
+    bool snapshot_optional; /* main thread */
 };
 
 static GQueue backends = G_QUEUE_INIT; /* main thread */
@@ -94,6 +95,18 @@ const char *blk_name(BlockBackend *blk)
     return blk->name;
 }
 
+void blk_set_snapshot_optional(BlockBackend *blk)
+{
+    GLOBAL_STATE();
+    blk->snapshot_optional = true;
+}
+
+bool blk_snapshot_optional(BlockBackend *blk)
+{
+    GLOBAL_STATE();
+    return blk->snapshot_optional;
+}
+
 const char *blk_device(BlockBackend *blk)
 {
     GLOBAL_STATE();
@@ -141,6 +154,28 @@ void blk_quiesce_end(BlockBackend *blk)
     if (--blk->quiesce == 0 && blk->ops && blk->ops->drained_end) {
         blk->ops->drained_end(blk->opaque);
     }
+}
+
+/* --- Going back to a snapshot ----------------------------------------------------------- */
+
+bool blk_keeps_copy(BlockBackend *blk)
+{
+    return blk->ops && blk->ops->goto_prepare;
+}
+
+bool coroutine_fn blk_goto_prepare(BlockBackend *blk, BdrvSnapshotReader *from, GError **errp)
+{
+    return blk->ops->goto_prepare(blk->opaque, from, errp);
+}
+
+void blk_goto_switch(BlockBackend *blk)
+{
+    blk->ops->goto_switch(blk->opaque);
+}
+
+void blk_goto_end(BlockBackend *blk, bool rollback)
+{
+    blk->ops->goto_end(blk->opaque, rollback);
 }
 
 /* --- I/O --------------------------------------------------------------------------------- */

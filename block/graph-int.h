@@ -25,6 +25,12 @@ void bdrv_quiesce_end(BlockDriverState *bs);
 void blk_quiesce_begin(BlockBackend *blk);
 void blk_quiesce_end(BlockBackend *blk);
 
+/* BlockBackendOps.goto_*, for a handle that has them: blk_keeps_copy(). */
+bool blk_keeps_copy(BlockBackend *blk);
+bool coroutine_fn blk_goto_prepare(BlockBackend *blk, BdrvSnapshotReader *from, GError **errp);
+void blk_goto_switch(BlockBackend *blk);
+void blk_goto_end(BlockBackend *blk, bool rollback);
+
 /*
  * A request enters bs through child (NULL: from nowhere in particular), waiting while bs
  * is drained; and leaves.  Home context.

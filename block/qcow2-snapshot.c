@@ -324,6 +324,17 @@ static int coroutine_fn snapshot_read(BlockDriverState *bs, void *reader, uint64
     return qcow2_read(bs, r->l1, r->sn->l1_size, r->base + offset, iov->size, iov, 0, false);
 }
 
+static int coroutine_fn snapshot_read_disk(BlockDriverState *bs, void *reader, uint64_t offset,
+                                           IOVector *iov)
+{
+    Reader *r = reader;
+
+    if (offset > r->info.disk_size || iov->size > r->info.disk_size - offset) {
+        return -EINVAL;
+    }
+    return qcow2_read(bs, r->l1, r->sn->l1_size, offset, iov->size, iov, 0, true);
+}
+
 /* One run of clusters of one kind, within one L2 table. */
 static int coroutine_fn snapshot_map(BlockDriverState *bs, void *reader, uint64_t offset,
                                      uint64_t bytes, uint64_t *pnum, int64_t *map)
@@ -495,6 +506,7 @@ const BdrvSnapshotDriver qcow2_snapshot_driver = {
     .open = snapshot_open,
     .reader_info = snapshot_reader_info,
     .read = snapshot_read,
+    .read_disk = snapshot_read_disk,
     .close = snapshot_close,
     .map = snapshot_map,
     .goto_prepare = qcow2_goto_prepare,

@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
-#include "block/block-int.h"
+#include "graph-int.h"
 #include "qapi/error.h"
 
 struct BdrvSnapshotSave {
@@ -24,6 +24,7 @@ struct BdrvSnapshotGoto {
     BlockDriverState *bs;
     void *opaque;
     bool switched;
+    GPtrArray *users; /* BlockBackend: prepared to follow */
 };
 
 uint64_t bdrv_snapshot_new_serial(void)
@@ -255,6 +256,13 @@ int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, I
     return r->bs->drv->snapshot->read(r->bs, r->opaque, offset, iov);
 }
 
+int coroutine_fn bdrv_co_snapshot_read_disk(BdrvSnapshotReader *r, uint64_t offset,
+                                            IOVector *iov)
+{
+    IO_CODE(r->bs);
+    return r->bs->drv->snapshot->read_disk(r->bs, r->opaque, offset, iov);
+}
+
 int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, uint64_t bytes,
                                       uint64_t *pnum, int64_t *map)
 {
@@ -273,6 +281,54 @@ void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r)
     }
     r->bs->drv->snapshot->close(r->bs, r->opaque);
     g_free(r);
+}
+
+/* Who keeps a copy of the node's content: among its handles and those of filters above it. */
+static void collect_users(BlockDriverState *bs, GPtrArray *users)
+{
+    for (GList *l = bs->parents.head; l; l = l->next) {
+        BdrvChild *c = l->data;
+
+        if (c->blk && blk_keeps_copy(c->blk)) {
+            g_ptr_array_add(users, c->blk);
+        } else if (c->parent && c->parent->drv->is_filter && c->role == BDRV_CHILD_FILE) {
+            collect_users(c->parent, users);
+        }
+    }
+}
+
+/* Lets the users read what the node will hold; false and errp: none of them is prepared. */
+static bool coroutine_fn prepare_users(BdrvSnapshotGoto *g, const char *id_or_name,
+                                       GError **errp)
+{
+    g_autoptr(GPtrArray) users = g_ptr_array_new();
+    BdrvSnapshotReader *r;
+    bool ok = true;
+
+    collect_users(g->bs, users);
+    if (!users->len) {
+        return true;
+    }
+    r = bdrv_co_snapshot_open(g->bs, id_or_name, errp);
+    if (!r) {
+        return false;
+    }
+    for (guint i = 0; ok && i < users->len; i++) {
+        ok = blk_goto_prepare(users->pdata[i], r, errp);
+        if (ok) {
+            g_ptr_array_add(g->users, users->pdata[i]);
+        }
+    }
+    bdrv_co_snapshot_close(r);
+    return ok;
+}
+
+static void end_users(BdrvSnapshotGoto *g, bool rollback)
+{
+    for (guint i = 0; i < g->users->len; i++) {
+        blk_goto_end(g->users->pdata[i], rollback);
+    }
+    g_ptr_array_unref(g->users);
 }
 
 BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
@@ -294,6 +350,11 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
     g = g_new0(BdrvSnapshotGoto, 1);
     g->bs = bs;
     g->opaque = opaque;
+    g->users = g_ptr_array_new();
+    if (!prepare_users(g, id_or_name, errp)) {
+        bdrv_co_snapshot_goto_end(g, true);
+        return NULL;
+    }
     return g;
 }
 
@@ -304,6 +365,9 @@ bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **err
     IO_CODE(bs);
     g_assert(bs->quiesce && !bs->in_flight);
     g->switched = bs->drv->snapshot->goto_switch(bs, g->opaque, errp);
+    for (guint i = 0; g->switched && i < g->users->len; i++) {
+        blk_goto_switch(g->users->pdata[i]);
+    }
     return g->switched || fail(bs, "switching to the snapshot", errp);
 }
 
@@ -321,6 +385,7 @@ void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback)
 {
     IO_CODE(g->bs);
     g->bs->drv->snapshot->goto_end(g->bs, g->opaque, rollback);
+    end_users(g, rollback);
     g_free(g);
 }
 

@@ -114,6 +114,8 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     void *coroutine_fn (*open)(BlockDriverState *bs, const char *id_or_name, GError **errp);
     const BdrvSnapshotInfo *(*reader_info)(void *reader);
     int coroutine_fn (*read)(BlockDriverState *bs, void *reader, uint64_t offset, IOVector *iov);
+    int coroutine_fn (*read_disk)(BlockDriverState *bs, void *reader, uint64_t offset,
+                                  IOVector *iov);
     void coroutine_fn (*close)(BlockDriverState *bs, void *reader);
     int coroutine_fn (*map)(BlockDriverState *bs, void *reader, uint64_t offset, uint64_t bytes,
                             uint64_t *pnum, int64_t *map); /* may be NULL */

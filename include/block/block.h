@@ -19,6 +19,7 @@
 typedef struct BlockDriverState BlockDriverState;
 typedef struct BdrvChild BdrvChild;
 typedef struct BlockBackend BlockBackend;
+typedef struct BdrvSnapshotReader BdrvSnapshotReader;
 
 typedef enum BdrvRequestFlags {
     BDRV_REQ_FUA = 1,
@@ -110,6 +111,17 @@ int64_t bdrv_aside_alignment(BlockDriverState *bs);
 typedef struct BlockBackendOps {
     void (*drained_begin)(void *opaque); /* issue no new requests */
     void (*drained_end)(void *opaque);
+    /*
+     * For an owner that keeps a copy of the content, when the node (or one below it, through
+     * filters) goes back to a snapshot; all or none of them.  prepare reads what will be
+     * there (bdrv_co_snapshot_read_disk()) while the guest runs; switch, with the machine
+     * parked and in the way of going back itself, adopts it; end lets go of the other copy,
+     * with rollback after the old one has been adopted again.  end follows every prepare
+     * that returned true.
+     */
+    bool coroutine_fn (*goto_prepare)(void *opaque, BdrvSnapshotReader *from, GError **errp);
+    void (*goto_switch)(void *opaque);
+    void (*goto_end)(void *opaque, bool rollback);
 } BlockBackendOps;
 
 /*
@@ -124,6 +136,12 @@ void blk_set_ops(BlockBackend *blk, const BlockBackendOps *ops, void *opaque);
 void blk_set_device(BlockBackend *blk, const char *device_id);
 /* What blk_set_device() said, NULL if nothing.  Main thread. */
 const char *blk_device(BlockBackend *blk);
+/*
+ * A snapshot of the whole machine (savevm, -loadvm) may leave the node out if its driver has
+ * no snapshots: a flash bank in a raw file.  Main thread.
+ */
+void blk_set_snapshot_optional(BlockBackend *blk);
+bool blk_snapshot_optional(BlockBackend *blk);
 BlockDriverState *blk_bs(BlockBackend *blk);
 const char *blk_name(BlockBackend *blk);
 BlockBackend *blk_by_name(const char *name);

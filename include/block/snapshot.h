@@ -95,7 +95,6 @@ void coroutine_fn bdrv_co_snapshot_done(BdrvSnapshotSave *save);
  * Reading a snapshot's machine state.  The snapshot is pinned (cannot be deleted, deleting
  * waits) until close.
  */
-typedef struct BdrvSnapshotReader BdrvSnapshotReader;
 BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
                                                        const char *id_or_name, GError **errp);
 const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r);
@@ -108,6 +107,9 @@ void bdrv_snapshot_hold(BdrvSnapshotReader *r, const char *holder);
 bool bdrv_snapshot_is_held(BlockDriverState *bs, const char *id, GError **errp);
 /* 0 or -errno; unallocated ranges read as zero; several at once. */
 int coroutine_fn bdrv_co_snapshot_read(BdrvSnapshotReader *r, uint64_t offset, IOVector *iov);
+/* The same for the disk's content as the snapshot has it, at the guest's offset. */
+int coroutine_fn bdrv_co_snapshot_read_disk(BdrvSnapshotReader *r, uint64_t offset,
+                                            IOVector *iov);
 /*
  * Where machine state lies in the file below the node, for those who must be able to read it
  * without the node's help: *map is the offset of *pnum bytes (at most bytes) from offset, or
