@@ -38,7 +38,7 @@ static char *generated_tag(void)
 
 static void coroutine_fn hmp_savevm(HMPSession *s, const HMPArgs *args)
 {
-    g_autofree char *tag = g_strdup(hmp_arg_str(args, "name"));
+    g_autofree char *tag = g_strdup(hmp_arg_str(args, "name")), *left_out = NULL;
     SnapshotJob *sj;
     GError *err = NULL;
 
@@ -50,6 +50,10 @@ static void coroutine_fn hmp_savevm(HMPSession *s, const HMPArgs *args)
         return;
     }
     sj->replace = true;
+    left_out = snapshot_left_out();
+    if (left_out) {
+        hmp_printf(s, "The snapshot does not include %s, which has no snapshots\n", left_out);
+    }
     run_job(s, sj, "savevm", hmp_arg_flag(args, "detach"));
 }
 

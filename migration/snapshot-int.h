@@ -90,6 +90,8 @@ bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp);
  * uses, or that stand alone.  A new array (g_free) without references.
  */
 BlockDriverState **snapshot_all_nodes(int *n);
+/* The writable ones that it may leave out and does: "'pflash1'"; a new string, or NULL. */
+char *snapshot_left_out(void);
 /* "drive0", or the node's name if no handle names it: as QEMU's messages have it. */
 const char *snapshot_node_label(BlockDriverState *bs);
 bool snapshot_check_nodes(BlockDriverState **nodes, int n, GError **errp);

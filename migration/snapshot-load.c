@@ -332,6 +332,11 @@ static bool coroutine_fn blackout(LoadWork *w, GError **errp)
     }
     sj->committed = ok;
     end_disks(sj, !ok);
+    if (m->ops->load_ended) {
+        m->ops->lock(m->opaque);
+        m->ops->load_ended(m->opaque, ok, true);
+        m->ops->unlock(m->opaque);
+    }
     snapshot_undrain(sj);
     if (ok && sj->incoming) {
         m->ops->incoming_loaded(m->opaque, migrate_global_ran());
@@ -363,6 +368,19 @@ static void fill_stats(LoadWork *w)
     }
 }
 
+/* What devices keep in files follows the machine's state there. */
+static bool coroutine_fn settle(LoadWork *w, GError **errp)
+{
+    Machine *m = w->sj->machine;
+
+    if (m->ops->load_settle && !m->ops->load_settle(m->opaque, errp)) {
+        g_prefix_error(errp, "Snapshot '%s' was loaded, but a file does not follow: ",
+                       w->sj->tag);
+        return false;
+    }
+    return true;
+}
+
 bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
 {
     LoadWork w = {.sj = sj};
@@ -376,6 +394,7 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
         } else {
             ram_load_drop_old(w.ram);
         }
+        ok = settle(&w, ok ? errp : NULL) && ok;
     }
     fill_stats(&w);
     if (w.ram) {

@@ -25,10 +25,31 @@ const char *snapshot_node_label(BlockDriverState *bs)
     return blk && blk_name(blk)[0] ? blk_name(blk) : bdrv_node_name(bs);
 }
 
-/* QEMU's rule: in use by a device, or standing alone; and writable. */
+static bool left_out(BlockDriverState *bs)
+{
+    BlockBackend *blk = handle_of(bs);
+
+    return blk && blk_snapshot_optional(blk) && !bdrv_is_read_only(bs) && !bdrv_can_snapshot(bs);
+}
+
+/* QEMU's rule: in use by a device, or standing alone; and writable.  Flash may be left out. */
 static bool included(BlockDriverState *bs)
 {
-    return !bdrv_is_read_only(bs) && (handle_of(bs) || g_queue_is_empty(&bs->parents));
+    return !bdrv_is_read_only(bs) && !left_out(bs) &&
+           (handle_of(bs) || g_queue_is_empty(&bs->parents));
+}
+
+char *snapshot_left_out(void)
+{
+    GString *names = g_string_new(NULL);
+
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        if (blk_bs(blk) && left_out(blk_bs(blk))) {
+            g_string_append_printf(names, "%s'%s'", names->len ? ", " : "",
+                                   snapshot_node_label(blk_bs(blk)));
+        }
+    }
+    return g_string_free(names, names->len == 0);
 }
 
 BlockDriverState **snapshot_all_nodes(int *n)

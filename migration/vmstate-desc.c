@@ -14,7 +14,7 @@ static const char *kind_name(VMStateKind kind)
         [VMSTATE_KIND_UINT16] = "uint16", [VMSTATE_KIND_UINT32] = "uint32",
         [VMSTATE_KIND_UINT64] = "uint64", [VMSTATE_KIND_INT32] = "int32",
         [VMSTATE_KIND_INT64] = "int64",   [VMSTATE_KIND_BUFFER] = "buffer",
-        [VMSTATE_KIND_STRUCT] = "struct",
+        [VMSTATE_KIND_STRUCT] = "struct", [VMSTATE_KIND_VBUFFER] = "buffer",
     };
 
     return names[kind];
@@ -32,8 +32,8 @@ static void add_int(json_object *o, const char *name, int64_t value)
     json_object_object_add(o, name, json_object_new_int64(value));
 }
 
-/* One entry of "fields"; size is that of one element on the wire. */
-static json_object *describe_field(const VMStateField *f, void *p, size_t *bytes)
+/* One entry of "fields"; size is that of one element on the wire.  p: in opaque. */
+static json_object *describe_field(const VMStateField *f, void *opaque, void *p, size_t *bytes)
 {
     json_object *o = json_object_new_object();
 
@@ -43,6 +43,8 @@ static json_object *describe_field(const VMStateField *f, void *p, size_t *bytes
         json_object_object_add(o, "struct", describe(f->vmsd, p, bytes));
     } else if (f->kind == VMSTATE_KIND_BOOL) {
         *bytes = 1;
+    } else if (f->kind == VMSTATE_KIND_VBUFFER) {
+        *bytes = vmstate_vbuffer_len(f, opaque);
     }
     add_string(o, "type", kind_name(f->kind));
     add_int(o, "size", *bytes);
@@ -64,7 +66,8 @@ static json_object *describe(const VMStateDescription *vmsd, void *opaque, size_
             continue;
         }
         if (f->kind != VMSTATE_KIND_STRUCT || f->num == 1) {
-            json_object *d = describe_field(f, (uint8_t *)opaque + f->offset, &one);
+            json_object *d = describe_field(f, opaque, (uint8_t *)opaque + f->offset,
+                                            &one);
 
             if (f->num != 1) {
                 add_int(d, "array_len", f->num);
@@ -76,7 +79,7 @@ static json_object *describe(const VMStateDescription *vmsd, void *opaque, size_
         /* Elements may differ in their subsections: each has its own description. */
         for (size_t i = 0; i < f->num; i++) {
             json_object *d = describe_field(
-                f, (uint8_t *)opaque + f->offset + i * f->size, &one);
+                f, opaque, (uint8_t *)opaque + f->offset + i * f->size, &one);
 
             add_int(d, "index", i);
             json_object_array_add(fields, d);

@@ -48,6 +48,9 @@ VMStateEntry *vmstate_find(const VMStateRegistry *r, const char *idstr, uint32_t
 /* NULL, or why this machine cannot be saved. */
 const char *vmstate_blocker(const VMStateRegistry *r);
 
+/* The length of a VBUFFER field: what the field before it holds. */
+uint32_t vmstate_vbuffer_len(const VMStateField *f, const void *opaque);
+
 /* Appends the fields and needed subsections of opaque to out. */
 bool vmstate_save_state(GByteArray *out, const VMStateDescription *vmsd, void *opaque,
                         GError **errp);

@@ -219,6 +219,15 @@ static void put_scalar(GByteArray *out, VMStateKind kind, const void *p)
     }
 }
 
+uint32_t vmstate_vbuffer_len(const VMStateField *f, const void *opaque)
+{
+    uint32_t len;
+
+    g_assert(f[-1].kind == VMSTATE_KIND_UINT32 && f[-1].num == 1);
+    memcpy(&len, (const uint8_t *)opaque + f[-1].offset, sizeof(len));
+    return len;
+}
+
 bool vmstate_save_state(GByteArray *out, const VMStateDescription *vmsd, void *opaque,
                         GError **errp)
 {
@@ -239,6 +248,8 @@ bool vmstate_save_state(GByteArray *out, const VMStateDescription *vmsd, void *o
                 }
             } else if (f->kind == VMSTATE_KIND_BUFFER) {
                 g_byte_array_append(out, p, f->size);
+            } else if (f->kind == VMSTATE_KIND_VBUFFER) {
+                g_byte_array_append(out, *(uint8_t **)p, vmstate_vbuffer_len(f, opaque));
             } else {
                 put_scalar(out, f->kind, p);
             }
@@ -321,8 +332,27 @@ static bool load_scalar(VMReader *in, VMStateKind kind, void *p, GError **errp)
 static bool load_state(VMReader *in, const VMStateDescription *vmsd, void *opaque, int version,
                        int depth, GError **errp);
 
-static bool load_element(VMReader *in, const VMStateField *f, void *p, int depth, GError **errp)
+/* p, if not NULL: the pointer to the bytes that are there now. */
+static bool load_vbuffer(VMReader *in, uint8_t **p, uint32_t len, GError **errp)
 {
+    if (len > in->size - in->pos) {
+        error_setg(errp, "the data ends in the middle of it");
+        return false;
+    }
+    if (p) {
+        g_free(*p);
+        *p = g_malloc(len);
+    }
+    return vm_read_bytes(in, p ? *p : NULL, len);
+}
+
+/* before: where the field starts whose length says how long a VBUFFER is. */
+static bool load_element(VMReader *in, const VMStateField *f, void *p, size_t before, int depth,
+                         GError **errp)
+{
+    VMReader length = {.data = in->data, .size = in->size, .pos = before};
+    uint32_t len;
+
     if (f->kind == VMSTATE_KIND_STRUCT) {
         return load_state(in, f->vmsd, p, f->vmsd->version, depth + 1, errp);
     }
@@ -332,6 +362,9 @@ static bool load_element(VMReader *in, const VMStateField *f, void *p, int depth
             return false;
         }
         return true;
+    }
+    if (f->kind == VMSTATE_KIND_VBUFFER) {
+        return vm_read_be32(&length, &len) && load_vbuffer(in, p, len, errp);
     }
     return load_scalar(in, f->kind, p, errp);
 }
@@ -416,13 +449,15 @@ static bool load_state(VMReader *in, const VMStateDescription *vmsd, void *opaqu
         return false;
     }
     for (const VMStateField *f = vmsd->fields; f && f->name; f++) {
+        size_t before = in->pos - MIN(in->pos, sizeof(uint32_t));
+
         if (f->version > version) {
             continue;
         }
         for (size_t i = 0; i < f->num; i++) {
             void *p = opaque ? (uint8_t *)opaque + f->offset + i * f->size : NULL;
 
-            if (!load_element(in, f, p, depth, errp)) {
+            if (!load_element(in, f, p, before, depth, errp)) {
                 if (f->num > 1) {
                     g_prefix_error(errp, "field '%s[%zu]': ", f->name, i);
                 } else {

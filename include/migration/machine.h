@@ -39,6 +39,18 @@ typedef struct MachineOps {
     void (*reset_devices)(void *opaque);
     /* After RAM or CPU state was replaced: drops every derived cache.  Parked, locked. */
     void (*state_loaded)(void *opaque);
+    /*
+     * Ends what loading device state began: loaded, it stays; else what was before has been
+     * put back.  from_snapshot: the state may be lived through more than once (not so when it
+     * came from another process by migration), and the guest is told.  Parked, locked.  May
+     * be NULL.
+     */
+    void (*load_ended)(void *opaque, bool loaded, bool from_snapshot);
+    /*
+     * After load_ended: returns when devices have stored what came inside their state and
+     * belongs into files.  Any context.  May be NULL.
+     */
+    bool coroutine_fn (*load_settle)(void *opaque, GError **errp);
     /* A RAM page could not be read back: stop the guest with run state io-error. */
     void (*ram_read_error)(void *opaque, const char *message);
     /* Guest clock in ns, for the snapshot's record.  Any thread. */

@@ -28,6 +28,11 @@ typedef enum VMStateKind {
     VMSTATE_KIND_INT64,
     VMSTATE_KIND_BUFFER, /* size bytes as they are */
     VMSTATE_KIND_STRUCT,
+    /*
+     * A pointer to g_malloc()ed bytes, as many as the uint32 field just before it says.
+     * Loading replaces them.
+     */
+    VMSTATE_KIND_VBUFFER,
 } VMStateKind;
 
 struct VMStateField {
@@ -82,6 +87,10 @@ struct VMStateDescription {
 #define VMSTATE_BUFFER(m, s)                                                                \
     {.name = #m, .offset = offsetof(s, m), .size = sizeof(((s *)0)->m), .num = 1,           \
      .kind = VMSTATE_KIND_BUFFER}
+/* Behind VMSTATE_UINT32() of its length. */
+#define VMSTATE_VBUFFER(m, s)                                                               \
+    {.name = #m, .offset = VMSTATE_OFFSET(m, s, uint8_t *), .num = 1,                       \
+     .kind = VMSTATE_KIND_VBUFFER}
 #define VMSTATE_STRUCT(m, s, desc, type)                                                    \
     {.name = #m, .offset = VMSTATE_OFFSET(m, s, type), .size = sizeof(type), .num = 1,      \
      .kind = VMSTATE_KIND_STRUCT, .vmsd = &(desc)}
