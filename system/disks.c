@@ -15,7 +15,8 @@
 
 /* A -drive, or the handle of a device that names a node itself. */
 typedef struct Disk {
-    const DriveOptions *drive; /* NULL: from a -device */
+    const DriveOptions *drive; /* NULL: from a -device or a flash bank */
+    int bank;                  /* of flash, for if=pflash */
     BlockBackend *blk;
     bool in_use;
     VirtIOBlock *device;
@@ -69,7 +70,7 @@ static AioContext *home_of(const VmOptions *o, const char *name, GError **errp)
         const DeviceOptions *d = ((DeviceOption *)o->devices->pdata[i])->device;
         const VirtioBlkDeviceOptions *b = &d->u.virtio_blk_device;
 
-        if (b->iothread && node_uses(o, b->drive, name, 0)) {
+        if (d->driver == DEVICE_DRIVER_VIRTIO_BLK_DEVICE && b->iothread && node_uses(o, b->drive, name, 0)) {
             thread = iothreads_find(b->iothread, errp);
             return thread ? iothread_context(thread) : NULL;
         }
@@ -80,14 +81,44 @@ static AioContext *home_of(const VmOptions *o, const char *name, GError **errp)
 
 /* --- Opening -------------------------------------------------------------------------------- */
 
+/* The bank of a drive with if=pflash; -1 and errp if it cannot have it. */
+static int choose_bank(const DriveOptions *d, GError **errp)
+{
+    bool taken[VIRT_FLASH_BANKS] = {false};
+    int64_t bank = d->has_unit ? d->unit : d->has_index ? d->index : 0;
+
+    for (guint i = 0; i < disks->len; i++) {
+        Disk *disk = disks->pdata[i];
+
+        if (disk->drive && disk->drive->has_if &&
+            disk->drive->q_if == DRIVE_INTERFACE_PFLASH) {
+            taken[disk->bank] = true;
+        }
+    }
+    while (!d->has_unit && !d->has_index && bank < VIRT_FLASH_BANKS && taken[bank]) {
+        bank++;
+    }
+    if (bank < 0 || bank >= VIRT_FLASH_BANKS) {
+        error_setg(errp, "the machine has %d flash banks", VIRT_FLASH_BANKS);
+        return -1;
+    }
+    if (taken[bank]) {
+        error_setg(errp, "drive with bus=0, unit=%d (index=%d) exists", (int)bank, (int)bank);
+        return -1;
+    }
+    return bank;
+}
+
 static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, int index,
                                     GError **errp)
 {
     DriveCache cache = d->has_cache ? d->cache : DRIVE_CACHE_WRITEBACK;
-    bool is_virtio = !d->has_if || d->q_if == DRIVE_INTERFACE_VIRTIO;
+    DriveInterface interface = d->has_if ? d->q_if : DRIVE_INTERFACE_VIRTIO;
+    int bank = interface == DRIVE_INTERFACE_PFLASH ? choose_bank(d, errp) : 0;
     g_autofree char *name =
         d->id ? g_strdup(d->id)
-              : g_strdup_printf("%s%d", is_virtio ? "virtio" : "none", index);
+              : g_strdup_printf("%s%d", DriveInterface_str(interface),
+                                interface == DRIVE_INTERFACE_PFLASH ? bank : index);
     AioContext *ctx = home_of(o, d->id, errp);
     BdrvOpenFile params = {
         .filename = d->file,
@@ -102,7 +133,11 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
     BlockDriverState *bs;
     Disk *disk;
 
-    if (!ctx) {
+    if (!ctx || bank < 0) {
+        return false;
+    }
+    if (interface != DRIVE_INTERFACE_PFLASH && (d->has_unit || d->has_index)) {
+        error_setg(errp, "only flash banks have a number");
         return false;
     }
     bs = bdrv_co_open_file_params(&params, ctx, errp);
@@ -111,6 +146,7 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
     }
     disk = g_new0(Disk, 1);
     disk->drive = d;
+    disk->bank = bank;
     disk->blk = blk_new(name, bs, !params.read_only, errp);
     bdrv_co_unref(bs);
     if (!disk->blk) {
@@ -180,22 +216,23 @@ static Disk *find_drive(const char *id)
     return NULL;
 }
 
-/* The -drive or node that a device names, as a disk that nobody else uses. */
-static Disk *disk_for_device(const VirtioBlkDeviceOptions *b, GError **errp)
+/* The -drive or node that a device's property names, as a disk that nobody else uses. */
+static Disk *disk_for_device(const char *device, const char *property, const char *name,
+                             GError **errp)
 {
-    Disk *disk = find_drive(b->drive);
+    Disk *disk = find_drive(name);
     BlockDriverState *bs;
 
     if (disk) {
         if (disk->in_use) {
-            error_setg(errp, "Drive '%s' is already in use by another block device", b->drive);
+            error_setg(errp, "Drive '%s' is already in use by another block device", name);
             return NULL;
         }
         return disk;
     }
-    bs = bdrv_find_node(b->drive, NULL);
+    bs = bdrv_find_node(name, NULL);
     if (!bs) {
-        error_setg(errp, "Property 'virtio-blk-device.drive' can't find value '%s'", b->drive);
+        error_setg(errp, "Property '%s.%s' can't find value '%s'", device, property, name);
         return NULL;
     }
     disk = g_new0(Disk, 1);
@@ -258,7 +295,7 @@ static bool plug_device(const DeviceOptions *d, VirtMachine *board, VMStateRegis
                         GError **errp)
 {
     const VirtioBlkDeviceOptions *b = &d->u.virtio_blk_device;
-    Disk *disk = disk_for_device(b, errp);
+    Disk *disk = disk_for_device("virtio-blk-device", "drive", b->drive, errp);
     IOThread *thread;
 
     if (!disk) {
@@ -276,6 +313,51 @@ static bool plug_device(const DeviceOptions *d, VirtMachine *board, VMStateRegis
     }
     return plug(disk, d->id, b, board, r, errp);
 }
+
+/* --- Flash ---------------------------------------------------------------------------------- */
+
+static Disk *find_bank(int bank)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        Disk *disk = disks->pdata[i];
+
+        if (disk->drive && disk->drive->has_if &&
+            disk->drive->q_if == DRIVE_INTERFACE_PFLASH && disk->bank == bank) {
+            return disk;
+        }
+    }
+    return NULL;
+}
+
+bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp)
+{
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        g_autofree char *property = g_strdup_printf("pflash%d", i);
+        Disk *disk = find_bank(i);
+
+        if (o->pflash[i] && disk) {
+            error_setg(errp, "-machine %s=%s: the bank has a -drive of its own", property,
+                       o->pflash[i]);
+            return false;
+        }
+        if (o->pflash[i]) {
+            disk = disk_for_device("virt-machine", property, o->pflash[i], errp);
+            if (!disk) {
+                g_prefix_error(errp, "-machine %s=%s: ", property, o->pflash[i]);
+                return false;
+            }
+        }
+        if (disk) {
+            disk->in_use = true;
+            blk_set_device(disk->blk, i == 0 ? "/machine/virt.flash0" : "/machine/virt.flash1");
+            blk_set_snapshot_optional(disk->blk);
+            flash[i] = (VirtFlash){disk->blk, is_write_through(disk, NULL)};
+        }
+    }
+    return true;
+}
+
+/* --- All of them ---------------------------------------------------------------------------- */
 
 static bool device_ids_differ(const VmOptions *o, GError **errp)
 {
@@ -303,7 +385,8 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
     for (guint i = 0; i < o->devices->len; i++) {
         DeviceOption *d = o->devices->pdata[i];
 
-        if (!plug_device(d->device, board, r, errp)) {
+        if (d->device->driver == DEVICE_DRIVER_VIRTIO_BLK_DEVICE &&
+            !plug_device(d->device, board, r, errp)) {
             g_prefix_error(errp, "%s: ", d->text);
             return false;
         }

@@ -143,6 +143,15 @@ static bool opt_machine(VmOptions *o, const char *option, const char *arg, GErro
     if (m->has_snapshot_tracking) {
         o->no_snapshot_tracking = !m->snapshot_tracking;
     }
+    if (m->pflash0) {
+        replace(&o->pflash[0], m->pflash0);
+    }
+    if (m->pflash1) {
+        replace(&o->pflash[1], m->pflash1);
+    }
+    if (m->has_pflash_in_state) {
+        o->pflash_in_state = m->pflash_in_state;
+    }
     qapi_free_MachineOptions(m);
     return ok;
 }
@@ -358,6 +367,20 @@ static bool opt_drive(VmOptions *o, const char *option, const char *arg, GError 
     return false;
 }
 
+/* -pflash FILE: QEMU's short form. */
+static bool opt_pflash(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    DriveOption *d = g_new(DriveOption, 1);
+    DriveOptions *drive = g_new0(DriveOptions, 1);
+
+    drive->file = g_strdup(arg);
+    drive->has_if = true;
+    drive->q_if = DRIVE_INTERFACE_PFLASH;
+    *d = (DriveOption){describe(option, arg), drive};
+    g_ptr_array_add(o->drives, d);
+    return true;
+}
+
 static bool opt_blockdev(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
     BlockdevOptions *blockdev = qapi_BlockdevOptions_from_str(arg, "driver", errp);
@@ -384,7 +407,9 @@ static bool opt_device(VmOptions *o, const char *option, const char *arg, GError
 
     if (is_help(arg)) {
         return print_list("Storage devices:\n"
-                          "name \"virtio-blk-device\", bus virtio-bus\n");
+                          "name \"virtio-blk-device\", bus virtio-bus\n"
+                          "\nMisc devices:\n"
+                          "name \"vmgenid\"\n");
     }
     if (*arg != '{') {
         const char *driver = g_str_has_prefix(arg, "driver=") ? arg + 7 : arg;
@@ -494,8 +519,9 @@ static const Option options[] = {
     {"dtb", "FILE", opt_dtb, "device tree to use instead of the machine's"},
     {"L", "DIR", opt_data_dir, "where to look for firmware, too"},
     {"drive", "file=FILE[,...]", opt_drive, "a disk image and how it is used"},
+    {"pflash", "FILE", opt_pflash, "content of the next flash bank"},
     {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node"},
-    {"device", "DRIVER[,...]", opt_device, "a device: virtio-blk-device"},
+    {"device", "DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid"},
     {"object", "TYPE,id=ID", opt_object, "an object: iothread"},
     {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device"},
     {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:..."},
@@ -543,7 +569,6 @@ static const Option options[] = {
     UNSUPPORTED("hdc", "", "use -drive"),
     UNSUPPORTED("hdd", "", "use -drive"),
     UNSUPPORTED("cdrom", "", "use -drive"),
-    UNSUPPORTED("pflash", "", "the machine has no flash yet"),
     UNSUPPORTED("usb", NULL, "the machine has no USB"),
     UNSUPPORTED("vnc", "", "there is no display"),
     UNSUPPORTED("gdb", "", "there is no debugger stub yet"),
@@ -609,7 +634,8 @@ static bool check_together(VmOptions *o, GError **errp)
         return false;
     }
     if (o->machine == MACHINE_TYPE_NONE &&
-        (o->kernel || o->bios || o->dtb || o->dumpdtb || o->devices->len)) {
+        (o->kernel || o->bios || o->dtb || o->dumpdtb || o->devices->len || o->pflash[0] ||
+         o->pflash[1])) {
         error_setg(errp, "machine 'none' has no CPU, no memory and no devices");
         return false;
     }
@@ -707,6 +733,8 @@ void options_free(VmOptions *o)
     g_free(o->loadvm);
     g_free(o->incoming);
     g_free(o->pidfile);
+    g_free(o->pflash[0]);
+    g_free(o->pflash[1]);
     g_ptr_array_unref(o->data_dirs);
     g_ptr_array_unref(o->drives);
     g_ptr_array_unref(o->blockdevs);

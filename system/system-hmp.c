@@ -35,6 +35,18 @@ static void coroutine_fn hmp_info_uuid(HMPSession *s, const HMPArgs *args)
     qapi_free_UuidInfo(info);
 }
 
+static void coroutine_fn hmp_info_vm_generation_id(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+    GuidInfo *info = qmp_query_vm_generation_id(&err);
+
+    if (info) {
+        hmp_printf(s, "%s\n", info->guid);
+    }
+    hmp_handle_error(s, err);
+    qapi_free_GuidInfo(info);
+}
+
 static void coroutine_fn hmp_info_cpus(HMPSession *s, const HMPArgs *args)
 {
     CpuInfoFastList *list = qmp_query_cpus_fast(NULL);
@@ -80,6 +92,7 @@ const HMPCommand system_hmp_commands[] = {
     {"info status", "", "", "show the current VM status (running|paused)", hmp_info_status},
     {"info name", "", "", "show the current VM name", hmp_info_name},
     {"info uuid", "", "", "show the current VM UUID", hmp_info_uuid},
+    {"info vm-generation-id", "", "", "show the VM generation ID", hmp_info_vm_generation_id},
     {"info cpus", "", "", "show infos for each CPU", hmp_info_cpus},
     {"info iothreads", "", "", "show iothreads", hmp_info_iothreads},
     {NULL},

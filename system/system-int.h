@@ -22,6 +22,8 @@ const void *vm_fdt(size_t *size);
 /* Ends vCPUs, lets jobs and disks finish, frees everything. */
 void vm_destroy(void);
 const VmOptions *vm_options(void);
+/* The VM generation ID as a UUID, a new string; NULL if the machine has no such device. */
+char *vm_generation_id(void);
 
 /* --- disks.c ----------------------------------------------------------------------------- */
 
@@ -30,6 +32,8 @@ bool coroutine_fn disks_co_open(const VmOptions *o, GError **errp);
 /* Makes what -device (and -drive if=virtio) say. */
 bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateRegistry *r,
                                 GError **errp);
+/* What the command line puts into the flash banks, VIRT_FLASH_BANKS of them, zeroed. */
+bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);
 

@@ -4,6 +4,7 @@
  * the main thread.
  */
 #include "hw/riscv/virt.h"
+#include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-machine.h"
 #include "qapi/qapi-commands-run-state.h"
@@ -63,6 +64,20 @@ UuidInfo *coroutine_fn qmp_query_uuid(GError **errp)
     const char *uuid = vm_options()->uuid;
 
     info->UUID = g_strdup(uuid ? uuid : "00000000-0000-0000-0000-000000000000");
+    return info;
+}
+
+GuidInfo *coroutine_fn qmp_query_vm_generation_id(GError **errp)
+{
+    char *guid = vm_generation_id();
+    GuidInfo *info;
+
+    if (!guid) {
+        error_setg(errp, "VM Generation ID device not found");
+        return NULL;
+    }
+    info = g_new0(GuidInfo, 1);
+    info->guid = guid;
     return info;
 }
 

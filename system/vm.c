@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include "accel/accel.h"
 #include "block/export.h"
 #include "hw/machine-lock.h"
@@ -29,6 +30,7 @@ typedef struct Vm {
     size_t ram_map_size;
     VMStateRegistry *vmstate;
     Machine machine;
+    bool has_run; /* the guest, in this process */
 } Vm;
 
 static Vm vm;
@@ -90,6 +92,7 @@ static int load_images(void *opaque)
 static void reset_devices(void *opaque)
 {
     if (vm.board) {
+        vm.has_run = vm.has_run || vm_clock_ns() > 0;
         virt_reset_devices(vm.board);
         cpus_reset();
     }
@@ -171,6 +174,99 @@ static void op_state_loaded(void *opaque)
     cpus_flush();
 }
 
+/* The ID that -device vmgenid,guid= gives; a random one for "auto". */
+static bool make_generation_id(const char *guid, uint8_t id[VMGENID_SIZE], GError **errp)
+{
+    if (!guid || !strcmp(guid, "auto")) {
+        if (getrandom(id, VMGENID_SIZE, 0) != VMGENID_SIZE) {
+            error_setg_errno(errp, errno, "no random number for the VM generation ID");
+            return false;
+        }
+        id[6] = (id[6] & 0x0f) | 0x40; /* RFC 4122, 4.4: version 4 */
+        id[8] = (id[8] & 0x3f) | 0x80;
+        return true;
+    }
+    if (!g_uuid_string_is_valid(guid)) {
+        error_setg(errp, "'%s' is not a UUID, nor \"auto\"", guid);
+        return false;
+    }
+    for (int i = 0; i < VMGENID_SIZE; i++) {
+        guid += *guid == '-';
+        id[i] = g_ascii_xdigit_value(guid[0]) << 4 | g_ascii_xdigit_value(guid[1]);
+        guid += 2;
+    }
+    return true;
+}
+
+/* NULL if there is none. */
+static const DeviceOption *vmgenid_option(const VmOptions *o)
+{
+    for (guint i = 0; i < o->devices->len; i++) {
+        const DeviceOption *d = o->devices->pdata[i];
+
+        if (d->device->driver == DEVICE_DRIVER_VMGENID) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+char *vm_generation_id(void)
+{
+    VmGenId *device = vm.board ? virt_vmgenid(vm.board) : NULL;
+    GString *text = g_string_new(NULL);
+
+    if (!device) {
+        g_string_free(text, true);
+        return NULL;
+    }
+    machine_lock();
+    for (int i = 0; i < VMGENID_SIZE; i++) {
+        g_string_append_printf(text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                               vmgenid_get(device)[i]);
+    }
+    machine_unlock();
+    return g_string_free(text, false);
+}
+
+/*
+ * Another past: what the guest has taken for unique may now be there twice.  Who starts a
+ * machine from a snapshot says with guid= which ID it shall have.
+ */
+static void new_generation(void)
+{
+    VmGenId *device = virt_vmgenid(vm.board);
+    const char *guid;
+    uint8_t id[VMGENID_SIZE];
+    g_autoptr(GError) err = NULL;
+
+    if (!device) {
+        return;
+    }
+    guid = vmgenid_option(vm.options)->device->u.vmgenid.guid;
+    if (make_generation_id(vm.has_run ? NULL : guid, id, &err)) {
+        vmgenid_change(device, id);
+    } else {
+        g_printerr("%s: warning: %s; it stays as it was\n", g_get_prgname(), err->message);
+    }
+    vm.has_run = true;
+}
+
+static void op_load_ended(void *opaque, bool loaded, bool from_snapshot)
+{
+    if (vm.board) {
+        virt_load_ended(vm.board);
+    }
+    if (vm.board && loaded && from_snapshot) {
+        new_generation();
+    }
+}
+
+static bool coroutine_fn op_load_settle(void *opaque, GError **errp)
+{
+    return !vm.board || virt_co_settle_flash(vm.board, errp);
+}
+
 static void op_ram_read_error(void *opaque, const char *message)
 {
     run_state_ram_error(message);
@@ -208,6 +304,8 @@ static const MachineOps machine_ops = {
     .unlock = op_unlock,
     .reset_devices = reset_devices,
     .state_loaded = op_state_loaded,
+    .load_ended = op_load_ended,
+    .load_settle = op_load_settle,
     .ram_read_error = op_ram_read_error,
     .clock_ns = op_clock_ns,
     .incoming_loaded = op_incoming_loaded,
@@ -220,6 +318,8 @@ static const MachineOps machine_ops = {
 
 static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
 {
+    const DeviceOption *genid = vmgenid_option(o);
+    uint8_t id[VMGENID_SIZE];
     VirtConfig c = {
         .nr_cpus = 1,
         .isa = rv64_isa_string(),
@@ -232,6 +332,8 @@ static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
         .append = o->append,
         .dtb = o->dtb,
         .serial = serial,
+        .flash_keep = o->pflash_in_state,
+        .vmgenid = genid ? id : NULL,
         .finisher = &finisher_ops,
     };
     CpuConfig cpu = {
@@ -244,6 +346,13 @@ static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
     for (int i = 0; i < c.nr_cpus; i++) {
         c.cpu[i] = (VirtCpuWires){.msip = cpus_irq(i, 3), .mtip = cpus_irq(i, 7),
                                   .seip = cpus_irq(i, 9), .meip = cpus_irq(i, 11)};
+    }
+    if (genid && !make_generation_id(genid->device->u.vmgenid.guid, id, errp)) {
+        g_prefix_error(errp, "%s: ", genid->text);
+        return false;
+    }
+    if (!disks_flash(o, c.flash, errp)) {
+        return false;
     }
     vm.board = virt_new(&c, errp);
     if (!vm.board) {
@@ -264,6 +373,13 @@ static void coroutine_fn open_entry(void *opaque)
     CreateArgs *a = opaque;
 
     a->ok = disks_co_open(a->o, &a->err);
+}
+
+static void coroutine_fn flash_entry(void *opaque)
+{
+    CreateArgs *a = opaque;
+
+    a->ok = virt_co_open_flash(vm.board, &a->err);
 }
 
 static void coroutine_fn plug_entry(void *opaque)
@@ -299,7 +415,7 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
         }
         cpus_register(vm.vmstate);
         virt_register(vm.board, vm.vmstate);
-        if (!run_step(plug_entry, o, errp)) {
+        if (!run_step(flash_entry, o, errp) || !run_step(plug_entry, o, errp)) {
             return false;
         }
         virt_register_slots(vm.board, vm.vmstate);
@@ -365,6 +481,9 @@ static void coroutine_fn cancel_entry(void *opaque)
 
 static void coroutine_fn close_entry(void *opaque)
 {
+    if (vm.board) {
+        virt_co_stop_flash(vm.board);
+    }
     block_export_co_remove_all();
     disks_co_close();
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/random.h>
+#include "hw/block/pflash.h"
 #include "hw/intc/riscv-clint.h"
 #include "hw/intc/sifive-plic.h"
 #include "hw/riscv/virt.h"
@@ -165,6 +166,14 @@ static void add_soc(void *fdt, const VirtFdtConfig *c)
     STRINGS(fdt, "compatible", "sifive,test1\0sifive,test0\0syscon");
     MUST(fdt_end_node(fdt));
 
+    if (c->vmgenid) {
+        begin_at(fdt, "rng", VIRT_VMGENID_BASE);
+        plic_irq(fdt, VIRT_VMGENID_IRQ);
+        reg(fdt, VIRT_VMGENID_BASE, VMGENID_SIZE);
+        STRING(fdt, "compatible", "microsoft,vmgenid");
+        MUST(fdt_end_node(fdt));
+    }
+
     for (int i = VIRT_VIRTIO_SLOTS - 1; i >= 0; i--) {
         uint64_t base = VIRT_VIRTIO_BASE + i * VIRT_VIRTIO_STRIDE;
 
@@ -175,6 +184,17 @@ static void add_soc(void *fdt, const VirtFdtConfig *c)
         MUST(fdt_end_node(fdt));
     }
     add_interrupt_controllers(fdt, c);
+    MUST(fdt_end_node(fdt));
+}
+
+static void add_flash(void *fdt)
+{
+    uint32_t second = VIRT_FLASH_BASE + PFLASH_SIZE;
+
+    begin_at(fdt, "flash", VIRT_FLASH_BASE);
+    CELLS(fdt, "bank-width", 4);
+    CELLS(fdt, "reg", 0, VIRT_FLASH_BASE, 0, PFLASH_SIZE, 0, second, 0, PFLASH_SIZE);
+    STRING(fdt, "compatible", "cfi-flash");
     MUST(fdt_end_node(fdt));
 }
 
@@ -200,6 +220,8 @@ void *virt_fdt_create(const VirtFdtConfig *c)
     CELLS(fdt, "#size-cells", 2);
     STRING(fdt, "compatible", "riscv-virtio");
     STRING(fdt, "model", "riscv-virtio,qemu");
+
+    add_flash(fdt);
 
     MUST(fdt_begin_node(fdt, "chosen"));
     MUST(fdt_property(fdt, "rng-seed", no_seed, SEED_SIZE));

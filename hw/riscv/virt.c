@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <libfdt.h>
 #include <string.h>
+#include "hw/block/pflash.h"
 #include "hw/char/serial-16550.h"
 #include "hw/intc/riscv-clint.h"
 #include "hw/intc/sifive-plic.h"
@@ -38,6 +39,8 @@ struct VirtMachine {
     Serial16550 *serial;
     GoldfishRtc *rtc;
     SifiveTest *finisher;
+    PFlash *flash[VIRT_FLASH_BANKS];
+    VmGenId *vmgenid; /* or NULL */
     VirtIOMMIO *slot[VIRT_VIRTIO_SLOTS];
     BootImages *images;
     void *fdt;
@@ -71,7 +74,31 @@ static void make_devices(VirtMachine *m, const VirtConfig *c)
         m->slot[i] = virtio_mmio_new(m->as, VIRT_VIRTIO_BASE + i * VIRT_VIRTIO_STRIDE,
                                      sifive_plic_input(m->plic, VIRT_VIRTIO_IRQ + i));
     }
+    if (c->vmgenid) {
+        m->vmgenid = vmgenid_new(m->as, VIRT_VMGENID_BASE,
+                                 sifive_plic_input(m->plic, VIRT_VMGENID_IRQ), c->vmgenid);
+    }
     machine_unlock();
+}
+
+static bool make_flash(VirtMachine *m, const VirtConfig *c, GError **errp)
+{
+    static const char *const names[VIRT_FLASH_BANKS] = {"virt.flash0", "virt.flash1"};
+    bool ok = true;
+
+    machine_lock();
+    for (int i = 0; ok && i < VIRT_FLASH_BANKS; i++) {
+        m->flash[i] = pflash_new(m->as, &(PFlashConfig){
+            .name = names[i],
+            .base = VIRT_FLASH_BASE + (uint64_t)i * PFLASH_SIZE,
+            .blk = c->flash[i].blk,
+            .write_through = c->flash[i].write_through,
+            .keep = c->flash_keep,
+        }, errp);
+        ok = m->flash[i] != NULL;
+    }
+    machine_unlock();
+    return ok;
 }
 
 static void put32(uint8_t **p, uint32_t v)
@@ -113,6 +140,21 @@ static uint64_t align_up(uint64_t n, uint64_t to)
     return (n + to - 1) & ~(to - 1);
 }
 
+/*
+ * What is in the first flash bank is firmware for S-mode, which OpenSBI enters, or with
+ * "-bios none" for M-mode, unless a kernel is given.
+ */
+static void choose_entry(const VirtConfig *c, uint64_t *firmware, uint64_t *kernel)
+{
+    if (c->flash[0].blk && !c->kernel) {
+        if (c->bios && !strcmp(c->bios, "none")) {
+            *firmware = VIRT_FLASH_BASE;
+        } else {
+            *kernel = VIRT_FLASH_BASE;
+        }
+    }
+}
+
 /* Finds a place for everything that goes into RAM; sets the ROM and the device tree. */
 static bool place_images(VirtMachine *m, const VirtConfig *c, GError **errp)
 {
@@ -147,7 +189,8 @@ static bool place_images(VirtMachine *m, const VirtConfig *c, GError **errp)
     }
 
     m->fdt = c->dtb ? virt_fdt_load(c->dtb, errp)
-                    : virt_fdt_create(&(VirtFdtConfig){c->nr_cpus, c->isa, c->ram_size});
+                    : virt_fdt_create(&(VirtFdtConfig){c->nr_cpus, c->isa, c->ram_size,
+                                                       c->vmgenid != NULL});
     if (!m->fdt || !virt_fdt_set_chosen(&m->fdt, c->append, initrd.start, initrd.end, errp)) {
         return false;
     }
@@ -158,6 +201,7 @@ static bool place_images(VirtMachine *m, const VirtConfig *c, GError **errp)
                    c->ram_size / MIB);
         return false;
     }
+    choose_entry(c, &fw.entry, &kernel.entry);
     fill_rom(m, fw.entry, kernel.entry);
     return true;
 }
@@ -170,7 +214,7 @@ VirtMachine *virt_new(const VirtConfig *config, GError **errp)
     m->ram_size = config->ram_size;
     m->images = boot_images_new(m->as);
     make_devices(m, config);
-    if (!place_images(m, config, errp) || !serial_16550_attach(m->serial, errp)) {
+    if (!make_flash(m, config, errp) || !place_images(m, config, errp) || !serial_16550_attach(m->serial, errp)) {
         virt_free(m);
         return NULL;
     }
@@ -184,6 +228,10 @@ void virt_free(VirtMachine *m)
     for (int i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
         virtio_mmio_free(m->slot[i]);
     }
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        pflash_free(m->flash[i]);
+    }
+    vmgenid_free(m->vmgenid);
     sifive_test_free(m->finisher);
     goldfish_rtc_free(m->rtc);
     riscv_clint_free(m->clint);
@@ -226,6 +274,51 @@ void virt_register(VirtMachine *m, VMStateRegistry *r)
     riscv_clint_register(m->clint, r);
     serial_16550_register(m->serial, r);
     goldfish_rtc_register(m->rtc, r);
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        pflash_register(m->flash[i], r, i);
+    }
+    if (m->vmgenid) {
+        vmgenid_register(m->vmgenid, r);
+    }
+}
+
+bool coroutine_fn virt_co_open_flash(VirtMachine *m, GError **errp)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < VIRT_FLASH_BANKS; i++) {
+        ok = pflash_co_open(m->flash[i], errp);
+    }
+    return ok;
+}
+
+bool coroutine_fn virt_co_settle_flash(VirtMachine *m, GError **errp)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < VIRT_FLASH_BANKS; i++) {
+        ok = pflash_co_settle(m->flash[i], errp);
+    }
+    return ok;
+}
+
+void coroutine_fn virt_co_stop_flash(VirtMachine *m)
+{
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        pflash_co_stop(m->flash[i]);
+    }
+}
+
+void virt_load_ended(VirtMachine *m)
+{
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        pflash_load_ended(m->flash[i]);
+    }
+}
+
+VmGenId *virt_vmgenid(VirtMachine *m)
+{
+    return m->vmgenid;
 }
 
 void virt_register_slots(VirtMachine *m, VMStateRegistry *r)
@@ -251,6 +344,9 @@ void virt_reset_devices(VirtMachine *m)
 {
     for (int i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
         virtio_mmio_reset(m->slot[i]);
+    }
+    for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
+        pflash_reset(m->flash[i]);
     }
     serial_16550_reset(m->serial);
     goldfish_rtc_reset(m->rtc);

@@ -49,6 +49,8 @@ typedef struct VmOptions {
     uint64_t ram_size; /* bytes */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
     bool reboot_shuts_down, shutdown_pauses, no_snapshot_tracking;
+    char *pflash[2];     /* node or drive of each flash bank, or NULL */
+    bool pflash_in_state;
     GPtrArray *data_dirs; /* char *, NULL-terminated */
     GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */
     GPtrArray *chardevs;  /* char *: -chardev's argument */

@@ -7,9 +7,11 @@
 #define HW_RISCV_VIRT_H
 
 #include <glib.h>
+#include "block/block.h"
 #include "hw/address-space.h"
 #include "hw/irq.h"
 #include "hw/misc/sifive-test.h"
+#include "hw/misc/vmgenid.h"
 #include "hw/virtio/virtio.h"
 #include "migration/vmstate.h"
 #include "util/chardev.h"
@@ -23,6 +25,8 @@ enum {
     VIRT_TEST_BASE = 0x100000,
     VIRT_RTC_BASE = 0x101000,
     VIRT_RTC_IRQ = 11,
+    VIRT_VMGENID_BASE = 0x102000, /* Keyframe's own: free in QEMU's map */
+    VIRT_VMGENID_IRQ = 12,
     VIRT_CLINT_BASE = 0x2000000,
     VIRT_PLIC_BASE = 0xc000000,
     VIRT_UART_BASE = 0x10000000,
@@ -30,12 +34,19 @@ enum {
     VIRT_VIRTIO_BASE = 0x10001000,
     VIRT_VIRTIO_STRIDE = 0x1000,
     VIRT_VIRTIO_IRQ = 1, /* of the first slot */
+    VIRT_FLASH_BANKS = 2,
+    VIRT_FLASH_BASE = 0x20000000, /* the second bank follows the first */
 };
 #define VIRT_RAM_BASE UINT64_C(0x80000000)
 
 typedef struct VirtCpuWires {
     IrqLine msip, mtip, meip, seip;
 } VirtCpuWires;
+
+typedef struct VirtFlash {
+    BlockBackend *blk; /* NULL: blank */
+    bool write_through;
+} VirtFlash;
 
 typedef struct VirtConfig {
     int nr_cpus;
@@ -47,6 +58,9 @@ typedef struct VirtConfig {
     const char *const *data_dirs; /* where to look for it, NULL terminated, or NULL */
     const char *kernel, *initrd, *append, *dtb; /* or NULL */
     Chardev *serial;    /* or NULL */
+    VirtFlash flash[VIRT_FLASH_BANKS];
+    bool flash_keep;        /* the content of writable banks is machine state */
+    const uint8_t *vmgenid; /* VMGENID_SIZE bytes, or NULL: no such device */
     const SifiveTestOps *finisher;
     void *finisher_opaque;
 } VirtConfig;
@@ -69,6 +83,16 @@ void virt_register(VirtMachine *m, VMStateRegistry *r);
 void virt_register_slots(VirtMachine *m, VMStateRegistry *r);
 /* Writes firmware, kernel, initrd and device tree.  May block: start-up or a worker. */
 bool virt_load_images(VirtMachine *m, GError **errp);
+/* Reads the flash banks.  Before the guest runs. */
+bool coroutine_fn virt_co_open_flash(VirtMachine *m, GError **errp);
+/* Writes back what the banks' nodes do not have yet: after a load. */
+bool coroutine_fn virt_co_settle_flash(VirtMachine *m, GError **errp);
+/* Lets go of the banks' nodes.  The guest does not run any more.  Main thread. */
+void coroutine_fn virt_co_stop_flash(VirtMachine *m);
+/* What was loaded stays, or what was before is back.  Parked, machine lock. */
+void virt_load_ended(VirtMachine *m);
+/* NULL if there is none. */
+VmGenId *virt_vmgenid(VirtMachine *m);
 /* Resets all devices.  vCPUs parked, no virtio request in flight, machine lock. */
 void virt_reset_devices(VirtMachine *m);
 /* The device tree as the guest will get it. */
@@ -80,6 +104,7 @@ typedef struct VirtFdtConfig {
     int nr_cpus;
     const char *isa;
     uint64_t ram_size;
+    bool vmgenid;
 } VirtFdtConfig;
 
 /* The board's device tree: a new buffer (g_free) with some room to grow. */
