@@ -142,12 +142,15 @@ static int coroutine_fn read_ram(void *opaque, uint64_t offset, IOVector *iov)
     return ret;
 }
 
-/* Fault thread: no limit holds up who waits for a page. */
-static int read_ram_sync(void *opaque, uint64_t offset, void *buf, size_t len)
+/* No limit holds up who waits for a page: what the fault thread reads does not count. */
+static int coroutine_fn read_ram_aside(void *opaque, uint64_t offset, void *buf, size_t len)
 {
     LoadWork *w = opaque;
 
-    return w->image.read_sync(w->image.opaque, offset, buf, len);
+    if (aio_current() == w->sj->home) {
+        job_moved(w->sj->job, len);
+    }
+    return w->image.read_aside(w->image.opaque, offset, buf, len);
 }
 
 static bool coroutine_fn fill_ram(LoadWork *w, GError **errp)
@@ -182,7 +185,7 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
     snapshot_source_ram(w->source, &w->image);
     w->ram_source = (RamLoadSource){
         .read = read_ram,
-        .read_sync = w->image.read_sync ? read_ram_sync : NULL,
+        .read_aside = w->image.read_aside ? read_ram_aside : NULL,
         .opaque = w,
     };
     config.lazy = w->lazy;

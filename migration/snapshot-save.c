@@ -32,7 +32,7 @@ typedef struct SaveWork {
 
 /* --- Prepare -------------------------------------------------------------------------------- */
 
-static bool start_ram(SaveWork *w, GError **errp)
+static bool coroutine_fn start_ram(SaveWork *w, GError **errp)
 {
     SnapshotJob *sj = w->sj;
     Machine *m = sj->machine;
