@@ -37,7 +37,7 @@ BAD = [
     (['-uuid', '123'], '-uuid 123: failed to parse UUID string: wrong format'),
     (['-display', 'gtk'], "-display gtk: there is only 'none'"),
     (['-vnc', ':1'], '-vnc: not supported'),
-    (['-incoming', 'defer'], '-incoming: not supported: load a snapshot with -loadvm'),
+    (['-incoming', 'nonsense'], 'unknown migration protocol: nonsense'),
     (['-snapshot'], '-snapshot: not supported'),
     (['-append', 'x'], '-append only allowed with -kernel option'),
     (['-initrd', '/dev/null'], '-initrd only allowed with -kernel option'),
