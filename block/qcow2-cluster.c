@@ -57,7 +57,7 @@ int coroutine_fn qcow2_l2_writable(BlockDriverState *bs, uint64_t l1_index, Qcow
     if (s->corrupt || s->broken || l1_index >= s->l1_size) {
         return -EIO;
     }
-    if (qcow2_is_pending(s, l1_index)) {
+    if (qcow2_must_share(s, l1_index)) {
         ret = qcow2_save_process(bs, l1_index);
         if (ret < 0) {
             qcow2_save_fail(s, ret);

@@ -210,14 +210,14 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
         Qcow2Table *t;
         int ret;
 
-        if (!(l1_entry & QCOW2_COPIED) || qcow2_is_pending(s, l1_index)) {
+        if (!(l1_entry & QCOW2_COPIED) || qcow2_must_share(s, l1_index)) {
             return 0;
         }
         ret = qcow2_l2_load(bs, l1_entry, &t);
         if (ret < 0 || !t) {
             return ret;
         }
-        if (s->l1[l1_index] != l1_entry || qcow2_is_pending(s, l1_index)) {
+        if (s->l1[l1_index] != l1_entry || qcow2_must_share(s, l1_index)) {
             qcow2_cache_put(&s->l2_cache, t);
             continue;
         }

@@ -18,6 +18,7 @@
 #include "config-host.h"
 #include "block/block-int.h"
 #include "qapi/error.h"
+#include "util/countermeasure.h"
 
 #define QCOW2_MAGIC 0x514649fbu
 #define QCOW2_MIN_CLUSTER_BITS 9
@@ -223,6 +224,12 @@ static inline uint64_t qcow2_l2_get(const Qcow2Table *t, uint64_t index)
 static inline bool qcow2_is_pending(const Qcow2State *s, uint64_t l1_index)
 {
     return s->pending && (s->pending[l1_index / 8] & (1u << (l1_index % 8)));
+}
+
+/* Whether a write must let the snapshot being taken have its table first. */
+static inline bool qcow2_must_share(const Qcow2State *s, uint64_t l1_index)
+{
+    return qcow2_is_pending(s, l1_index) && !countermeasure_off("share-before-write");
 }
 
 /* What an L2 entry says. */

@@ -5,6 +5,7 @@
  */
 #include <unistd.h>
 #include "migration/machine.h"
+#include "util/countermeasure.h"
 
 static Machine *the_machine;
 
@@ -26,7 +27,7 @@ static void touch(void *host, size_t len)
     uintptr_t first = (uintptr_t)host;
     uintptr_t end;
 
-    if (len == 0) {
+    if (len == 0 || countermeasure_off("touch-before-dma")) {
         return;
     }
     end = first + len;

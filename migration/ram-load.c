@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-load-int.h"
+#include "util/countermeasure.h"
 
 /* Data chunks that are this near to each other are registered together. */
 #define MAX_GAP 8
@@ -209,6 +210,9 @@ static bool switch_block(RamLoad *l, RamLoadBlock *b, GError **errp)
         return false;
     }
     b->aside = aside;
+    if (countermeasure_off("old-ram-aside")) {
+        madvise(aside, b->ram->size, MADV_DONTNEED);
+    }
     if (!move_mapping(b->fresh, b->ram->host, b->ram->size)) {
         error_setg_errno(errp, errno, "Could not put new memory at RAM block '%s'",
                          b->ram->idstr);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-save-int.h"
+#include "util/countermeasure.h"
 #include "util/thread-role.h"
 
 /* A run of faults upwards is met with copies ahead of it, up to this many pages. */
@@ -119,7 +120,7 @@ static bool is_vcpu(RamSave *s, int tid)
             return true;
         }
     }
-    return false;
+    return countermeasure_off("only-vcpus-wait");
 }
 
 static void fail(RamSave *s, int err)

@@ -159,6 +159,7 @@ typedef struct WaitingFault {
 
 struct RamSave {
     RamSaveConfig config;
+    int *vcpu_tids; /* config's list */
     RamSaveBlock *blocks;
     size_t nr_pages, nr_chunks;
     Uffd uffd;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "qapi/error.h"
 #include "ram-save-int.h"
+#include "util/countermeasure.h"
 
 /* Chunks in flight: enough to keep the image's thread busy while this one looks for zeros. */
 #define NR_WRITERS 4
@@ -193,7 +194,7 @@ static int coroutine_fn relieve(RamSave *s)
 
 static bool is_populated(RamSave *s, size_t page)
 {
-    return s->populated[page / 64] >> (page % 64) & 1;
+    return (s->populated[page / 64] >> (page % 64) & 1) || countermeasure_off("untouched");
 }
 
 static PageClass classify(ChunkWork *w, size_t i)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-save-int.h"
+#include "util/countermeasure.h"
 
 /* Armed at a time; a guest's fault and whoever changes the address space wait that long. */
 #define ARM_PIECE ((size_t)4 << 20)
@@ -132,9 +133,9 @@ static void end_copies(RamSave *s)
 static bool open_live(RamSave *s, GError **errp)
 {
     const uint64_t need = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
+    const uint64_t want = countermeasure_off("untouched") ? 0 : UFFD_FEATURE_WP_UNPOPULATED;
 
-    if (!uffd_open(&s->uffd, need, UFFD_FEATURE_WP_UNPOPULATED, errp) ||
-        !begin_copies(s, errp)) {
+    if (!uffd_open(&s->uffd, need, want, errp) || !begin_copies(s, errp)) {
         return false;
     }
     for (int i = 0; i < s->config.nr_ram; i++) {
@@ -159,6 +160,7 @@ static void release(RamSave *s)
     if (s->pagemap_fd >= 0) {
         close(s->pagemap_fd);
     }
+    g_free(s->vcpu_tids);
     g_free(s->slots);
     g_free(s->chunk_state);
     g_free(s->chunk_flags);
@@ -171,11 +173,20 @@ static void release(RamSave *s)
     g_free(s);
 }
 
+/* The caller's list of threads need not live as long as the fault thread. */
+static void set_config(RamSave *s, const RamSaveConfig *config)
+{
+    s->config = *config;
+    g_free(s->vcpu_tids);
+    s->vcpu_tids = g_memdup2(config->vcpu_tids, config->nr_vcpu_tids * sizeof(int));
+    s->config.vcpu_tids = s->vcpu_tids;
+}
+
 RamSave *ram_save_new(const RamSaveConfig *config, GError **errp)
 {
     RamSave *s = g_new0(RamSave, 1);
 
-    s->config = *config;
+    set_config(s, config);
     s->uffd.fd = -1;
     s->event_fd = -1;
     s->phase = PHASE_NOTE;
@@ -219,7 +230,7 @@ bool ram_save_again(RamSave *s, const RamSaveConfig *config, GError **errp)
         return false;
     }
     pthread_mutex_lock(&s->fault_lock);
-    s->config = *config;
+    set_config(s, config);
     memset(&s->stats, 0, sizeof(s->stats));
     pthread_mutex_unlock(&s->fault_lock);
     for (int i = 0; i < config->nr_ram; i++) {
@@ -305,7 +316,7 @@ static int arm_chunks(RamSave *s, RamSaveBlock *b, size_t first, size_t nr)
     uint8_t *host = b->ram->host + in_block * RAM_PAGE;
     int ret;
 
-    if (!(s->uffd.features & UFFD_FEATURE_WP_UNPOPULATED) &&
+    if (!(s->uffd.features & UFFD_FEATURE_WP_UNPOPULATED) && !countermeasure_off("untouched") &&
         madvise(host, pages * RAM_PAGE, MADV_POPULATE_READ) < 0) {
         /* Such a kernel protects only what has a page-table entry: the zero page is one. */
         return -errno;
@@ -438,7 +449,7 @@ bool coroutine_fn ram_save_arm(RamSave *s, GError **errp)
      * Where faults inside the kernel fail, RAM may be protected only while no request is in
      * flight, that is, in the blackout.
      */
-    if (!s->config.live || !s->uffd.kernel_faults) {
+    if (!s->config.live || !s->uffd.kernel_faults || countermeasure_off("arm-in-pieces")) {
         return true;
     }
     if (!s->watching && !arm_round(s, true, &armed, errp)) {

@@ -15,6 +15,7 @@
 #include "qapi/error.h"
 #include "snapshot-base.h"
 #include "snapshot-int.h"
+#include "util/countermeasure.h"
 
 typedef struct SaveWork {
     SnapshotJob *sj;
@@ -202,13 +203,17 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
     if (ok) {
         m->ops->lock(m->opaque);
         w->tail = stream_save_tail(m->machine_type, m->vmstate, errp);
-        ok = w->tail && ram_save_instant(w->ram, errp);
+        ok = w->tail && (countermeasure_off("arm-before-release") ||
+                         ram_save_instant(w->ram, errp));
         stamp(w);
         m->ops->unlock(m->opaque);
     }
     if (!ok || w->live) {
         snapshot_undrain(sj);
         release_guest(w);
+    }
+    if (ok && countermeasure_off("arm-before-release")) {
+        ok = ram_save_instant(w->ram, errp);
     }
     return ok;
 }

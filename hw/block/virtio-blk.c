@@ -227,7 +227,8 @@ static void coroutine_fn request_entry(void *opaque)
     uint32_t written = 0;
     int ret = do_request(req, &written);
 
-    *req->status = ret >= 0 ? S_OK : ret == -ENOTSUP ? S_UNSUPP : S_IOERR;
+    __atomic_store_n(req->status, ret >= 0 ? S_OK : ret == -ENOTSUP ? S_UNSUPP : S_IOERR,
+                     __ATOMIC_RELAXED);
     virtqueue_push(&s->vdev, 0, req->elem, written + 1);
     virtqueue_notify(&s->vdev, 0);
     io_vector_destroy(&req->data);

@@ -182,22 +182,25 @@ class Serial:
 class VM:
     """A virt machine with its sockets in a directory of its own.
 
-    args: further command line.  The serial line and `monitors` QMP sockets are added.
+    args: further command line.  The serial line and `monitors` QMP sockets are added.  env: more
+    of the environment; run: a command to run it with, as a list; preexec: called in the child.
     """
 
-    def __init__(self, binary, args, monitors=1, directory=None):
+    def __init__(self, binary, args, monitors=1, directory=None, env=None, run=(),
+                 preexec=None):
         self.own_dir = directory is None
         self.dir = directory or tempfile.mkdtemp(prefix='kfvm-')
         self.qmp_paths = [os.path.join(self.dir, f'qmp{i}') for i in range(monitors)]
         self.serial_path = os.path.join(self.dir, 'serial')
-        command = [binary, '-M', 'virt', '-display', 'none', '-nodefaults',
+        command = [*run, binary, '-M', 'virt', '-display', 'none', '-nodefaults',
                    '-serial', f'unix:{self.serial_path},server=on,wait=off']
         for path in self.qmp_paths:
             command += ['-qmp', f'unix:{path},server=on,wait=off']
         self.command = command + list(args)
         self.stderr = open(os.path.join(self.dir, 'stderr'), 'w+b')
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
-                                        stdout=self.stderr, stderr=self.stderr)
+                                        stdout=self.stderr, stderr=self.stderr,
+                                        env={**os.environ, **(env or {})}, preexec_fn=preexec)
         self.qmp = self.serial = None
         try:
             if monitors:
