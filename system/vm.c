@@ -31,6 +31,7 @@ typedef struct Vm {
     VMStateRegistry *vmstate;
     Machine machine;
     bool has_run; /* the guest, in this process */
+    const char *first_guid; /* what -device vmgenid says, or NULL */
 } Vm;
 
 static Vm vm;
@@ -198,17 +199,23 @@ static bool make_generation_id(const char *guid, uint8_t id[VMGENID_SIZE], GErro
     return true;
 }
 
-/* NULL if there is none. */
-static const DeviceOption *vmgenid_option(const VmOptions *o)
+/* The option that makes the device, NULL if there is none; false and errp if there are two. */
+static bool find_vmgenid(const VmOptions *o, const DeviceOption **option, GError **errp)
 {
+    *option = NULL;
     for (guint i = 0; i < o->devices->len; i++) {
         const DeviceOption *d = o->devices->pdata[i];
 
-        if (d->device->driver == DEVICE_DRIVER_VMGENID) {
-            return d;
+        if (d->device->driver != DEVICE_DRIVER_VMGENID) {
+            continue;
         }
+        if (*option) {
+            error_setg(errp, "%s: At most one vmgenid device is permitted", d->text);
+            return false;
+        }
+        *option = d;
     }
-    return NULL;
+    return true;
 }
 
 char *vm_generation_id(void)
@@ -236,15 +243,13 @@ char *vm_generation_id(void)
 static void new_generation(void)
 {
     VmGenId *device = virt_vmgenid(vm.board);
-    const char *guid;
     uint8_t id[VMGENID_SIZE];
     g_autoptr(GError) err = NULL;
 
     if (!device) {
         return;
     }
-    guid = vmgenid_option(vm.options)->device->u.vmgenid.guid;
-    if (make_generation_id(vm.has_run ? NULL : guid, id, &err)) {
+    if (make_generation_id(vm.has_run ? NULL : vm.first_guid, id, &err)) {
         vmgenid_change(device, id);
     } else {
         g_printerr("%s: warning: %s; it stays as it was\n", g_get_prgname(), err->message);
@@ -318,7 +323,7 @@ static const MachineOps machine_ops = {
 
 static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
 {
-    const DeviceOption *genid = vmgenid_option(o);
+    const DeviceOption *genid;
     uint8_t id[VMGENID_SIZE];
     VirtConfig c = {
         .nr_cpus = 1,
@@ -333,7 +338,6 @@ static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
         .dtb = o->dtb,
         .serial = serial,
         .flash_keep = o->pflash_in_state,
-        .vmgenid = genid ? id : NULL,
         .finisher = &finisher_ops,
     };
     CpuConfig cpu = {
@@ -347,9 +351,16 @@ static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
         c.cpu[i] = (VirtCpuWires){.msip = cpus_irq(i, 3), .mtip = cpus_irq(i, 7),
                                   .seip = cpus_irq(i, 9), .meip = cpus_irq(i, 11)};
     }
-    if (genid && !make_generation_id(genid->device->u.vmgenid.guid, id, errp)) {
-        g_prefix_error(errp, "%s: ", genid->text);
+    if (!find_vmgenid(o, &genid, errp)) {
         return false;
+    }
+    if (genid) {
+        vm.first_guid = genid->device->u.vmgenid.guid;
+        if (!make_generation_id(vm.first_guid, id, errp)) {
+            g_prefix_error(errp, "%s: ", genid->text);
+            return false;
+        }
+        c.vmgenid = id;
     }
     if (!disks_flash(o, c.flash, errp)) {
         return false;
