@@ -17,6 +17,10 @@ int coroutine_fn img_check(int argc, char **argv);
 int coroutine_fn img_snapshot(int argc, char **argv);
 int coroutine_fn img_convert(int argc, char **argv);
 int coroutine_fn img_compare(int argc, char **argv);
+int coroutine_fn img_vmstate(int argc, char **argv);
+
+/* Before there are threads: a mount goes to the background.  false after an error message. */
+bool img_vmstate_before(int argc, char **argv);
 
 /* "PROGRAM: MESSAGE" on stderr. */
 void img_error(const char *format, ...) G_GNUC_PRINTF(1, 2);

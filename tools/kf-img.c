@@ -15,6 +15,8 @@ static const struct {
     const char *name;
     int coroutine_fn (*run)(int argc, char **argv);
     const char *usage;
+    /* Before there are threads; false: has failed and said why. */
+    bool (*before)(int argc, char **argv);
 } commands[] = {
     { "check", img_check,
       "[-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] filename" },
@@ -29,6 +31,10 @@ static const struct {
     { "info", img_info, "[-f fmt] [--output=ofmt] [--backing-chain] [-U] filename" },
     { "snapshot", img_snapshot,
       "[-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] filename" },
+    { "vmstate", img_vmstate,
+      "mount [-f fmt] [-U] [--foreground] [--allow-other] filename snapshot directory | "
+      "ls [-f fmt] [-U] [-l] filename snapshot [path] | "
+      "cat [-f fmt] [-U] filename snapshot path", img_vmstate_before },
 };
 
 static const char *program; /* as it was called */
@@ -201,6 +207,9 @@ int main(int argc, char **argv)
     run.argc = argc - optind;
     run.argv = argv + optind;
     optind = 0; /* getopt starts anew */
+    if (commands[run.command].before && !commands[run.command].before(run.argc, run.argv)) {
+        return 1;
+    }
     main_aio_context_init();
     bdrv_init();
     aio_co_run_sync(main_aio_context(), run_entry, &run);
