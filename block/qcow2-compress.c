@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Compressed clusters: raw deflate streams (window of 4 KiB), or zstd frames.  Unpacking is
- * done in a worker thread, so that the I/O thread goes on.
+ * Compressed clusters: raw deflate streams (window of 4 KiB), or zstd frames.  Packing, and
+ * unpacking for the guest, is done in a worker thread, so that the I/O thread goes on.
  */
 #include <zlib.h>
 #include "qcow2.h"
@@ -9,15 +9,20 @@
 #include <zstd.h>
 #endif
 
+/* Machine state is written while somebody waits: speed before size. */
+#define ZLIB_LEVEL 1
+#define ZSTD_LEVEL 1
+
 typedef struct Unpack {
-    uint8_t *in, *out;
+    const uint8_t *in;
+    uint8_t *out;
     size_t in_bytes, out_bytes;
     int compression;
 } Unpack;
 
 static int unpack_zlib(Unpack *u)
 {
-    z_stream z = { .next_in = u->in, .avail_in = u->in_bytes, .next_out = u->out,
+    z_stream z = { .next_in = (uint8_t *)u->in, .avail_in = u->in_bytes, .next_out = u->out,
                    .avail_out = u->out_bytes };
     int ret;
 
@@ -63,6 +68,73 @@ static int unpack(void *opaque)
     }
 #endif
     return unpack_zlib(u);
+}
+
+int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, size_t out_bytes)
+{
+    Unpack u = { in, out, in_bytes, out_bytes, compression };
+
+    return unpack(&u);
+}
+
+/* --- Packing ---------------------------------------------------------------------------------- */
+
+/* What packs one cluster after the other: one of them, not both. */
+typedef struct Packer {
+    z_stream z;
+#if CONFIG_ZSTD
+    ZSTD_CCtx *zstd;
+#endif
+} Packer;
+
+/* The packed size, or 0 if there is not enough room at out. */
+static size_t pack_one(Packer *p, const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+#if CONFIG_ZSTD
+    if (p->zstd) {
+        size_t ret = ZSTD_compressCCtx(p->zstd, out, room, in, size, ZSTD_LEVEL);
+
+        return ZSTD_isError(ret) ? 0 : ret;
+    }
+#endif
+    deflateReset(&p->z);
+    p->z.next_in = (uint8_t *)in;
+    p->z.avail_in = size;
+    p->z.next_out = out;
+    p->z.avail_out = room;
+    return deflate(&p->z, Z_FINISH) == Z_STREAM_END ? room - p->z.avail_out : 0;
+}
+
+int qcow2_pack(int compression, const uint8_t *in, size_t n, size_t size, uint8_t *out,
+               uint32_t *sizes)
+{
+    Packer p = { { 0 } };
+
+#if CONFIG_ZSTD
+    if (compression == 1) {
+        p.zstd = ZSTD_createCCtx();
+        if (!p.zstd) {
+            return -ENOMEM;
+        }
+    }
+#endif
+    if (compression == 0 &&
+        deflateInit2(&p.z, ZLIB_LEVEL, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++, in += size, out += size) {
+        size_t packed = size > 512 ? pack_one(&p, in, size, out, size - 512) : 0;
+
+        memset(out + packed, 0, -packed & 511);
+        sizes[i] = packed;
+    }
+#if CONFIG_ZSTD
+    ZSTD_freeCCtx(p.zstd);
+#endif
+    if (compression == 0) {
+        deflateEnd(&p.z);
+    }
+    return 0;
 }
 
 int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf)

@@ -20,6 +20,9 @@ struct Qcow2Save {
     /* Entries of state without COPIED are shared with this snapshot, which is pinned. */
     Qcow2Snapshot *base;
     uint64_t *base_l1, base_first; /* its L1 table; the first entry for machine state */
+    bool compress;
+    uint64_t pack_at, pack_end;         /* host bytes where the next packed cluster may go */
+    uint64_t packed_bytes, packed_size; /* of machine state; what they take in the file */
     bool published;
 };
 
@@ -35,6 +38,29 @@ void coroutine_fn qcow2_save_abort(BlockDriverState *bs, void *save);
 void coroutine_fn qcow2_save_done(BlockDriverState *bs, void *save);
 /* The table for index in save->state, made if need be; NULL when there is no memory for it. */
 uint64_t *qcow2_save_table(Qcow2State *s, Qcow2Save *save, uint64_t index);
+
+/*
+ * Writes into up to n clusters that entries has none for, with zeroes around the bytes of iov;
+ * returns the bytes written or -errno.
+ */
+int64_t coroutine_fn qcow2_save_write_new(BlockDriverState *bs, Qcow2Save *save,
+                                          uint64_t *entries, uint64_t n, uint64_t in_cluster,
+                                          IOVector *iov, size_t from, uint64_t bytes);
+
+/* qcow2-snapshot-pack.c */
+bool coroutine_fn qcow2_save_compress(BlockDriverState *bs, void *save, GError **errp);
+void qcow2_save_compressed(void *save, uint64_t *bytes, uint64_t *size);
+/*
+ * Writes some of n whole clusters that entries has none for, compressed where that makes them
+ * smaller; returns the bytes written or -errno.
+ */
+int64_t coroutine_fn qcow2_save_write_packed(BlockDriverState *bs, Qcow2Save *save,
+                                             uint64_t *entries, uint64_t n, IOVector *iov,
+                                             size_t from);
+/* Writes into a compressed cluster, which is not compressed any more then; likewise. */
+int64_t coroutine_fn qcow2_save_unpack_over(BlockDriverState *bs, Qcow2Save *save,
+                                            uint64_t *entry, uint64_t in_cluster,
+                                            IOVector *iov, size_t from, uint64_t bytes);
 
 /* qcow2-snapshot-share.c */
 uint64_t coroutine_fn qcow2_save_share_with(BlockDriverState *bs, void *save, uint64_t serial,

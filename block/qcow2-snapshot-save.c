@@ -216,37 +216,15 @@ static int coroutine_fn write_fresh(BlockDriverState *bs, uint64_t host, uint64_
     return ret;
 }
 
-/* Writes the part of a request that one run of clusters holds; returns its bytes or -errno. */
-static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uint64_t offset,
-                                      IOVector *iov, size_t from, uint64_t bytes)
+int64_t coroutine_fn qcow2_save_write_new(BlockDriverState *bs, Qcow2Save *save,
+                                          uint64_t *entries, uint64_t n, uint64_t in_cluster,
+                                          IOVector *iov, size_t from, uint64_t bytes)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
-    uint64_t in_cluster = offset & (s->cluster_size - 1);
-    uint64_t n = 1, limit = MIN(qcow2_clusters(s, in_cluster + bytes), s->l2_entries - index);
-    uint64_t *table = qcow2_save_table(s, save, offset >> (s->cluster_bits + s->l2_bits));
-    uint64_t cluster, first;
+    uint64_t cluster;
     bool zeroed;
     int ret;
 
-    if (!table) {
-        return -ENOMEM;
-    }
-    first = table[index];
-    if (first && !(first & QCOW2_COPIED)) {
-        return -EINVAL; /* the base's */
-    }
-    if (first) {
-        while (n < limit && table[index + n] == first + (n << s->cluster_bits)) {
-            n++;
-        }
-        bytes = MIN(bytes, (n << s->cluster_bits) - in_cluster);
-        ret = qcow2_file_write(bs, (first & QCOW2_OFFSET_MASK) + in_cluster, iov, from, bytes);
-        return ret < 0 ? ret : (int64_t)bytes;
-    }
-    while (n < limit && !table[index + n]) {
-        n++;
-    }
     co_mutex_lock(&s->lock);
     ret = qcow2_alloc(bs, n, &cluster, &n);
     if (ret >= 0) {
@@ -266,9 +244,52 @@ static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uin
         return ret;
     }
     for (uint64_t i = 0; i < n; i++) {
-        table[index + i] = ((cluster + i) << s->cluster_bits) | QCOW2_COPIED;
+        entries[i] = ((cluster + i) << s->cluster_bits) | QCOW2_COPIED;
     }
     return bytes;
+}
+
+/* Writes the part of a request that one run of clusters holds; returns its bytes or -errno. */
+static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uint64_t offset,
+                                      IOVector *iov, size_t from, uint64_t bytes)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
+    uint64_t in_cluster = offset & (s->cluster_size - 1);
+    uint64_t n = 1, limit = MIN(qcow2_clusters(s, in_cluster + bytes), s->l2_entries - index);
+    uint64_t *table = qcow2_save_table(s, save, offset >> (s->cluster_bits + s->l2_bits));
+    uint64_t first;
+    int ret;
+
+    if (!table) {
+        return -ENOMEM;
+    }
+    first = table[index];
+    if (first & QCOW2_COMPRESSED) {
+        return qcow2_save_unpack_over(bs, save, table + index, in_cluster, iov, from, bytes);
+    }
+    if (first && !(first & QCOW2_COPIED)) {
+        return -EINVAL; /* the base's */
+    }
+    if (first) {
+        while (n < limit && table[index + n] == first + (n << s->cluster_bits)) {
+            n++;
+        }
+        bytes = MIN(bytes, (n << s->cluster_bits) - in_cluster);
+        ret = qcow2_file_write(bs, (first & QCOW2_OFFSET_MASK) + in_cluster, iov, from, bytes);
+        return ret < 0 ? ret : (int64_t)bytes;
+    }
+    while (n < limit && !table[index + n]) {
+        n++;
+    }
+    if (save->compress && !in_cluster && bytes >= s->cluster_size) {
+        return qcow2_save_write_packed(bs, save, table + index, MIN(n, bytes >> s->cluster_bits),
+                                       iov, from);
+    }
+    if (save->compress && in_cluster) {
+        n = 1; /* what follows may be compressed */
+    }
+    return qcow2_save_write_new(bs, save, table + index, n, in_cluster, iov, from, bytes);
 }
 
 int coroutine_fn qcow2_save_write(BlockDriverState *bs, void *opaque, uint64_t offset,

@@ -26,6 +26,8 @@ static bool coroutine_fn check_table(BlockDriverState *bs, const Qcow2Save *save
                                      GError **errp)
 {
     Qcow2State *s = bs->opaque;
+    /* References that a cluster of packed ones has if all snapshots share them. */
+    uint64_t most = (s->snapshots->len + 2) * (s->cluster_size / 512 + 1);
     bool ok = true;
     Qcow2Table *t;
     int ret = qcow2_l2_load(bs, save->base_l1[index], &t);
@@ -39,8 +41,9 @@ static bool coroutine_fn check_table(BlockDriverState *bs, const Qcow2Save *save
         uint64_t entry = qcow2_l2_get(t, i);
         Qcow2Kind kind = qcow2_kind(s, entry);
 
-        if (kind == QCOW2_COMPRESSED_DATA) {
-            error_setg(errp, "Snapshot '%s' has compressed machine state", save->base->name);
+        if (kind == QCOW2_COMPRESSED_DATA && s->refcount_max < most) {
+            error_setg(errp, "Snapshot '%s' has compressed machine state, which so many snapshots "
+                       "cannot share", save->base->name);
             ok = false;
         } else if (kind == QCOW2_NORMAL && (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1))) {
             error_setg(errp, "Snapshot '%s' has damaged machine state", save->base->name);
@@ -109,8 +112,17 @@ static int coroutine_fn share_in_table(BlockDriverState *bs, Qcow2Save *save, ui
     }
     while (t && index < end && ret >= 0) {
         uint64_t entry = qcow2_l2_get(t, index), n = 1;
-        uint64_t host = entry & QCOW2_OFFSET_MASK;
+        uint64_t host = entry & QCOW2_OFFSET_MASK, first;
 
+        if (qcow2_kind(s, entry) == QCOW2_COMPRESSED_DATA) {
+            qcow2_entry_clusters(s, entry, &first, &n);
+            ret = qcow2_refcount_add(bs, first, n, 1, false);
+            if (ret >= 0) {
+                g_assert(!table[index]);
+                table[index++] = entry;
+            }
+            continue;
+        }
         if (qcow2_kind(s, entry) != QCOW2_NORMAL) {
             /* It reads as zeros there, and so does what is not allocated here. */
             index++;

@@ -390,6 +390,45 @@ static int coroutine_fn snapshot_map(BlockDriverState *bs, void *reader, uint64_
     return 0;
 }
 
+static int coroutine_fn snapshot_map_packed(BlockDriverState *bs, void *reader, uint64_t offset,
+                                            BdrvSnapshotPacked *packed)
+{
+    Qcow2State *s = bs->opaque;
+    Reader *r = reader;
+    uint64_t at, l1_index, entry = 0, bytes;
+    Qcow2Table *t = NULL;
+    int ret = 0;
+
+    if (offset > INT64_MAX - r->base) {
+        return -EINVAL;
+    }
+    at = r->base + offset;
+    l1_index = at >> (s->cluster_bits + s->l2_bits);
+    if (l1_index < r->sn->l1_size) {
+        ret = qcow2_l2_load(bs, r->l1[l1_index], &t);
+    }
+    if (t) {
+        entry = qcow2_l2_get(t, (at >> s->cluster_bits) & (s->l2_entries - 1));
+        qcow2_cache_put(&s->l2_cache, t);
+    }
+    if (ret < 0 || qcow2_kind(s, entry) != QCOW2_COMPRESSED_DATA) {
+        return ret < 0 ? ret : -ENOTSUP;
+    }
+    qcow2_compressed_extent(s, entry, &packed->file_offset, &bytes);
+    packed->offset = offset - (at & (s->cluster_size - 1));
+    packed->bytes = s->cluster_size;
+    packed->file_bytes = bytes;
+    return 0;
+}
+
+static int snapshot_unpack(BlockDriverState *bs, const BdrvSnapshotPacked *packed, const void *in,
+                           void *out)
+{
+    Qcow2State *s = bs->opaque;
+
+    return qcow2_unpack(s->compression, in, packed->file_bytes, out, packed->bytes);
+}
+
 static void coroutine_fn snapshot_close(BlockDriverState *bs, void *reader)
 {
     Qcow2State *s = bs->opaque;
@@ -498,6 +537,8 @@ const BdrvSnapshotDriver qcow2_snapshot_driver = {
     .prepare = qcow2_save_prepare,
     .freeze = qcow2_save_freeze,
     .write = qcow2_save_write,
+    .compress = qcow2_save_compress,
+    .compressed = qcow2_save_compressed,
     .share_with = qcow2_save_share_with,
     .share = qcow2_save_share,
     .publish = qcow2_save_publish,
@@ -509,6 +550,8 @@ const BdrvSnapshotDriver qcow2_snapshot_driver = {
     .read_disk = snapshot_read_disk,
     .close = snapshot_close,
     .map = snapshot_map,
+    .map_packed = snapshot_map_packed,
+    .unpack = snapshot_unpack,
     .goto_prepare = qcow2_goto_prepare,
     .goto_switch = qcow2_goto_switch,
     .goto_commit = qcow2_goto_commit,

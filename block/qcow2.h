@@ -381,6 +381,15 @@ int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64
 
 /* --- qcow2-compress.c ------------------------------------------------------------------------- */
 
+/*
+ * Packs n clusters of size bytes, each to the same place at out; sizes[i] is what it takes, and
+ * 0 where it does not save a sector.  The rest of the last sector is zeroed.  Blocking, any
+ * thread; 0 or -errno.
+ */
+int qcow2_pack(int compression, const uint8_t *in, size_t n, size_t size, uint8_t *out,
+               uint32_t *sizes);
+/* Unpacks one cluster of out_bytes.  Blocking, any thread; 0 or -errno. */
+int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, size_t out_bytes);
 /* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */
 int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf);
 

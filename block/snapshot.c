@@ -155,6 +155,25 @@ int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset,
     return save->bs->drv->snapshot->write(save->bs, save->opaque, offset, iov);
 }
 
+bool coroutine_fn bdrv_co_snapshot_compress(BdrvSnapshotSave *save, GError **errp)
+{
+    static const char step[] = "compressing the machine state";
+    BlockDriverState *bs = save->bs;
+
+    IO_CODE(bs);
+    if (!bs->drv->snapshot->compress) {
+        error_setg(errp, "driver '%s' cannot do that", bs->drv->name);
+        return fail(bs, step, errp);
+    }
+    return bs->drv->snapshot->compress(bs, save->opaque, errp) || fail(bs, step, errp);
+}
+
+void bdrv_snapshot_compressed(BdrvSnapshotSave *save, uint64_t *bytes, uint64_t *size)
+{
+    IO_CODE(save->bs);
+    save->bs->drv->snapshot->compressed(save->opaque, bytes, size);
+}
+
 uint64_t coroutine_fn bdrv_co_snapshot_share_with(BdrvSnapshotSave *save, uint64_t serial,
                                                   GError **errp)
 {
@@ -270,6 +289,21 @@ int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, ui
 
     IO_CODE(r->bs);
     return drv->map ? drv->map(r->bs, r->opaque, offset, bytes, pnum, map) : -ENOTSUP;
+}
+
+int coroutine_fn bdrv_co_snapshot_map_packed(BdrvSnapshotReader *r, uint64_t offset,
+                                             BdrvSnapshotPacked *packed)
+{
+    const BdrvSnapshotDriver *drv = r->bs->drv->snapshot;
+
+    IO_CODE(r->bs);
+    return drv->map_packed ? drv->map_packed(r->bs, r->opaque, offset, packed) : -ENOTSUP;
+}
+
+int bdrv_snapshot_unpack(BdrvSnapshotReader *r, const BdrvSnapshotPacked *packed, const void *in,
+                         void *out)
+{
+    return r->bs->drv->snapshot->unpack(r->bs, packed, in, out);
 }
 
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r)

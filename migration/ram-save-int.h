@@ -75,6 +75,7 @@ typedef struct RamSaveConfig {
     uint64_t bounce_limit; /* bytes that vCPU faults may use */
     const int *vcpu_tids;  /* threads that may be made to wait */
     int nr_vcpu_tids;
+    bool copy_first; /* with live: no page is written twice because it changed meanwhile */
     bool live; /* false: nothing writes RAM until ram_save_write() is done */
     bool watch; /* ram_save_watch() will be called: what is written stays protected */
     /* Called after each chunk with the bytes of RAM dealt with.  May be NULL, as the next two. */

@@ -32,6 +32,7 @@ typedef struct ChunkWork {
     RamSave *s;
     RamSaveBlock *block;
     uint8_t *host;
+    uint8_t *data; /* what is written of CLASS_MEMORY: host, or a copy of it */
     size_t first_page, nr_pages;
     uint8_t class[PAGES_PER_CHUNK];
     uint32_t copy[PAGES_PER_CHUNK]; /* bounce buffer of CLASS_COPY */
@@ -269,7 +270,7 @@ static int coroutine_fn write_pages(ChunkWork *w)
         io_vector_reset(&iov);
         for (; i < w->nr_pages; i++) {
             if (w->class[i] == CLASS_MEMORY) {
-                add_page(&iov, w->host + i * RAM_PAGE);
+                add_page(&iov, w->data + i * RAM_PAGE);
             } else if (w->class[i] == CLASS_COPY) {
                 add_page(&iov, bounce_mem(&s->pool, w->copy[i]));
             } else if (w->class[i] == CLASS_FILLER) {
@@ -337,6 +338,56 @@ static int coroutine_fn rewrite_changed(ChunkWork *w)
     return ret;
 }
 
+/* The memory of pages that are written from memory, as it is now. */
+static void copy_memory(const ChunkWork *w, uint8_t *aside)
+{
+    for (size_t i = 0; i < w->nr_pages; i++) {
+        if (w->class[i] == CLASS_MEMORY) {
+            memcpy(aside + i * RAM_PAGE, w->host + i * RAM_PAGE, RAM_PAGE);
+        }
+    }
+}
+
+/* The chunk is WRITTEN: where a page changed while it was copied, the copy kept of it counts. */
+static void correct_copies(const ChunkWork *w, uint8_t *aside)
+{
+    for (size_t i = 0; i < w->nr_pages; i++) {
+        int64_t copy = w->class[i] == CLASS_DONE ? -1 : take_copy(w->s, w->first_page + i);
+
+        if (copy >= 0 && w->class[i] == CLASS_MEMORY) {
+            memcpy(aside + i * RAM_PAGE, bounce_mem(&w->s->pool, copy), RAM_PAGE);
+        }
+        if (copy >= 0) {
+            ram_save_put_bounce(w->s, copy);
+        }
+    }
+}
+
+/* The way of a chunk for a sink that should not get a page twice. */
+static int coroutine_fn write_copied(ChunkWork *w, size_t chunk)
+{
+    RamSave *s = w->s;
+    uint8_t *aside = g_try_malloc(RAM_CHUNK);
+    int ret = aside ? 0 : -ENOMEM;
+
+    if (aside) {
+        copy_memory(w, aside);
+    }
+    __atomic_store_n(&s->chunk_state[chunk], CHUNK_WRITTEN, __ATOMIC_SEQ_CST);
+    if (aside) {
+        correct_copies(w, aside);
+        if (!s->config.watch) {
+            ret = uffd_write_protect(&s->uffd, w->host, w->nr_pages * RAM_PAGE, false);
+        }
+        w->data = aside;
+    }
+    if (ret == 0) {
+        ret = write_pages(w);
+    }
+    g_free(aside);
+    return ret;
+}
+
 static int coroutine_fn write_chunk(RamSave *s, size_t chunk)
 {
     g_autofree ChunkWork *w = g_new(ChunkWork, 1);
@@ -344,7 +395,7 @@ static int coroutine_fn write_chunk(RamSave *s, size_t chunk)
 
     w->s = s;
     w->block = ram_save_chunk_block(s, chunk);
-    w->host = ram_save_chunk(s, chunk, &w->first_page, &w->nr_pages);
+    w->host = w->data = ram_save_chunk(s, chunk, &w->first_page, &w->nr_pages);
     __atomic_store_n(&s->chunk_state[chunk], CHUNK_WRITING, __ATOMIC_SEQ_CST);
     if (s->chunk_flags[chunk] & CHUNK_UNKNOWN) {
         memset(s->populated + w->first_page / 64, 0, (w->nr_pages + 63) / 64 * 8);
@@ -353,6 +404,9 @@ static int coroutine_fn write_chunk(RamSave *s, size_t chunk)
     }
     if (ret == 0) {
         classify_all(w);
+        if (s->config.live && s->config.copy_first) {
+            return write_copied(w, chunk);
+        }
         ret = write_pages(w);
     }
     __atomic_store_n(&s->chunk_state[chunk], CHUNK_WRITTEN, __ATOMIC_SEQ_CST);

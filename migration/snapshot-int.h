@@ -31,6 +31,7 @@ typedef struct SnapshotJob {
     int nr_nodes;
     SnapshotMode mode;
     uint64_t bounce_limit;
+    bool compress;
     bool replace; /* a snapshot of the same tag is deleted afterwards */
     bool lazy;
     bool incoming; /* loads into a machine in state inmigrate: no disks, the guest starts */

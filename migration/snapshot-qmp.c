@@ -127,8 +127,8 @@ static SnapshotJob *new_job(JobType type, const char *tag, const char *vmstate,
 
 void coroutine_fn qmp_snapshot_save(const char *job_id, const char *tag, const char *vmstate,
                                     strList *devices, bool has_mode, SnapshotMode mode,
-                                    bool has_bounce_limit, uint64_t bounce_limit,
-                                    GError **errp)
+                                    bool has_compress, bool compress, bool has_bounce_limit,
+                                    uint64_t bounce_limit, GError **errp)
 {
     SnapshotJob *sj;
     const char *blocker;
@@ -144,6 +144,7 @@ void coroutine_fn qmp_snapshot_save(const char *job_id, const char *tag, const c
     if (has_mode) {
         sj->mode = mode;
     }
+    sj->compress = has_compress && compress;
     if (has_bounce_limit) {
         sj->bounce_limit = bounce_limit;
     }

@@ -44,6 +44,7 @@ static bool coroutine_fn start_ram(SaveWork *w, GError **errp)
         .nr_ram = m->nr_ram,
         .layout = w->layout,
         .bounce_limit = sj->bounce_limit,
+        .copy_first = sj->compress, /* what is compressed is costly to change */
         .progress = snapshot_job_progress,
         .cancelled = snapshot_job_cancelled,
         .pause_point = snapshot_job_pause_point,
@@ -107,6 +108,9 @@ static bool coroutine_fn prepare_disks(SaveWork *w, uint64_t state_size, GError 
         }
         if (!err) {
             n->save = bdrv_co_snapshot_prepare(n->bs, &n->info, last ? state_size : 0, &err);
+        }
+        if (!err && last && sj->compress) {
+            bdrv_co_snapshot_compress(n->save, &err);
         }
         if (!err && last && w->base_serial) {
             /* Where that is not possible everything is written. */
@@ -385,6 +389,20 @@ static void coroutine_fn end_ram(SaveWork *w, bool saved)
     w->ram = NULL;
 }
 
+/* What the image knows of it. */
+static void coroutine_fn fill_image_stats(SnapshotJob *sj)
+{
+    SnapshotStats *s = &sj->stats;
+    SnapshotNode *n = snapshot_vmstate_node(sj);
+
+    if (sj->compress && n->save) {
+        s->has_compressed_bytes = s->has_compressed_size = true;
+        snapshot_visit(sj, n);
+        bdrv_snapshot_compressed(n->save, &s->compressed_bytes, &s->compressed_size);
+        snapshot_home(sj);
+    }
+}
+
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
 {
     SaveWork w = {.sj = sj};
@@ -394,6 +412,7 @@ bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
     if (!ok || !w.watch) {
         end_ram(&w, false);
     }
+    fill_image_stats(sj);
     ok = ok && publish(&w, errp);
     end_ram(&w, ok);
     end_disks(sj, ok);

@@ -16,6 +16,7 @@ typedef struct Extent {
     uint64_t offset; /* in the machine state */
     uint64_t length;
     int64_t file_offset; /* -1: zeros */
+    uint32_t file_bytes; /* 0: as it is; else a unit, compressed */
 } Extent;
 
 struct SnapshotSource {
@@ -23,6 +24,7 @@ struct SnapshotSource {
     BdrvSnapshotReader *reader;
     BdrvSnapshotInfo info;
     BlockDriverState *file; /* below bs, once mapped */
+    int64_t align;          /* of its requests */
     GArray *extents; /* Extent, ascending, without gaps inside a block */
 };
 
@@ -97,13 +99,34 @@ static void add_extent(SnapshotSource *s, uint64_t offset, uint64_t length, int6
                                    : NULL;
     Extent e = {.offset = offset, .length = length, .file_offset = file_offset};
 
-    if (last && last->offset + last->length == offset &&
+    if (last && !last->file_bytes && last->offset + last->length == offset &&
         (file_offset < 0 ? last->file_offset < 0
                          : last->file_offset + (int64_t)last->length == file_offset)) {
         last->length += length;
     } else {
         g_array_append_val(s->extents, e);
     }
+}
+
+/* The compressed unit with the state's byte at, of which end is the last one of interest. */
+static int coroutine_fn map_packed(SnapshotSource *s, uint64_t at, uint64_t end, uint64_t *pnum)
+{
+    BdrvSnapshotPacked p;
+    int ret = bdrv_co_snapshot_map_packed(s->reader, at, &p);
+    Extent e;
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (p.file_offset > (uint64_t)INT64_MAX - p.file_bytes || at - p.offset >= p.bytes) {
+        return -EINVAL;
+    }
+    /* A unit that two blocks have a part in is one extent for each of them. */
+    e = (Extent){.offset = p.offset, .length = p.bytes, .file_offset = p.file_offset,
+                 .file_bytes = p.file_bytes};
+    g_array_append_val(s->extents, e);
+    *pnum = MIN(p.offset + p.bytes, end) - at;
+    return 0;
 }
 
 /* In the node's context; align: what every extent must be a multiple of. */
@@ -115,17 +138,23 @@ static int coroutine_fn map_block(SnapshotSource *s, const StreamBlock *b, int64
         uint64_t pnum = 0;
         int64_t map;
         int ret = bdrv_co_snapshot_map(s->reader, at, end - at, &pnum, &map);
+        bool packed = ret == -ENOTSUP;
 
+        if (packed) {
+            ret = map_packed(s, at, end, &pnum);
+        }
         if (ret < 0) {
             return ret;
         }
         if (pnum == 0 || pnum > end - at) {
             return -EINVAL;
         }
-        if (pnum % align || (map >= 0 && map % align)) {
-            return -ENOTSUP;
+        if (!packed) {
+            if (pnum % align || (map >= 0 && map % align)) {
+                return -ENOTSUP;
+            }
+            add_extent(s, at, pnum, map);
         }
-        add_extent(s, at, pnum, map);
         at += pnum;
         if (n % MAP_BATCH == 0) {
             co_sleep_ns(0);
@@ -157,6 +186,7 @@ bool coroutine_fn snapshot_source_map(SnapshotSource *s, const StreamLayout *l, 
         return false;
     }
     s->file = file;
+    s->align = align;
     return true;
 }
 
@@ -179,6 +209,33 @@ static const Extent *find_extent(SnapshotSource *s, uint64_t offset)
     return NULL;
 }
 
+/* len bytes from skip on of the unit e.  Unpacked here: nobody else shall be needed. */
+static int coroutine_fn read_packed(SnapshotSource *s, const Extent *e, uint64_t skip, void *buf,
+                                    size_t len)
+{
+    BdrvSnapshotPacked packed = {.offset = e->offset, .bytes = e->length,
+                                 .file_bytes = e->file_bytes, .file_offset = e->file_offset};
+    int64_t start = e->file_offset / s->align * s->align;
+    size_t before = e->file_offset - start;
+    size_t size = (before + e->file_bytes + s->align - 1) / s->align * s->align;
+    uint8_t *in = g_aligned_alloc(1, size, MAX(s->align, 64));
+    uint8_t *whole = len < e->length ? g_malloc(e->length) : NULL;
+    IOVector iov;
+    int ret;
+
+    io_vector_init_buf(&iov, in, size);
+    ret = bdrv_co_preadv_aside(s->file, start, &iov);
+    if (ret == 0) {
+        ret = bdrv_snapshot_unpack(s->reader, &packed, in + before, whole ? whole : buf);
+    }
+    if (ret == 0 && whole) {
+        memcpy(buf, whole + skip, len);
+    }
+    g_aligned_free(in);
+    g_free(whole);
+    return ret;
+}
+
 /* Any context. */
 static int coroutine_fn source_read_aside(void *opaque, uint64_t offset, void *buf, size_t len)
 {
@@ -195,6 +252,12 @@ static int coroutine_fn source_read_aside(void *opaque, uint64_t offset, void *b
         n = MIN(len, e->offset + e->length - offset);
         if (e->file_offset < 0) {
             memset(p, 0, n);
+        } else if (e->file_bytes) {
+            int ret = read_packed(s, e, offset - e->offset, p, n);
+
+            if (ret < 0) {
+                return ret;
+            }
         } else {
             IOVector iov;
             int ret;

@@ -103,6 +103,9 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
                                   uint64_t vm_state_size, GError **errp);
     bool coroutine_fn (*freeze)(BlockDriverState *bs, void *save, GError **errp);
     int coroutine_fn (*write)(BlockDriverState *bs, void *save, uint64_t offset, IOVector *iov);
+    bool coroutine_fn (*compress)(BlockDriverState *bs, void *save,
+                                  GError **errp); /* may be NULL, with compressed */
+    void (*compressed)(void *save, uint64_t *bytes, uint64_t *size);
     uint64_t coroutine_fn (*share_with)(BlockDriverState *bs, void *save, uint64_t serial,
                                         GError **errp); /* may be NULL, with share */
     int coroutine_fn (*share)(BlockDriverState *bs, void *save, const BdrvSnapshotExtent *extents,
@@ -119,6 +122,10 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     void coroutine_fn (*close)(BlockDriverState *bs, void *reader);
     int coroutine_fn (*map)(BlockDriverState *bs, void *reader, uint64_t offset, uint64_t bytes,
                             uint64_t *pnum, int64_t *map); /* may be NULL */
+    int coroutine_fn (*map_packed)(BlockDriverState *bs, void *reader, uint64_t offset,
+                                   BdrvSnapshotPacked *packed); /* may be NULL, with unpack */
+    int (*unpack)(BlockDriverState *bs, const BdrvSnapshotPacked *packed, const void *in,
+                  void *out);
     void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
     bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
     bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);

@@ -60,6 +60,14 @@ bool coroutine_fn bdrv_co_snapshot_freeze(BdrvSnapshotSave *save, GError **errp)
  */
 int coroutine_fn bdrv_co_snapshot_write(BdrvSnapshotSave *save, uint64_t offset, IOVector *iov);
 /*
+ * From now on machine state is written in compressed clusters, in the image's own compression
+ * method, whole clusters of a write where that makes them smaller.  Before the first write;
+ * false and errp (why the image cannot have that; the save is as before).
+ */
+bool coroutine_fn bdrv_co_snapshot_compress(BdrvSnapshotSave *save, GError **errp);
+/* Bytes of machine state in compressed clusters, and what those take in the image. */
+void bdrv_snapshot_compressed(BdrvSnapshotSave *save, uint64_t *bytes, uint64_t *size);
+/*
  * Machine state that an older snapshot of the node, the base, has at the same offset need
  * not be written again: the new snapshot can refer to the base's clusters.  Either can be
  * deleted without the other.
@@ -118,6 +126,24 @@ int coroutine_fn bdrv_co_snapshot_read_disk(BdrvSnapshotReader *r, uint64_t offs
  */
 int coroutine_fn bdrv_co_snapshot_map(BdrvSnapshotReader *r, uint64_t offset, uint64_t bytes,
                                       uint64_t *pnum, int64_t *map);
+/*
+ * The same for what is compressed (-ENOTSUP above): the unit that holds the state's byte
+ * offset, and where it lies.  0 or -errno; -ENOTSUP if it is not compressed.
+ */
+typedef struct BdrvSnapshotPacked {
+    uint64_t offset;      /* in the machine state: where the unit begins */
+    uint32_t bytes;       /* of machine state */
+    uint32_t file_bytes;  /* at most; what is beyond the end of the file is not needed */
+    uint64_t file_offset; /* in the file below the node */
+} BdrvSnapshotPacked;
+int coroutine_fn bdrv_co_snapshot_map_packed(BdrvSnapshotReader *r, uint64_t offset,
+                                             BdrvSnapshotPacked *packed);
+/*
+ * Unpacks a unit: in holds what lies at file_offset, out gets its bytes.  Any thread, needs
+ * nobody's help.  0 or -errno.
+ */
+int bdrv_snapshot_unpack(BdrvSnapshotReader *r, const BdrvSnapshotPacked *packed, const void *in,
+                         void *out);
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r);
 
 /*

@@ -415,7 +415,7 @@ static strList devices_d0_d1 = {&(strList){NULL, (char *)"d1"}, (char *)"d0"};
 
 static void coroutine_fn save(const char *id, const char *tag, strList *devices, GError **errp)
 {
-    qmp_snapshot_save(id, tag, "d0", devices, false, 0, false, 0, errp);
+    qmp_snapshot_save(id, tag, "d0", devices, false, 0, false, false, false, 0, errp);
 }
 
 static char *coroutine_fn save_and_finish(const char *tag, strList *devices, SnapshotStats *st)
@@ -453,7 +453,7 @@ static void assert_one_instant(const uint8_t *ram)
 
 /* --- Tests ------------------------------------------------------------------------------------ */
 
-static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
+static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode, bool compress)
 {
     g_autofree char *p0 = make_image("a.qcow2"), *p1 = make_image("b.qcow2");
     BlockDriverState *d0 = open_image("d0", p0), *d1 = open_image("d1", p1);
@@ -469,13 +469,20 @@ static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
         write_disk(d1, 20 + round);
         fake.dev.value = 1000 + round;
         clear_events();
-        qmp_snapshot_save("s", tag, "d0", &devices_d0_d1, true, mode, false, 0, &err);
+        qmp_snapshot_save("s", tag, "d0", &devices_d0_d1, true, mode, true, compress, false, 0,
+                          &err);
         g_assert_no_error(err);
         g_assert_null(finish("s", &st));
         assert_events("s:created s:running STOP RESUME s:waiting s:pending s:concluded s:null");
         g_assert_true(st.has_mode && st.mode == mode);
         g_assert_cmpuint(st.bytes_written, >, 1 << 20);
+        g_assert_cmpuint(st.throughput, >, 0);
         g_assert_cmpuint(st.downtime_us, >, 0);
+        g_assert_cmpint(st.has_compressed_size, ==, compress);
+        if (compress) {
+            g_assert_cmpuint(st.compressed_bytes, >, 1 << 20);
+            g_assert_cmpuint(st.compressed_size, <, st.compressed_bytes / 4);
+        }
         assert_guest_runs();
     }
     write_disk(d0, 99);
@@ -487,6 +494,7 @@ static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
         pause_guest();
         clear_events();
         g_assert_null(load_and_finish(tag, &devices_d0_d1, lazy, &st));
+        g_assert_cmpint(st.lazy, ==, lazy && ram_load_can_be_lazy(NULL));
         assert_events("l:created l:running l:waiting l:pending l:concluded l:null");
         g_assert_cmpuint(fake.dev.value, ==, 1000 + round);
         g_assert_cmpint(read_disk(d0), ==, 10 + round);
@@ -514,12 +522,22 @@ static void coroutine_fn roundtrip(bool lazy, SnapshotMode mode)
 
 TEST_CO(test_roundtrip_lazy)
 {
-    roundtrip(true, SNAPSHOT_MODE_LIVE);
+    roundtrip(true, SNAPSHOT_MODE_LIVE, false);
+}
+
+TEST_CO(test_roundtrip_lazy_packed)
+{
+    roundtrip(true, SNAPSHOT_MODE_LIVE, true);
 }
 
 TEST_CO(test_roundtrip_eager)
 {
-    roundtrip(false, SNAPSHOT_MODE_STOP);
+    roundtrip(false, SNAPSHOT_MODE_STOP, false);
+}
+
+TEST_CO(test_roundtrip_eager_packed)
+{
+    roundtrip(false, SNAPSHOT_MODE_STOP, true);
 }
 
 /* A load into a running guest: it goes on, on the loaded state. */
@@ -559,7 +577,7 @@ static void coroutine_fn save_copy(int n, const char *vmstate, bool shares)
 
     g_free(copies[n]);
     copies[n] = g_memdup2(fake.ram.host, RAM_SIZE);
-    qmp_snapshot_save("s", tag, vmstate, &devices_d0_d1, false, 0, false, 0, &err);
+    qmp_snapshot_save("s", tag, vmstate, &devices_d0_d1, false, 0, false, false, false, 0, &err);
     g_assert_no_error(err);
     g_assert_null(finish("s", &st));
     g_assert_true(st.has_shared_pages);
@@ -703,9 +721,11 @@ TEST_CO(test_refused)
     ASSERT_ERROR(save("s", "t", &none, &e_), "No block device node 'nope'");
     ASSERT_ERROR(save("s", "t", &with_rw, &e_),
                  "Device 'rw' is writable but does not support snapshots");
-    ASSERT_ERROR(qmp_snapshot_save("s", "t", "ro", &only_ro, false, 0, false, 0, &e_),
+    ASSERT_ERROR(qmp_snapshot_save("s", "t", "ro", &only_ro, false, 0, false, false, false, 0,
+                                   &e_),
                  "Device 'ro' is writable but does not support snapshots");
-    ASSERT_ERROR(qmp_snapshot_save("s", "t", "zz", &devices_d0, false, 0, false, 0, &e_),
+    ASSERT_ERROR(qmp_snapshot_save("s", "t", "zz", &devices_d0, false, 0, false, false, false, 0,
+                                   &e_),
                  "vmstate block device 'zz' does not exist");
     ASSERT_ERROR(save("s", "", &devices_d0, &e_),
                  "Parameter 'tag' expects a name of 1 to 255 bytes");
@@ -914,6 +934,8 @@ static void add_tests(void)
     qapi_set_event_sink(event_sink);
     g_test_add_func("/snapshot-job/roundtrip/lazy", test_roundtrip_lazy);
     g_test_add_func("/snapshot-job/roundtrip/eager", test_roundtrip_eager);
+    g_test_add_func("/snapshot-job/roundtrip/lazy-packed", test_roundtrip_lazy_packed);
+    g_test_add_func("/snapshot-job/roundtrip/eager-packed", test_roundtrip_eager_packed);
     g_test_add_func("/snapshot-job/load-running", test_load_running);
     g_test_add_func("/snapshot-job/incremental", test_incremental);
     g_test_add_func("/snapshot-job/refused", test_refused);
