@@ -96,7 +96,9 @@ static int coroutine_fn flush_refcount_table(BlockDriverState *bs, GArray *indic
         ret = qcow2_sync_file(bs);
     }
     if (ret < 0) {
-        s->broken = true;
+        s->rt_offset = old_offset;
+        s->rt_clusters = old_clusters;
+        qcow2_header_put_back(bs);
         return ret;
     }
     g_free(s->rt_disk);
@@ -378,17 +380,7 @@ static int coroutine_fn root_switch(BlockDriverState *bs)
     if (ret >= 0) {
         ret = root_write(bs, &r);
     }
-    if (ret < 0) {
-        if (r.l1_count) {
-            qcow2_free_now(bs, r.l1_cluster, r.l1_count);
-        }
-        if (r.rt_count) {
-            qcow2_free_now(bs, r.rt_cluster, r.rt_count);
-        }
-        for (guint i = 0; i < r.block_clusters->len; i++) {
-            qcow2_free_now(bs, g_array_index(r.block_clusters, uint64_t, i), 1);
-        }
-    } else {
+    if (ret >= 0) {
         if (r.l1_count) {
             s->l1_offset = r.l1_cluster << s->cluster_bits;
         }
@@ -398,11 +390,25 @@ static int coroutine_fn root_switch(BlockDriverState *bs)
         if (ret >= 0) {
             ret = qcow2_sync_file(bs);
         }
-        if (ret >= 0) {
-            root_adopt(bs, &r, old_l1, old_rt, old_rt_clusters);
-        } else {
-            /* Either root may be the one in the file: neither may change any more. */
-            s->broken = true;
+        if (ret < 0) {
+            /* Either root may be the one in the file, until the old one is written again. */
+            s->l1_offset = old_l1;
+            s->rt_offset = old_rt;
+            s->rt_clusters = old_rt_clusters;
+            qcow2_header_put_back(bs);
+        }
+    }
+    if (ret >= 0) {
+        root_adopt(bs, &r, old_l1, old_rt, old_rt_clusters);
+    } else if (!s->broken) {
+        if (r.l1_count) {
+            qcow2_free_now(bs, r.l1_cluster, r.l1_count);
+        }
+        if (r.rt_count) {
+            qcow2_free_now(bs, r.rt_cluster, r.rt_count);
+        }
+        for (guint i = 0; i < r.block_clusters->len; i++) {
+            qcow2_free_now(bs, g_array_index(r.block_clusters, uint64_t, i), 1);
         }
     }
     for (guint i = 0; i < r.blocks->len; i++) {

@@ -228,16 +228,16 @@ bool coroutine_fn qcow2_snapshots_store(BlockDriverState *bs, Qcow2Snapshot *add
     s->snapshots_offset = offset;
     s->snapshots_count = count;
     ret = qcow2_header_write(bs);
+    if (ret >= 0) {
+        ret = qcow2_sync_file(bs);
+    }
     if (ret < 0) {
         s->snapshots_offset = old_offset;
         s->snapshots_count = s->snapshots->len;
         qcow2_header_put_back(bs);
-        if (bytes) {
+        if (bytes && !s->broken) {
             qcow2_free_later(s, offset >> s->cluster_bits, qcow2_clusters(s, bytes));
         }
-    } else {
-        ret = qcow2_sync_file(bs);
-        s->broken = s->broken || ret < 0;
     }
     co_mutex_unlock(&s->flush_lock);
     if (ret < 0) {
