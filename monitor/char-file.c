@@ -45,7 +45,7 @@ static bool file_open(Chardev *chr, ChardevOpts *opts, GError **errp)
 
 static const char *const file_options[] = {"path", "input-path", "append", NULL};
 
-const ChardevBackend chardev_file = {
+const ChardevDriver chardev_file = {
     .name = "file",
     .instance_size = sizeof(Chardev),
     .options = file_options,

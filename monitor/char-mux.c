@@ -87,7 +87,7 @@ static void front_attached(Chardev *chr)
     }
 }
 
-static const ChardevBackend chardev_mux_front_backend = {
+static const ChardevDriver chardev_mux_front_backend = {
     .name = "mux",
     .instance_size = sizeof(MuxFront),
     .accept_input = front_accept_input,
@@ -258,11 +258,17 @@ static void mux_close(Chardev *chr)
     chardev_unref(mux->below);
 }
 
-static const ChardevBackend chardev_mux_backend = {
+static bool mux_has_fronts(Chardev *chr)
+{
+    return ((CharMux *)chr)->fronts->len > 0;
+}
+
+static const ChardevDriver chardev_mux_backend = {
     .name = "mux",
     .instance_size = sizeof(CharMux),
     .close = mux_close,
     .find = mux_find,
+    .has_fronts = mux_has_fronts,
 };
 
 Chardev *chardev_mux_new(const char *label, Chardev *below)

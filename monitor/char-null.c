@@ -8,7 +8,7 @@ static bool null_open(Chardev *chr, ChardevOpts *opts, GError **errp)
     return true;
 }
 
-const ChardevBackend chardev_null = {
+const ChardevDriver chardev_null = {
     .name = "null",
     .instance_size = sizeof(Chardev),
     .open = null_open,

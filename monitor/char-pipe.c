@@ -48,7 +48,7 @@ static bool pipe_open(Chardev *chr, ChardevOpts *opts, GError **errp)
 
 static const char *const pipe_options[] = {"path", NULL};
 
-const ChardevBackend chardev_pipe = {
+const ChardevDriver chardev_pipe = {
     .name = "pipe",
     .instance_size = sizeof(Chardev),
     .options = pipe_options,

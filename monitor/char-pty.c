@@ -86,7 +86,7 @@ static void pty_close(Chardev *chr)
     pty->master = -1;
 }
 
-const ChardevBackend chardev_pty = {
+const ChardevDriver chardev_pty = {
     .name = "pty",
     .instance_size = sizeof(CharPty),
     .open = pty_open,

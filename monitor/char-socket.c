@@ -322,17 +322,23 @@ static void socket_close(Chardev *chr)
     g_clear_pointer(&s->description, g_free);
 }
 
+static bool socket_has_acceptor(Chardev *chr)
+{
+    return ((CharSocket *)chr)->accept != NULL;
+}
+
 static const char *const socket_options[] = {
     "path",      "host",      "port",      "fd",       "ipv4",  "ipv6", "server",
     "wait",      "reconnect", "nodelay",   "telnet",   "tn3270", "websocket",
     "tls-creds", "tls-authz", "abstract",  "tight",    "to",    NULL,
 };
 
-const ChardevBackend chardev_socket = {
+const ChardevDriver chardev_socket = {
     .name = "socket",
     .instance_size = sizeof(CharSocket),
     .options = socket_options,
     .open = socket_open,
     .close = socket_close,
     .peer_lost = socket_peer_lost,
+    .has_fronts = socket_has_acceptor,
 };

@@ -9,13 +9,14 @@
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 
-static const ChardevBackend *const backends[] = {
+static const ChardevDriver *const backends[] = {
     &chardev_socket, &chardev_stdio, &chardev_file, &chardev_pipe, &chardev_pty, &chardev_null,
+    &chardev_ringbuf, &chardev_memory,
 };
 
 static const char *const common_options[] = {"mux", NULL};
 
-static const ChardevBackend *find_backend(const char *name)
+static const ChardevDriver *find_backend(const char *name)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(backends); i++) {
         if (!strcmp(backends[i]->name, name)) {
@@ -25,10 +26,9 @@ static const ChardevBackend *find_backend(const char *name)
     return NULL;
 }
 
-
-static Chardev *open_backend(const char *label, ChardevOpts *opts, GError **errp)
+Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
 {
-    const ChardevBackend *backend = find_backend(opts->backend);
+    const ChardevDriver *backend = find_backend(opts->backend);
     Chardev *chr;
     bool mux;
 
@@ -153,7 +153,7 @@ Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **err
             chardev_opts_set(opts, "signal", "off");
         }
     }
-    chr = open_backend(label, opts, errp);
+    chr = chardev_new_from_table(label, opts, errp);
     if (!chr || !with_monitor) {
         return chr;
     }
@@ -175,7 +175,26 @@ static bool id_is_valid(const char *id)
     return !*id;
 }
 
-Chardev *chardev_new_from_opts(const char *text, GError **errp)
+/* A server's default is to wait for its first client: not where a monitor would stand still. */
+static bool forbid_wait(ChardevOpts *opts, GError **errp)
+{
+    bool server, wait;
+
+    if (!chardev_opts_get_bool(opts, "server", false, &server, errp) ||
+        !chardev_opts_get_bool(opts, "wait", false, &wait, errp)) {
+        return false;
+    }
+    if (wait) {
+        error_setg(errp, CHARDEV_NO_WAIT);
+        return false;
+    }
+    if (server) {
+        chardev_opts_set(opts, "wait", "off");
+    }
+    return true;
+}
+
+static Chardev *new_from_opts(const char *text, bool may_wait, GError **errp)
 {
     g_autoptr(ChardevOpts) opts = chardev_opts_new();
     bool json = *text == '{';
@@ -200,5 +219,18 @@ Chardev *chardev_new_from_opts(const char *text, GError **errp)
         error_setg(errp, "chardev: \"%s\" missing backend", opts->id);
         return NULL;
     }
-    return open_backend(opts->id, opts, errp);
+    if (!may_wait && !forbid_wait(opts, errp)) {
+        return NULL;
+    }
+    return chardev_new_from_table(opts->id, opts, errp);
+}
+
+Chardev *chardev_new_from_opts(const char *text, GError **errp)
+{
+    return new_from_opts(text, true, errp);
+}
+
+Chardev *chardev_add_from_opts(const char *text, GError **errp)
+{
+    return new_from_opts(text, false, errp);
 }

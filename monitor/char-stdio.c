@@ -122,7 +122,7 @@ static void stdio_peer_lost(Chardev *chr)
 
 static const char *const stdio_options[] = {"signal", NULL};
 
-const ChardevBackend chardev_stdio = {
+const ChardevDriver chardev_stdio = {
     .name = "stdio",
     .instance_size = sizeof(Chardev),
     .options = stdio_options,

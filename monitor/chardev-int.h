@@ -17,7 +17,7 @@
 /* chardev_write() queues at most this much behind what the peer has not taken. */
 #define CHARDEV_QUEUE_MAX (64 * 1024)
 
-typedef struct ChardevBackend {
+typedef struct ChardevDriver {
     const char *name;
     size_t instance_size; /* of a struct that starts with a Chardev */
     const char *const *options; /* beside the common ones; NULL-terminated */
@@ -33,9 +33,13 @@ typedef struct ChardevBackend {
     bool keeps_output;
     /* A front end came (or went).  Main thread. */
     void (*attached)(Chardev *chr);
+    /* Instead of writing to out_fd: takes all of it.  Under the lock, any thread. */
+    void (*sink)(Chardev *chr, const uint8_t *buf, size_t len);
+    /* Whether a front end uses it, where ops does not tell. */
+    bool (*has_fronts)(Chardev *chr);
     /* Who looks the device up by its id gets this instead. */
     Chardev *(*find)(Chardev *chr);
-} ChardevBackend;
+} ChardevDriver;
 
 typedef struct ByteQueue {
     uint8_t *data;
@@ -43,7 +47,7 @@ typedef struct ByteQueue {
 } ByteQueue;
 
 struct Chardev {
-    const ChardevBackend *backend;
+    const ChardevDriver *backend;
     char *label, *filename;
     int refs;
     bool closed;      /* chardev_close() was called */
@@ -69,13 +73,24 @@ struct Chardev {
 };
 
 /* Makes a Chardev of the back end without opening it.  The caller owns one reference. */
-Chardev *chardev_alloc(const ChardevBackend *backend, const char *label);
+Chardev *chardev_alloc(const ChardevDriver *backend, const char *label);
 Chardev *chardev_ref(Chardev *chr);
 void chardev_unref(Chardev *chr);
 /* Adds an opened device to those that chardev_find() and chardev_cleanup() know. */
 void chardev_register(Chardev *chr);
 /* The devices in the order of their making; NULL behind the last. */
 Chardev *chardev_by_index(unsigned i);
+/* The device itself, also of a multiplexer; NULL if there is none. */
+Chardev *chardev_find_device(const char *label);
+/* Whether a device or a monitor uses it. */
+bool chardev_is_busy(Chardev *chr);
+/* Closes a device that was registered and gives it up. */
+void chardev_unregister(Chardev *chr);
+/* chardev_new_from_opts() in a running VM, where nothing waits for a first client. */
+Chardev *chardev_add_from_opts(const char *opts, GError **errp);
+#define CHARDEV_NO_WAIT "'wait' is for -chardev only: the monitor does not wait for a client"
+/* Opens what the table says, and registers it; label is its id. */
+Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp);
 bool chardev_label_in_use(const char *label);
 /* Closes for good; what is queued is sent as far as the peer takes it at once. */
 void chardev_close(Chardev *chr);
@@ -108,8 +123,14 @@ bool chardev_is_listener(Chardev *chr);
 /* false if a front end or another acceptor is there. */
 bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque);
 
-extern const ChardevBackend chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
-    chardev_pty, chardev_null;
+extern const ChardevDriver chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
+    chardev_pty, chardev_null, chardev_ringbuf, chardev_memory;
+
+/* Only for the two last. */
+bool chardev_is_ringbuf(Chardev *chr);
+/* Takes at most len bytes out; returns how many. */
+size_t chardev_ringbuf_read(Chardev *chr, uint8_t *buf, size_t len);
+size_t chardev_ringbuf_used(Chardev *chr);
 
 /*
  * Puts a multiplexer on below and takes over the caller's reference.  Each chardev_find()

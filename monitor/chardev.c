@@ -107,6 +107,9 @@ static size_t write_locked(Chardev *chr, const void *buf, size_t len, size_t max
     size_t done = 0, room;
 
     if (!chr->connected || chr->broken || chr->out_fd < 0) {
+        if (chr->backend->sink) {
+            chr->backend->sink(chr, buf, len);
+        }
         return len;
     }
     if (direct && !in_main) {
@@ -503,7 +506,7 @@ void chardev_set_filename(Chardev *chr, char *filename)
 
 /* --- Life ---------------------------------------------------------------------------- */
 
-Chardev *chardev_alloc(const ChardevBackend *backend, const char *label)
+Chardev *chardev_alloc(const ChardevDriver *backend, const char *label)
 {
     Chardev *chr = g_malloc0(backend->instance_size);
 
@@ -577,6 +580,23 @@ static Chardev *find_registered(const char *label)
         }
     }
     return NULL;
+}
+
+Chardev *chardev_find_device(const char *label)
+{
+    return find_registered(label);
+}
+
+bool chardev_is_busy(Chardev *chr)
+{
+    return chr->ops || (chr->backend->has_fronts && chr->backend->has_fronts(chr));
+}
+
+void chardev_unregister(Chardev *chr)
+{
+    g_ptr_array_remove(chardevs, chr);
+    chardev_close(chr);
+    chardev_unref(chr);
 }
 
 bool chardev_label_in_use(const char *label)

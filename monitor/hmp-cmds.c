@@ -86,23 +86,10 @@ static void coroutine_fn hmp_info_history(HMPSession *s, const HMPArgs *args)
     }
 }
 
-static void coroutine_fn hmp_info_chardev(HMPSession *s, const HMPArgs *args)
-{
-    for (guint i = 0;; i++) {
-        Chardev *chr = chardev_by_index(i);
-
-        if (!chr) {
-            break;
-        }
-        hmp_printf(s, "%s: filename=%s\n", chardev_label(chr), chardev_filename(chr));
-    }
-}
-
 const HMPCommand hmp_own_commands[] = {
     {"help|?", "name:S?", "[cmd]", "show the help", hmp_help},
     {"info", "item:s?", "[subcommand]", "show various information about the system state",
      hmp_info},
-    {"info chardev", "", "", "show the character devices", hmp_info_chardev},
     {"info history", "", "", "show the command line history", hmp_info_history},
     {"info version", "", "", "show the version of Keyframe", hmp_info_version},
     {0},

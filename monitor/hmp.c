@@ -10,15 +10,16 @@
 
 #define FLUSH_BYTES 4096
 
-static const HMPCommand **tables; /* ends with NULL; hmp_own_commands first */
+static const HMPCommand **tables; /* ends with NULL; the monitor's own first */
 
 void hmp_set_tables(const HMPCommand *const *list, int n)
 {
     g_free(tables);
-    tables = g_new0(const HMPCommand *, n + 2);
+    tables = g_new0(const HMPCommand *, n + 3);
     tables[0] = hmp_own_commands;
+    tables[1] = hmp_chardev_commands;
     for (int i = 0; i < n; i++) {
-        tables[i + 1] = list[i];
+        tables[i + 2] = list[i];
     }
 }
 

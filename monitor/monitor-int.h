@@ -95,6 +95,6 @@ const HMPCommand *hmp_find_command(const char *line, const char **rest);
 /* Calls fn for every command. */
 void hmp_for_each_command(void (*fn)(const HMPCommand *cmd, void *opaque), void *opaque);
 /* The monitor's own commands. */
-extern const HMPCommand hmp_own_commands[];
+extern const HMPCommand hmp_own_commands[], hmp_chardev_commands[];
 
 #endif

@@ -7,6 +7,7 @@
 #include "tests/unit/monitor-test.h"
 
 #include "monitor/json-stream.h"
+#include "qapi/qapi-commands-char.h"
 #include "qapi/error.h"
 #include "qapi/event.h"
 #include "qapi/qapi-commands-control.h"
@@ -88,6 +89,13 @@ static const QmpCommand commands[] = {
     {"big", cmd_big, 0},
     {"echo", cmd_echo, 0},
     {"human-monitor-command", cmd_hmp, 0},
+    {"query-chardev", qmp_marshal_query_chardev, 0},
+    {"query-chardev-backends", qmp_marshal_query_chardev_backends, 0},
+    {"chardev-add", qmp_marshal_chardev_add, 0},
+    {"chardev-remove", qmp_marshal_chardev_remove, 0},
+    {"chardev-send-break", qmp_marshal_chardev_send_break, 0},
+    {"ringbuf-write", qmp_marshal_ringbuf_write, 0},
+    {"ringbuf-read", qmp_marshal_ringbuf_read, 0},
     {NULL},
 };
 
@@ -677,6 +685,84 @@ static void test_event_flood(void)
 
 /* --- The rest ------------------------------------------------------------------------ */
 
+#define GENERIC(desc) "{\"error\": {\"class\": \"GenericError\", \"desc\": \"" desc "\"}}"
+#define ADD(id, backend) \
+    "{'execute':'chardev-add','arguments':{'id':'" id "','backend':" backend "}}"
+#define REMOVE(id) "{'execute':'chardev-remove','arguments':{'id':'" id "'}}"
+
+static void test_chardev_commands(void)
+{
+    g_autofree char *added = NULL, *text = NULL;
+    TestClient *c, *peer;
+    GString *list = g_string_new(NULL);
+
+    setup();
+    c = client_ready();
+    client_ask(c, ADD("n0", "{'type':'null','data':{}}"), "{\"return\": {}}");
+    client_ask(c, ADD("n0", "{'type':'null','data':{}}"),
+               GENERIC("Chardev with id 'n0' already exists"));
+    client_ask(c, ADD("f", "{'type':'file','data':{'out':'/nonexistent/x'}}"),
+               GENERIC("Failed to add chardev 'f': Could not open '/nonexistent/x': "
+                       "No such file or directory"));
+    client_ask(c, ADD("w", "{'type':'socket','data':{'wait':true,'addr':{'type':'unix',"
+                      "'data':{'path':'x'}}}}"),
+               GENERIC("'wait' is for -chardev only: the monitor does not wait for a client"));
+
+    /* A listening socket that is there as soon as the reply is. */
+    added = g_strdup_printf(ADD("s", "{'type':'socket','data':{'addr':{'type':'unix',"
+                                     "'data':{'path':'%s/extra'}}}}"), dir);
+    client_ask(c, added, "{\"return\": {}}");
+    text = g_build_filename(dir, "extra", NULL);
+    peer = client_connect(text);
+    client_free(peer);
+
+    g_string_printf(list, "{\"return\": [{\"label\": \"compat_monitor0\", \"filename\": "
+                    "\"disconnected:unix:%s,server=on\", \"frontend-open\": true}, "
+                    "{\"label\": \"n0\", \"filename\": \"null\", \"frontend-open\": false}",
+                    path);
+    client_send(c, "{'execute':'query-chardev'}\n");
+    g_free(text);
+    text = client_line(c);
+    g_assert_true(g_str_has_prefix(text, list->str));
+
+    client_ask(c, REMOVE("compat_monitor0"), GENERIC("Chardev 'compat_monitor0' is busy"));
+    client_ask(c, REMOVE("zz"), GENERIC("Chardev 'zz' not found"));
+    client_ask(c, REMOVE("s"), "{\"return\": {}}");
+    client_ask(c, REMOVE("s"), GENERIC("Chardev 's' not found"));
+    client_ask(c, REMOVE("n0"), "{\"return\": {}}");
+    client_free(c);
+    g_string_free(list, true);
+    teardown();
+}
+
+#define RING(cmd, args) "{'execute':'ringbuf-" cmd "','arguments':{'device':'r'," args "}}"
+
+static void test_ringbuf(void)
+{
+    TestClient *c;
+
+    setup();
+    c = client_ready();
+    client_ask(c, ADD("r", "{'type':'ringbuf','data':{'size':1000}}"),
+               GENERIC("Failed to add chardev 'r': size of ringbuf chardev must be power of two"));
+    client_ask(c, ADD("r", "{'type':'ringbuf','data':{'size':16}}"), "{\"return\": {}}");
+    client_ask(c, RING("read", "'size':5"), "{\"return\": \"\"}");
+    client_ask(c, RING("write", "'data':'hello world, this is'"), "{\"return\": {}}");
+    client_ask(c, RING("read", "'size':4"), "{\"return\": \"o wo\"}");
+    client_ask(c, RING("read", "'size':9223372036854775807"), "{\"return\": \"rld, this is\"}");
+    client_ask(c, RING("write", "'data':'a*GVsbG8=','format':'base64'"),
+               GENERIC("Base64 data contains invalid characters"));
+    client_ask(c, RING("write", "'data':'aGVsbG8=','format':'base64'"), "{\"return\": {}}");
+    client_ask(c, RING("read", "'size':3,'format':'base64'"), "{\"return\": \"aGVs\"}");
+    client_ask(c, RING("read", "'size':0"), GENERIC("size must be greater than zero"));
+    client_ask(c, "{'execute':'ringbuf-read','arguments':{'device':'compat_monitor0','size':1}}",
+               GENERIC("compat_monitor0 is not a ringbuf device"));
+    client_ask(c, "{'execute':'ringbuf-read','arguments':{'device':'zz','size':1}}",
+               GENERIC("Device 'zz' not found"));
+    client_free(c);
+    teardown();
+}
+
 static void test_pretty(void)
 {
     static const char *const lines[] = {"{", "    \"return\": {", "    },", "    \"id\": [",
@@ -762,6 +848,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/events", test_events);
     g_test_add_func("/qmp/event-limits", test_event_limits);
     g_test_add_func("/qmp/event-flood", test_event_flood);
+    g_test_add_func("/qmp/chardev-commands", test_chardev_commands);
+    g_test_add_func("/qmp/ringbuf", test_ringbuf);
     g_test_add_func("/qmp/pretty", test_pretty);
     g_test_add_func("/qmp/human-monitor-command", test_hmp_command);
     g_test_add_func("/qmp/single-peer", test_single_peer);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QMP and HMP commands about character devices.  Coroutines of a session, main thread;
+ * none of them yields.
+ */
+#include <string.h>
+
+#include "monitor/chardev-int.h"
+#include "monitor/monitor-int.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-char.h"
+#include "qapi/util.h"
+
+/* --- Looking ------------------------------------------------------------------------------ */
+
+ChardevInfoList *coroutine_fn qmp_query_chardev(GError **errp)
+{
+    ChardevInfoList *list = NULL, **tail = &list;
+    Chardev *chr;
+
+    for (unsigned i = 0; (chr = chardev_by_index(i)); i++) {
+        ChardevInfo *info = g_new0(ChardevInfo, 1);
+
+        info->label = g_strdup(chardev_label(chr));
+        info->filename = g_strdup(chardev_filename(chr));
+        info->frontend_open = chardev_is_busy(chr);
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+ChardevBackendInfoList *coroutine_fn qmp_query_chardev_backends(GError **errp)
+{
+    ChardevBackendInfoList *list = NULL, **tail = &list;
+
+    for (int i = 0; i < CHARDEV_BACKEND_TYPE__MAX; i++) {
+        ChardevBackendInfo *info = g_new0(ChardevBackendInfo, 1);
+
+        info->name = g_strdup(ChardevBackendType_str(i));
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+/* --- Adding and removing --------------------------------------------------------------------- */
+
+static void set_string(ChardevOpts *opts, const char *key, const char *value)
+{
+    if (value) {
+        chardev_opts_set(opts, key, value);
+    }
+}
+
+static void set_bool(ChardevOpts *opts, const char *key, bool has, bool value)
+{
+    if (has) {
+        chardev_opts_set(opts, key, value ? "on" : "off");
+    }
+}
+
+static void set_int(ChardevOpts *opts, const char *key, bool has, int64_t value)
+{
+    if (has) {
+        g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, value);
+
+        chardev_opts_set(opts, key, text);
+    }
+}
+
+static void set_address(ChardevOpts *opts, const ChardevSocketAddress *addr)
+{
+    switch (addr->type) {
+    case CHARDEV_SOCKET_ADDRESS_TYPE_INET: {
+        const ChardevInetAddress *inet = addr->u.inet.data;
+
+        chardev_opts_set(opts, "host", inet->host);
+        chardev_opts_set(opts, "port", inet->port);
+        set_int(opts, "to", inet->has_to, inet->to);
+        set_bool(opts, "ipv4", inet->has_ipv4, inet->ipv4);
+        set_bool(opts, "ipv6", inet->has_ipv6, inet->ipv6);
+        break;
+    }
+    case CHARDEV_SOCKET_ADDRESS_TYPE_UNIX: {
+        const ChardevUnixAddress *local = addr->u.q_unix.data;
+
+        chardev_opts_set(opts, "path", local->path);
+        set_bool(opts, "abstract", local->has_abstract, local->abstract);
+        set_bool(opts, "tight", local->has_tight, local->tight);
+        break;
+    }
+    default:
+        chardev_opts_set(opts, "fd", addr->u.fd.data->str);
+        break;
+    }
+}
+
+static bool set_socket(ChardevOpts *opts, const ChardevSocket *s, GError **errp)
+{
+    bool server = !s->has_server || s->server;
+
+    if (s->has_wait && s->wait) {
+        error_setg(errp, CHARDEV_NO_WAIT);
+        return false;
+    }
+    set_address(opts, s->addr);
+    set_bool(opts, "server", true, server);
+    set_bool(opts, "wait", server, false);
+    set_bool(opts, "nodelay", s->has_nodelay, s->nodelay);
+    set_int(opts, "reconnect", s->has_reconnect, s->reconnect);
+    return true;
+}
+
+static bool set_backend(ChardevOpts *opts, const ChardevBackend *b, GError **errp)
+{
+    chardev_opts_set(opts, "backend", ChardevBackendType_str(b->type));
+    switch (b->type) {
+    case CHARDEV_BACKEND_TYPE_FILE:
+        chardev_opts_set(opts, "path", b->u.file.data->out);
+        set_string(opts, "input-path", b->u.file.data->in);
+        set_bool(opts, "append", b->u.file.data->has_append, b->u.file.data->append);
+        return true;
+    case CHARDEV_BACKEND_TYPE_PIPE:
+        chardev_opts_set(opts, "path", b->u.pipe.data->device);
+        return true;
+    case CHARDEV_BACKEND_TYPE_SOCKET:
+        return set_socket(opts, b->u.socket.data, errp);
+    case CHARDEV_BACKEND_TYPE_STDIO:
+        set_bool(opts, "signal", b->u.stdio.data->has_signal, b->u.stdio.data->signal);
+        return true;
+    case CHARDEV_BACKEND_TYPE_RINGBUF:
+        set_int(opts, "size", b->u.ringbuf.data->has_size, b->u.ringbuf.data->size);
+        return true;
+    case CHARDEV_BACKEND_TYPE_MEMORY:
+        set_int(opts, "size", b->u.memory.data->has_size, b->u.memory.data->size);
+        return true;
+    default:
+        return true;
+    }
+}
+
+ChardevReturn *coroutine_fn qmp_chardev_add(const char *id, ChardevBackend *backend, GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    ChardevReturn *ret;
+    Chardev *chr;
+
+    if (chardev_label_in_use(id)) {
+        error_setg(errp, "Chardev with id '%s' already exists", id);
+        return NULL;
+    }
+    if (!set_backend(opts, backend, errp)) {
+        return NULL;
+    }
+    chr = chardev_new_from_table(id, opts, errp);
+    if (!chr) {
+        g_prefix_error(errp, "Failed to add chardev '%s': ", id);
+        return NULL;
+    }
+    ret = g_new0(ChardevReturn, 1);
+    if (backend->type == CHARDEV_BACKEND_TYPE_PTY) {
+        ret->pty = g_strdup(chardev_filename(chr) + strlen("pty:"));
+    }
+    return ret;
+}
+
+/* NULL and errp if there is none. */
+static Chardev *find(const char *id, GError **errp)
+{
+    Chardev *chr = chardev_find_device(id);
+
+    if (!chr) {
+        error_setg(errp, "Chardev '%s' not found", id);
+    }
+    return chr;
+}
+
+void coroutine_fn qmp_chardev_remove(const char *id, GError **errp)
+{
+    Chardev *chr = find(id, errp);
+
+    if (!chr) {
+        return;
+    }
+    if (chardev_is_busy(chr)) {
+        error_setg(errp, "Chardev '%s' is busy", id);
+        return;
+    }
+    chardev_unregister(chr);
+}
+
+void coroutine_fn qmp_chardev_send_break(const char *id, GError **errp)
+{
+    Chardev *chr = find(id, errp);
+
+    if (chr) {
+        chardev_front_event(chr, CHARDEV_BREAK);
+    }
+}
+
+/* --- Ring buffers ------------------------------------------------------------------------------ */
+
+static Chardev *find_ringbuf(const char *id, GError **errp)
+{
+    Chardev *chr = chardev_find_device(id);
+
+    if (!chr) {
+        error_setg(errp, "Device '%s' not found", id);
+    } else if (!chardev_is_ringbuf(chr)) {
+        error_setg(errp, "%s is not a ringbuf device", id);
+        chr = NULL;
+    }
+    return chr;
+}
+
+static bool is_base64(const char *text)
+{
+    size_t n = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+
+    return strlen(text) % 4 == 0 && strspn(text + n, "=") <= 2 && !text[n + strspn(text + n, "=")];
+}
+
+void coroutine_fn qmp_ringbuf_write(const char *device, const char *data, bool has_format,
+                                    DataFormat format, GError **errp)
+{
+    Chardev *chr = find_ringbuf(device, errp);
+    g_autofree guchar *bytes = NULL;
+    gsize len;
+
+    if (!chr) {
+        return;
+    }
+    if (!has_format || format == DATA_FORMAT_UTF8) {
+        chardev_write(chr, data, strlen(data));
+        return;
+    }
+    if (!is_base64(data)) {
+        error_setg(errp, "Base64 data contains invalid characters");
+        return;
+    }
+    bytes = g_base64_decode(data, &len);
+    chardev_write(chr, bytes, len);
+}
+
+char *coroutine_fn qmp_ringbuf_read(const char *device, int64_t size, bool has_format,
+                                    DataFormat format, GError **errp)
+{
+    Chardev *chr = find_ringbuf(device, errp);
+    g_autofree uint8_t *bytes = NULL;
+    size_t len;
+
+    if (!chr) {
+        return NULL;
+    }
+    if (size <= 0) {
+        error_setg(errp, "size must be greater than zero");
+        return NULL;
+    }
+    len = MIN((uint64_t)size, chardev_ringbuf_used(chr));
+    bytes = g_malloc(len + 1);
+    len = chardev_ringbuf_read(chr, bytes, len);
+    return has_format && format == DATA_FORMAT_BASE64
+               ? g_base64_encode(bytes, len)
+               : g_utf8_make_valid((const char *)bytes, len);
+}
+
+/* --- HMP ---------------------------------------------------------------------------------------- */
+
+static void coroutine_fn hmp_info_chardev(HMPSession *s, const HMPArgs *args)
+{
+    ChardevInfoList *list = qmp_query_chardev(NULL);
+
+    for (ChardevInfoList *e = list; e; e = e->next) {
+        hmp_printf(s, "%s: filename=%s\n", e->value->label, e->value->filename);
+    }
+    qapi_free_ChardevInfoList(list);
+}
+
+static void coroutine_fn hmp_chardev_add(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    chardev_add_from_opts(hmp_arg_str(args, "args"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_chardev_remove(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_chardev_remove(hmp_arg_str(args, "id"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_chardev_send_break(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_chardev_send_break(hmp_arg_str(args, "id"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_ringbuf_write(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_ringbuf_write(hmp_arg_str(args, "device"), hmp_arg_str(args, "data"), false, 0, &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_ringbuf_read(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+    g_autofree char *text = qmp_ringbuf_read(hmp_arg_str(args, "device"),
+                                             hmp_arg_int(args, "size", 0), false, 0, &err);
+
+    if (!hmp_handle_error(s, err)) {
+        hmp_printf(s, "%s\n", text);
+    }
+}
+
+const HMPCommand hmp_chardev_commands[] = {
+    {"chardev-add", "args:S", "args", "add chardev", hmp_chardev_add},
+    {"chardev-remove", "id:s", "id", "remove chardev", hmp_chardev_remove},
+    {"chardev-send-break", "id:s", "id", "send a break on chardev", hmp_chardev_send_break},
+    {"ringbuf_read", "device:s,size:i", "device size", "Read from a ring buffer character device",
+     hmp_ringbuf_read},
+    {"ringbuf_write", "device:s,data:s", "device data",
+     "Write to a ring buffer character device", hmp_ringbuf_write},
+    {"info chardev", "", "", "show the character devices", hmp_info_chardev},
+    {0},
+};
