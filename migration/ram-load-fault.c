@@ -36,7 +36,8 @@ int ram_load_put(RamLoad *l, uint8_t *dst, const uint8_t *src, size_t len)
     bool skipped = false;
 
     while (at < len) {
-        ssize_t n = uffd_copy(&l->uffd, dst + at, src + at, len - at);
+        ssize_t n = l->track ? uffd_copy_protected(&l->uffd, dst + at, src + at, len - at)
+                             : uffd_copy(&l->uffd, dst + at, src + at, len - at);
 
         if (n > 0) {
             at += n;
@@ -50,9 +51,14 @@ int ram_load_put(RamLoad *l, uint8_t *dst, const uint8_t *src, size_t len)
     return skipped ? uffd_wake(&l->uffd, dst, len) : 0;
 }
 
-static int put_zeros(RamLoad *l, uint8_t *dst, size_t len)
+static int put_zeros(RamLoad *l, RamLoadBlock *b, size_t page, size_t nr)
 {
-    size_t at = 0;
+    uint8_t *dst = b->ram->host + page * LOAD_PAGE;
+    size_t at = 0, len = nr * LOAD_PAGE;
+
+    for (size_t i = 0; i < nr && l->track; i++) {
+        ram_load_mark_dirty(b, page + i); /* these come without protection */
+    }
 
     while (at < len) {
         ssize_t n = uffd_zero(&l->uffd, dst + at, len - at);
@@ -275,11 +281,24 @@ static void resolve(RamLoad *l, RamLoadBlock *b, size_t page)
         }
         __atomic_store_n(&l->touched[b->first_chunk + page / LOAD_CHUNK_PAGES], 1,
                          __ATOMIC_SEQ_CST);
-        put_zeros(l, b->ram->host + first * LOAD_PAGE, (last - first) * LOAD_PAGE);
+        put_zeros(l, b, first, last - first);
         count_fault(l, now);
         return;
     }
     start_work(l, b, start, end - start, page, now);
+}
+
+/* track: somebody writes to a page that is there. */
+static void let_write(RamLoad *l, RamLoadBlock *b, size_t page)
+{
+    size_t start = page / LOAD_WINDOW_PAGES * LOAD_WINDOW_PAGES;
+    uint8_t *host = b->ram->host + start * LOAD_PAGE;
+    size_t len = MIN(LOAD_WINDOW_PAGES, b->nr_pages - start) * LOAD_PAGE;
+
+    ram_load_mark_dirty(b, page);
+    if (uffd_write_protect(&l->uffd, host, len, false) < 0) {
+        uffd_wake(&l->uffd, host, len);
+    }
 }
 
 static void on_fault(void *opaque)
@@ -301,7 +320,9 @@ static void on_fault(void *opaque)
         } else {
             size_t page = (addr - (uintptr_t)b->ram->host) / LOAD_PAGE;
 
-            if (!join_work(l, b, page)) {
+            if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+                let_write(l, b, page);
+            } else if (!join_work(l, b, page)) {
                 resolve(l, b, page);
             }
         }

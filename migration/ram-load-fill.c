@@ -194,6 +194,7 @@ bool coroutine_fn ram_load_prefetch(RamLoad *l, const uint64_t *addrs, size_t n,
         aio_co_schedule(l->context, coroutine_create(prefetch_entry, &g));
     }
     join_group(&g);
+    l->hot = g_steal_pointer(&windows);
     if (g.error) {
         error_setg_errno(errp, -g.error, "Could not read RAM from the snapshot");
         return false;
@@ -222,7 +223,8 @@ static int put_data_pages(RamLoad *l, RamLoadBlock *b, size_t page, size_t nr,
         size_t run = 0;
         int ret;
 
-        while (i + run < nr && load_page_has_data(b, page + i + run)) {
+        /* With tracking no page stays missing, as nobody will answer for it later on. */
+        while (i + run < nr && (l->track || load_page_has_data(b, page + i + run))) {
             run++;
         }
         if (run) {
@@ -258,7 +260,7 @@ static int install_chunk(Reader *r, RamLoadBlock *b, size_t page, size_t nr)
     size_t chunk = b->first_chunk + page / LOAD_CHUNK_PAGES;
     size_t done = 0;
 
-    if ((l->uffd.features & UFFD_FEATURE_MOVE) && nr == LOAD_CHUNK_PAGES &&
+    if (!l->track && (l->uffd.features & UFFD_FEATURE_MOVE) && nr == LOAD_CHUNK_PAGES &&
         !__atomic_load_n(&l->touched[chunk], __ATOMIC_SEQ_CST)) {
         ssize_t n = uffd_move(&l->uffd, host, r->staging, LOAD_CHUNK);
 

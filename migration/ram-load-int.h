@@ -15,6 +15,11 @@
  * virtqueue, the kernel.  Therefore the fault thread depends on nobody: it has a context of
  * its own in which its coroutines read the image file.  Chunks without data are not
  * registered at all: the kernel's own zero pages serve them.
+ *
+ * With tracking pages come write-protected, and which windows of 64 KiB the guest has
+ * written since the switch is noted: ram_save_adopt() goes on with that, so that the next
+ * save can share the others with the snapshot that was loaded.  Then no huge pages are
+ * moved in place, as nothing can protect them in the same step.
  */
 #ifndef MIGRATION_RAM_LOAD_INT_H
 #define MIGRATION_RAM_LOAD_INT_H
@@ -53,6 +58,7 @@ typedef struct RamLoadConfig {
     const StreamLayout *layout;
     const RamLoadSource *source;
     bool lazy;
+    bool track; /* with lazy, where the kernel can */
     /* As in RamSaveConfig; each may be NULL. */
     void (*progress)(void *opaque, uint64_t bytes);
     bool (*cancelled)(void *opaque);
@@ -91,6 +97,8 @@ bool coroutine_fn ram_load_fill(RamLoad *l, GError **errp);
 void ram_load_cancel(RamLoad *l);
 /* What could not be read is tried again soon.  Any thread. */
 void ram_load_retry(RamLoad *l);
+/* Whether it notes what the guest writes. */
+bool ram_load_tracks(const RamLoad *l);
 /* Gives the old memory back to the host, in a worker and in pieces. */
 void coroutine_fn ram_load_drop_old(RamLoad *l);
 void ram_load_get_stats(RamLoad *l, RamLoadStats *stats);
@@ -110,6 +118,7 @@ typedef struct RamLoadBlock {
     size_t nr_pages, nr_chunks;
     size_t first_chunk;
     uint64_t *data;  /* a bit per page: it is in the image */
+    uint64_t *dirty; /* track: a bit per window, atomic: maybe written since the switch */
     uint8_t *fresh;  /* new memory until the switch */
     uint8_t *aside;  /* old memory after the switch */
 } RamLoadBlock;
@@ -120,6 +129,8 @@ struct RamLoad {
     size_t nr_chunks;
     Uffd uffd;
     bool switched;
+    bool track;
+    GArray *hot; /* track: windows that were read before the switch (size_t, of all RAM) */
     uint8_t *touched; /* per chunk, atomic: pages were put in one by one */
     int cancelled;    /* atomic */
     int retries;      /* atomic: counts ram_load_retry() */
@@ -147,6 +158,12 @@ struct RamLoad {
 static inline bool load_page_has_data(const RamLoadBlock *b, size_t page)
 {
     return b->data[page / 64] >> (page % 64) & 1;
+}
+static inline void ram_load_mark_dirty(RamLoadBlock *b, size_t page)
+{
+    size_t window = page / LOAD_WINDOW_PAGES;
+
+    __atomic_fetch_or(&b->dirty[window / 64], UINT64_C(1) << (window % 64), __ATOMIC_RELAXED);
 }
 RamLoadBlock *ram_load_chunk_block(RamLoad *l, size_t chunk);
 bool ram_load_chunk_has_data(const RamLoadBlock *b, size_t chunk_in_block);

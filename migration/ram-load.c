@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "qapi/error.h"
 #include "ram-load-int.h"
+#include "snapshot-base.h"
 #include "util/countermeasure.h"
 
 /* Data chunks that are this near to each other are registered together. */
@@ -63,11 +64,23 @@ static void release(RamLoad *l)
             munmap(b->aside, b->ram->size);
         }
         g_free(b->data);
+        g_free(b->dirty);
     }
     pthread_mutex_destroy(&l->stats_lock);
+    if (l->hot) {
+        g_array_unref(l->hot);
+    }
     g_free(l->blocks);
     g_free(l->touched);
     g_free(l);
+}
+
+static bool open_uffd(RamLoad *l, GError **errp)
+{
+    const uint64_t need = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID;
+
+    l->track = l->config.track && uffd_open(&l->uffd, need, UFFD_FEATURE_WP_UNPOPULATED, NULL);
+    return l->track || uffd_open(&l->uffd, 0, UFFD_FEATURE_MOVE, errp);
 }
 
 RamLoad *ram_load_new(const RamLoadConfig *config, GError **errp)
@@ -92,6 +105,7 @@ RamLoad *ram_load_new(const RamLoadConfig *config, GError **errp)
         b->first_chunk = l->nr_chunks;
         l->nr_chunks += b->nr_chunks;
         b->data = g_malloc0(b->stream->bitmap_bytes);
+        b->dirty = g_malloc0(b->nr_pages / LOAD_WINDOW_PAGES / 8 + 8);
         b->fresh = ram_load_map(b->ram->size, PROT_READ | PROT_WRITE);
         if (!b->fresh) {
             error_setg_errno(errp, errno, "Could not map %" PRIu64 " bytes for RAM block '%s'",
@@ -107,8 +121,7 @@ RamLoad *ram_load_new(const RamLoadConfig *config, GError **errp)
         madvise(b->fresh, b->ram->size, MADV_DONTFORK);
     }
     l->touched = g_new0(uint8_t, l->nr_chunks);
-    if (config->lazy && (!uffd_open(&l->uffd, 0, UFFD_FEATURE_MOVE, errp) ||
-                         !ram_load_start_thread(l, errp))) {
+    if (config->lazy && (!open_uffd(l, errp) || !ram_load_start_thread(l, errp))) {
         release(l);
         return NULL;
     }
@@ -179,14 +192,16 @@ static int register_block(RamLoad *l, RamLoadBlock *b)
             c++;
             continue;
         }
-        for (end = last = c + 1; end < b->nr_chunks && end - last <= MAX_GAP; end++) {
+        for (end = last = c + 1; end < b->nr_chunks && end - last <= (l->track ? 0 : MAX_GAP);
+             end++) {
             if (ram_load_chunk_has_data(b, end)) {
                 last = end + 1;
             }
         }
         ret = uffd_register(&l->uffd, b->ram->host + c * LOAD_CHUNK,
                             MIN(last * LOAD_CHUNK, b->nr_pages * LOAD_PAGE) - c * LOAD_CHUNK,
-                            UFFDIO_REGISTER_MODE_MISSING);
+                            UFFDIO_REGISTER_MODE_MISSING |
+                                (l->track ? UFFDIO_REGISTER_MODE_WP : 0));
         if (ret < 0) {
             return ret;
         }
@@ -232,14 +247,44 @@ static bool switch_block(RamLoad *l, RamLoadBlock *b, GError **errp)
     return true;
 }
 
+/* Pages that are there already. */
+static int protect_hot(RamLoad *l)
+{
+    for (guint i = 0; l->track && l->hot && i < l->hot->len; i++) {
+        size_t page = g_array_index(l->hot, size_t, i) * LOAD_WINDOW_PAGES;
+        RamLoadBlock *b = ram_load_chunk_block(l, page / LOAD_CHUNK_PAGES);
+        int ret;
+
+        page -= b->first_chunk * LOAD_CHUNK_PAGES;
+        if (!ram_load_chunk_has_data(b, page / LOAD_CHUNK_PAGES)) {
+            continue; /* not registered */
+        }
+        ret = uffd_write_protect(&l->uffd, b->ram->host + page * LOAD_PAGE,
+                                 MIN(LOAD_WINDOW_PAGES, b->nr_pages - page) * LOAD_PAGE, true);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
 bool ram_load_switch(RamLoad *l, GError **errp)
 {
+    int ret;
+
+    g_assert(!snapshot_base_exists()); /* it would go on with memory that is gone */
     l->switched = true;
     for (int i = 0; i < l->config.nr_ram; i++) {
         if (!switch_block(l, &l->blocks[i], errp)) {
             ram_load_switch_back(l);
             return false;
         }
+    }
+    ret = protect_hot(l);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write-protect RAM");
+        ram_load_switch_back(l);
+        return false;
     }
     return true;
 }
@@ -275,6 +320,11 @@ bool ram_load_cancelled(RamLoad *l)
 void ram_load_cancel(RamLoad *l)
 {
     __atomic_store_n(&l->cancelled, 1, __ATOMIC_SEQ_CST);
+}
+
+bool ram_load_tracks(const RamLoad *l)
+{
+    return l->track;
 }
 
 void ram_load_get_stats(RamLoad *l, RamLoadStats *stats)

@@ -113,6 +113,12 @@ bool ram_save_set_base(RamSave *s, uint64_t cluster);
  * or there would be no base; s must be freed.
  */
 bool coroutine_fn ram_save_watch(RamSave *s, bool saved);
+/*
+ * After ram_load_fill() of a load that tracks: goes on watching; what was loaded is the base.
+ * Takes the load's fault thread and userfaultfd; on failure nothing is protected any more.
+ */
+struct RamLoad;
+RamSave *coroutine_fn ram_save_adopt(struct RamLoad *l, GError **errp);
 /* Pages, then bitmaps.  false and errp on failure or after ram_save_cancel(). */
 bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp);
 /* Makes ram_save_arm() and ram_save_write() give up soon.  Any thread. */
@@ -229,6 +235,8 @@ size_t ram_save_page_chunk(RamSave *s, size_t page);
 /* The chunk's memory, its pages and their number. */
 uint8_t *ram_save_chunk(RamSave *s, size_t chunk, size_t *first_page, size_t *nr_pages);
 
+/* Also what was never touched, as far as the kernel can.  0 or -errno. */
+int ram_save_protect(RamSave *s, uint8_t *host, size_t len);
 bool ram_save_start_thread(RamSave *s, GError **errp);
 void ram_save_stop_thread(RamSave *s);
 void ram_save_wake_fault_thread(RamSave *s);

@@ -308,6 +308,16 @@ bool ram_save_stopped(RamSave *s, GError **errp)
     return false;
 }
 
+int ram_save_protect(RamSave *s, uint8_t *host, size_t len)
+{
+    if (!(s->uffd.features & UFFD_FEATURE_WP_UNPOPULATED) && !countermeasure_off("untouched") &&
+        madvise(host, len, MADV_POPULATE_READ) < 0) {
+        /* Such a kernel protects only what has a page-table entry: the zero page is one. */
+        return -errno;
+    }
+    return uffd_write_protect(&s->uffd, host, len, true);
+}
+
 /* Protects [first, first + nr) chunks of one block.  0 or -errno.  fault_lock held. */
 static int arm_chunks(RamSave *s, RamSaveBlock *b, size_t first, size_t nr)
 {
@@ -316,12 +326,7 @@ static int arm_chunks(RamSave *s, RamSaveBlock *b, size_t first, size_t nr)
     uint8_t *host = b->ram->host + in_block * RAM_PAGE;
     int ret;
 
-    if (!(s->uffd.features & UFFD_FEATURE_WP_UNPOPULATED) && !countermeasure_off("untouched") &&
-        madvise(host, pages * RAM_PAGE, MADV_POPULATE_READ) < 0) {
-        /* Such a kernel protects only what has a page-table entry: the zero page is one. */
-        return -errno;
-    }
-    ret = uffd_write_protect(&s->uffd, host, pages * RAM_PAGE, true);
+    ret = ram_save_protect(s, host, pages * RAM_PAGE);
     if (ret == 0) {
         for (size_t c = first; c < first + nr; c++) {
             s->chunk_flags[c] &= ~CHUNK_NOTED;
@@ -557,8 +562,9 @@ static void coroutine_fn lift_all(RamSave *s)
     pthread_mutex_lock(&s->fault_lock);
     __atomic_store_n(&s->phase, PHASE_OPEN, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&s->fault_lock);
-    /* Who waits for a buffer is let go. */
-    ram_save_wake_fault_thread(s);
+    if (s->thread_running) {
+        ram_save_wake_fault_thread(s); /* who waits for a buffer is let go */
+    }
     for (int i = 0; i < s->config.nr_ram; i++) {
         RamSaveBlock *b = &s->blocks[i];
 
@@ -615,7 +621,7 @@ bool coroutine_fn ram_save_watch(RamSave *s, bool saved)
 
 void coroutine_fn ram_save_free(RamSave *s)
 {
-    if (s->thread_running) {
+    if (s->uffd.fd >= 0) {
         lift_all(s);
     }
     release(s);

@@ -18,6 +18,11 @@ void snapshot_base_keep(RamSave *ram, uint64_t serial)
     watched_serial = serial;
 }
 
+bool snapshot_base_exists(void)
+{
+    return watched != NULL;
+}
+
 void coroutine_fn snapshot_base_drop(void)
 {
     if (watched) {

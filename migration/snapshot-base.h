@@ -13,6 +13,8 @@
 RamSave *snapshot_base_take(uint64_t *serial);
 /* Puts ram, which is watched, in; there is none now. */
 void snapshot_base_keep(RamSave *ram, uint64_t serial);
+/* Whether there is one. */
+bool snapshot_base_exists(void);
 /*
  * Lifts all protection.  For those who replace RAM or need userfaultfd themselves; the next
  * save writes everything.

@@ -173,6 +173,8 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
         .nr_ram = sj->machine->nr_ram,
         .layout = w->layout,
         .source = &w->ram_source,
+        /* Into an image that takes no snapshots there is no next one. */
+        .track = sj->machine->track_ram && bdrv_can_snapshot(snapshot_vmstate_node(sj)->bs),
         .progress = snapshot_job_progress,
         .cancelled = snapshot_job_cancelled,
         .pause_point = snapshot_job_pause_point,
@@ -384,6 +386,24 @@ static bool coroutine_fn settle(LoadWork *w, GError **errp)
     return true;
 }
 
+/* All of RAM is there: the next save need only write what has changed since the switch. */
+static void coroutine_fn keep_base(LoadWork *w)
+{
+    g_autoptr(GError) why = NULL;
+    RamSave *ram;
+
+    if (!ram_load_tracks(w->ram)) {
+        return;
+    }
+    ram = ram_save_adopt(w->ram, &why);
+    if (ram) {
+        snapshot_base_keep(ram, snapshot_source_info(w->source)->serial);
+    } else if (!w->sj->stats.warning) {
+        w->sj->stats.warning =
+            g_strdup_printf("The next snapshot will store all of RAM: %s", why->message);
+    }
+}
+
 bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
 {
     LoadWork w = {.sj = sj};
@@ -394,6 +414,9 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
             set_filling(w.ram);
             ok = fill_ram(&w, errp);
             set_filling(NULL);
+            if (ok) {
+                keep_base(&w);
+            }
         } else {
             ram_load_drop_old(w.ram);
         }

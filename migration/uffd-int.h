@@ -48,6 +48,8 @@ int uffd_write_protect(Uffd *u, void *addr, size_t len, bool protect);
  * before the first page that was there already (-EEXIST when that is the first one).
  */
 ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len);
+/* As uffd_copy(), and the pages are write-protected from the first moment. */
+ssize_t uffd_copy_protected(Uffd *u, void *dst, const void *src, size_t len);
 ssize_t uffd_zero(Uffd *u, void *dst, size_t len);
 ssize_t uffd_move(Uffd *u, void *dst, void *src, size_t len);
 int uffd_wake(Uffd *u, void *addr, size_t len);

@@ -166,7 +166,7 @@ int uffd_wake(Uffd *u, void *addr, size_t len)
  * The three that fill share their result: done is a byte count, or -errno; after EAGAIN
  * with a count the rest may be tried again.
  */
-ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len)
+static ssize_t copy(Uffd *u, void *dst, const void *src, size_t len, uint64_t mode)
 {
     size_t done = 0;
 
@@ -175,6 +175,7 @@ ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len)
             .dst = (uintptr_t)dst + done,
             .src = (uintptr_t)src + done,
             .len = len - done,
+            .mode = mode,
         };
 
         if (ioctl(u->fd, UFFDIO_COPY, &arg) == 0) {
@@ -187,6 +188,16 @@ ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len)
         }
     }
     return done;
+}
+
+ssize_t uffd_copy(Uffd *u, void *dst, const void *src, size_t len)
+{
+    return copy(u, dst, src, len, 0);
+}
+
+ssize_t uffd_copy_protected(Uffd *u, void *dst, const void *src, size_t len)
+{
+    return copy(u, dst, src, len, UFFDIO_COPY_MODE_WP);
 }
 
 ssize_t uffd_zero(Uffd *u, void *dst, size_t len)

@@ -661,10 +661,25 @@ TEST_CO(test_incremental)
     load_copy(2, "d0", true);
     assert_clean(d0);
 
-    /* The base is gone, or on the other node, or its name is now another's: all is written. */
+    /* What was loaded lazily is a base; what was read before the switch is not. */
     change_ram(9);
-    save_copy(0, "d0", false);
+    save_copy(0, "d0", true);
+    load_copy(3, "d0", true);
+    save_copy(1, "d0", true);
+    load_copy(0, "d0", true);
+    memset(fake.ram.host + 17 * 4096, 0, 64 * 4096);
+    delete_tag(1);
+    save_copy(1, "d0", true);
+    load_copy(3, "d0", true);
     delete_tag(0);
+    load_copy(1, "d0", false);
+    assert_clean(d0);
+    change_ram(11);
+    save_copy(0, "d0", false);
+
+    /* The base is gone, or on the other node, or its name is now another's: all is written. */
+    delete_tag(0);
+    delete_tag(1);
     save_copy(1, "d0", false);
     save_copy(0, "d1", false);
     change_ram(10);
