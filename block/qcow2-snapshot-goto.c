@@ -131,6 +131,84 @@ static int coroutine_fn share_all(BlockDriverState *bs, Goto *g)
     return ret < 0 ? ret : qcow2_flush(bs);
 }
 
+bool qcow2_snapshot_is_empty(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    for (uint64_t i = 0; i < s->l1_size; i++) {
+        if (s->l1[i] & QCOW2_OFFSET_MASK) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Lock held.  1 if two L1 entries lead to the same clusters, 0 if not, -errno. */
+static int coroutine_fn same_clusters(BlockDriverState *bs, uint64_t a, uint64_t b)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Table *ta, *tb;
+    bool same;
+    int ret;
+
+    if ((a & QCOW2_OFFSET_MASK) == (b & QCOW2_OFFSET_MASK)) {
+        return 1;
+    }
+    ret = qcow2_l2_load(bs, a, &ta);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_l2_load(bs, b, &tb);
+    if (ret < 0) {
+        if (ta) {
+            qcow2_cache_put(&s->l2_cache, ta);
+        }
+        return ret;
+    }
+    same = true;
+    for (uint64_t i = 0; i < s->l2_entries && same; i++) {
+        uint64_t ea = ta ? qcow2_l2_get(ta, i) : 0, eb = tb ? qcow2_l2_get(tb, i) : 0;
+
+        same = (ea & ~QCOW2_COPIED) == (eb & ~QCOW2_COPIED);
+    }
+    if (ta) {
+        qcow2_cache_put(&s->l2_cache, ta);
+    }
+    if (tb) {
+        qcow2_cache_put(&s->l2_cache, tb);
+    }
+    return same;
+}
+
+int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
+    g_autofree uint64_t *l1 = NULL;
+    int ret = 1;
+
+    if (!sn) {
+        error_setg(errp, "Snapshot with ID '%s' does not exist", id);
+        return -1;
+    }
+    if (sn->info.disk_size != s->disk_size) {
+        return 0;
+    }
+    sn->pins++;
+    l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
+    for (uint64_t i = 0; l1 && i < qcow2_l1_entries(s, s->disk_size) && ret == 1; i++) {
+        co_mutex_lock(&s->lock);
+        ret = same_clusters(bs, i < s->l1_size ? s->l1[i] : 0, i < sn->l1_size ? l1[i] : 0);
+        co_mutex_unlock(&s->lock);
+    }
+    sn->pins--;
+    co_queue_restart_all(&s->pin_queue);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read an L2 table");
+    }
+    return l1 && ret >= 0 ? ret : -1;
+}
+
 void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_name, GError **errp)
 {
     Qcow2State *s = bs->opaque;

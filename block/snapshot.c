@@ -57,6 +57,11 @@ bool bdrv_can_snapshot(BlockDriverState *bs)
     return bs->drv->snapshot && !bs->read_only;
 }
 
+bool bdrv_has_snapshots(BlockDriverState *bs)
+{
+    return bs->drv->snapshot != NULL;
+}
+
 BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *n, GError **errp)
 {
     BdrvSnapshotInfo *list;
@@ -102,6 +107,32 @@ bool coroutine_fn bdrv_co_snapshot_find_name(BlockDriverState *bs, const char *n
                                              BdrvSnapshotInfo *info, GError **errp)
 {
     return find(bs, name, false, info, errp);
+}
+
+bool bdrv_snapshot_is_empty(BlockDriverState *bs)
+{
+    IO_CODE(bs);
+    return bs->drv->snapshot && bs->drv->snapshot->is_empty(bs);
+}
+
+int coroutine_fn bdrv_co_snapshot_is_current(BlockDriverState *bs, const char *name,
+                                             GError **errp)
+{
+    static const char step[] = "comparing with a snapshot";
+    BdrvSnapshotInfo info;
+    GError *err = NULL;
+    int ret = -1;
+
+    if (bdrv_co_snapshot_find_name(bs, name, &info, &err)) {
+        ret = bs->drv->snapshot->is_current(bs, info.id, &err);
+    } else if (!err) {
+        error_setg(&err, "Snapshot '%s' does not exist", name);
+    }
+    if (err) {
+        fail(bs, step, &err);
+        g_propagate_error(errp, err);
+    }
+    return ret;
 }
 
 /* supported(), and bs may be written. */

@@ -49,6 +49,7 @@ static bool prepare_snapshot(Incoming *in, GError **errp)
     }
     in->sj = snapshot_job_new(JOB_TYPE_SNAPSHOT_LOAD, a->name, &bs, 1, bs);
     in->sj->incoming = true;
+    snapshot_add_overlays(in->sj);
     in->sj->lazy = !a->has_lazy || a->lazy;
     return true;
 }

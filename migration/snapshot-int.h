@@ -14,7 +14,9 @@
 #define SNAPSHOT_BOUNCE_LIMIT ((uint64_t)64 << 20)
 
 typedef struct SnapshotNode {
-    BlockDriverState *bs; /* a reference */
+    BlockDriverState *bs; /* a reference: what has the snapshot */
+    /* To be loaded from a template: the disk itself, bs is below it.  A reference. */
+    BlockDriverState *overlay;
     bool drained;
     BdrvSnapshotInfo info;
     char *replaces; /* id of the snapshot that goes when the new one is there */
@@ -34,7 +36,9 @@ typedef struct SnapshotJob {
     bool compress;
     bool replace; /* a snapshot of the same tag is deleted afterwards */
     bool lazy;
-    bool incoming; /* loads into a machine in state inmigrate: no disks, the guest starts */
+    CoSleep *released; /* a load: woken when the guest may run, and all it can do is fill */
+    bool at_start; /* loads into a machine in state inmigrate: the guest starts afterwards */
+    bool incoming; /* the same, and leaves the disks alone */
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;
     bool counted; /* among the jobs under way; main thread */
@@ -79,6 +83,28 @@ void snapshot_job_progress(void *opaque, uint64_t bytes);
 bool snapshot_job_too_fast(void *opaque);
 /* Bytes per second, for the statistics. */
 uint64_t snapshot_throughput(uint64_t bytes, int64_t ns);
+
+/* --- Templates (snapshot-template.c) -------------------------------------------------------- */
+
+/*
+ * The first one of bs and its backing chain that has a snapshot tag; NULL if none has, or
+ * on an error (errp).  Any context.
+ */
+BlockDriverState *coroutine_fn snapshot_find_holder(BlockDriverState *bs, const char *tag,
+                                                    GError **errp);
+/*
+ * Whether n->overlay shows the disk of snapshot tag of n->bs, with n->info its record.  In
+ * the nodes' home context.
+ */
+bool coroutine_fn snapshot_check_overlay(const SnapshotNode *n, const char *tag, GError **errp);
+/* What of it may have changed since; also in a drained section. */
+bool snapshot_check_overlay_empty(const SnapshotNode *n, const char *tag, GError **errp);
+
+/*
+ * For an incoming migration from a snapshot: disks that lie above the node with the machine's
+ * state are checked, others are the user's.  Main thread, before the job starts.
+ */
+void snapshot_add_overlays(SnapshotJob *sj);
 
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp);
 bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp);

@@ -49,6 +49,9 @@ static void coroutine_fn drop_nodes(SnapshotJob *sj)
         if (sj->nodes[i].bs) {
             bdrv_co_unref(g_steal_pointer(&sj->nodes[i].bs));
         }
+        if (sj->nodes[i].overlay) {
+            bdrv_co_unref(g_steal_pointer(&sj->nodes[i].overlay));
+        }
     }
 }
 
@@ -84,11 +87,17 @@ void coroutine_fn snapshot_home(SnapshotJob *sj)
     aio_co_reschedule_self(sj->home);
 }
 
+/* The node that the guest uses. */
+static BlockDriverState *top_of(const SnapshotNode *n)
+{
+    return n->overlay ? n->overlay : n->bs;
+}
+
 void coroutine_fn snapshot_drain(SnapshotJob *sj)
 {
     for (int i = 0; i < sj->nr_nodes; i++) {
         snapshot_visit(sj, &sj->nodes[i]);
-        bdrv_co_drained_begin(sj->nodes[i].bs);
+        bdrv_co_drained_begin(top_of(&sj->nodes[i]));
         sj->nodes[i].drained = true;
     }
     snapshot_home(sj);
@@ -99,7 +108,7 @@ void coroutine_fn snapshot_undrain(SnapshotJob *sj)
     for (int i = 0; i < sj->nr_nodes; i++) {
         if (sj->nodes[i].drained) {
             snapshot_visit(sj, &sj->nodes[i]);
-            bdrv_drained_end(sj->nodes[i].bs);
+            bdrv_drained_end(top_of(&sj->nodes[i]));
             sj->nodes[i].drained = false;
         }
     }

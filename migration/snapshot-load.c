@@ -14,8 +14,8 @@
 #include <string.h>
 #include "migrate-int.h"
 #include "qapi/error.h"
-#include "snapshot-base.h"
 #include "ram-hot-int.h"
+#include "snapshot-base.h"
 #include "snapshot-int.h"
 #include "snapshot-source.h"
 
@@ -71,16 +71,21 @@ static bool coroutine_fn prepare_disks(LoadWork *w, GError **errp)
 {
     SnapshotJob *sj = w->sj;
 
-    /* An incoming migration takes the machine's state only; the disks are as they are. */
-    for (int i = 0; i < sj->nr_nodes && !sj->incoming; i++) {
+    for (int i = 0; i < sj->nr_nodes; i++) {
         SnapshotNode *n = &sj->nodes[i];
         GError *err = NULL;
 
+        /* An incoming migration takes the machine's state only; the disks are as they are. */
+        if (sj->incoming && !n->overlay) {
+            continue;
+        }
         snapshot_visit(sj, n);
         if (!bdrv_co_snapshot_find_name(n->bs, sj->tag, &n->info, &err) && !err) {
             error_setg(&err, "Snapshot '%s' does not exist in one or more devices", sj->tag);
         }
-        if (!err) {
+        if (!err && n->overlay) {
+            snapshot_check_overlay(n, sj->tag, &err);
+        } else if (!err) {
             n->go = bdrv_co_snapshot_goto_prepare(n->bs, sj->tag, &err);
         }
         snapshot_home(sj);
@@ -230,9 +235,16 @@ static bool coroutine_fn switch_disks(SnapshotJob *sj, GError **errp)
 {
     bool ok = true;
 
-    for (int i = 0; i < sj->nr_nodes && ok && !sj->incoming; i++) {
-        snapshot_visit(sj, &sj->nodes[i]);
-        ok = bdrv_co_snapshot_goto_switch(sj->nodes[i].go, errp);
+    for (int i = 0; i < sj->nr_nodes && ok; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+
+        if (sj->incoming && !n->overlay) {
+            continue;
+        }
+        snapshot_visit(sj, n);
+        /* The guest may have written to an overlay until now. */
+        ok = n->overlay ? snapshot_check_overlay_empty(n, sj->tag, errp)
+                        : bdrv_co_snapshot_goto_switch(n->go, errp);
     }
     snapshot_home(sj);
     return ok;
@@ -243,6 +255,9 @@ static bool coroutine_fn commit_disks(SnapshotJob *sj, GError **errp)
     bool ok = true;
 
     for (int i = 0; i < sj->nr_nodes && ok && !sj->incoming; i++) {
+        if (sj->nodes[i].overlay) {
+            continue;
+        }
         snapshot_visit(sj, &sj->nodes[i]);
         ok = bdrv_co_snapshot_goto_commit(sj->nodes[i].go, errp);
     }
@@ -312,6 +327,9 @@ static void release_guest(LoadWork *w)
 
     sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
     sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
+    if (sj->committed && sj->released) {
+        co_sleep_wake(sj->released);
+    }
 }
 
 static bool coroutine_fn blackout(LoadWork *w, GError **errp)
@@ -343,8 +361,8 @@ static bool coroutine_fn blackout(LoadWork *w, GError **errp)
         m->ops->unlock(m->opaque);
     }
     snapshot_undrain(sj);
-    if (ok && sj->incoming) {
-        m->ops->incoming_loaded(m->opaque, migrate_global_ran());
+    if (ok && (sj->incoming || sj->at_start)) {
+        m->ops->incoming_loaded(m->opaque, sj->at_start || migrate_global_ran());
     }
     release_guest(w);
     return ok;

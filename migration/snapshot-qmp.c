@@ -189,6 +189,29 @@ void coroutine_fn qmp_snapshot_delete(const char *job_id, const char *tag, strLi
     }
 }
 
+/* Finds the snapshot on each disk or, where that is an overlay, below it. */
+static bool coroutine_fn find_holders(SnapshotJob *sj, GError **errp)
+{
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        SnapshotNode *n = &sj->nodes[i];
+        GError *err = NULL;
+        BlockDriverState *holder = snapshot_find_holder(n->bs, sj->tag, &err);
+
+        if (!holder) {
+            if (!err) {
+                error_setg(&err, "Snapshot '%s' does not exist in one or more devices", sj->tag);
+            }
+            g_propagate_error(errp, err);
+            return false;
+        }
+        if (holder != n->bs) {
+            n->overlay = n->bs;
+            n->bs = bdrv_ref(holder);
+        }
+    }
+    return true;
+}
+
 bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, SnapshotJob **result,
                                          GError **errp)
 {
@@ -208,7 +231,7 @@ bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, Snapshot
     }
     *result = snapshot_job_new(type, tag, nodes, n,
                                type == JOB_TYPE_SNAPSHOT_DELETE ? NULL : nodes[0]);
-    if (type == JOB_TYPE_SNAPSHOT_LOAD && !check_tag_on(*result, true, errp)) {
+    if (type == JOB_TYPE_SNAPSHOT_LOAD && !find_holders(*result, errp)) {
         snapshot_job_free(*result);
         *result = NULL;
         return false;
@@ -216,20 +239,60 @@ bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, Snapshot
     return true;
 }
 
+/* -loadvm: the guest need not wait for the end of the job. */
+typedef struct Startup {
+    Job *job;
+    CoSleep sleep; /* woken when the machine is loaded, and at the job's end */
+    bool ended, ok;
+    GError *err;
+    int users;
+} Startup;
+
+static void startup_unref(Startup *s)
+{
+    if (--s->users == 0) {
+        g_clear_error(&s->err);
+        job_unref(s->job);
+        g_free(s);
+    }
+}
+
+static void coroutine_fn startup_entry(void *opaque)
+{
+    Startup *s = opaque;
+
+    s->ok = job_co_wait(s->job, &s->err);
+    s->ended = true;
+    co_sleep_wake(&s->sleep);
+    startup_unref(s);
+}
+
 bool coroutine_fn machine_co_loadvm(const char *tag, GError **errp)
 {
     SnapshotJob *sj;
-    Job *job;
+    Startup *s;
     bool ok;
 
     if (!snapshot_whole_machine(JOB_TYPE_SNAPSHOT_LOAD, tag, &sj, errp)) {
         return false;
     }
-    job = snapshot_job_start(sj, NULL, JOB_DEFAULT, errp);
-    if (!job) {
+    s = g_new0(Startup, 1);
+    s->users = 2;
+    sj->released = &s->sleep;
+    sj->at_start = true;
+    s->job = snapshot_job_start(sj, NULL, JOB_DEFAULT, errp);
+    if (!s->job) {
+        g_free(s);
         return false;
     }
-    ok = job_co_wait(job, errp);
-    job_unref(job);
+    coroutine_enter(coroutine_create(startup_entry, s));
+    while (!co_sleep_ns_wakeable(&s->sleep, INT64_MAX)) {
+        continue;
+    }
+    ok = !s->ended || s->ok;
+    if (!ok) {
+        g_propagate_error(errp, g_steal_pointer(&s->err));
+    }
+    startup_unref(s);
     return ok;
 }

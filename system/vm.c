@@ -466,6 +466,7 @@ bool coroutine_fn vm_co_start(GError **errp)
     if (!vm.options->loadvm) {
         return run_state_co_prepare(co_first_images, start, errp);
     }
+    run_state_set_incoming(start);
     if (!run_state_co_prepare(co_first_images, false, errp)) {
         return false;
     }
@@ -473,7 +474,7 @@ bool coroutine_fn vm_co_start(GError **errp)
         g_prefix_error(errp, "-loadvm %s: ", vm.options->loadvm);
         return false;
     }
-    return !start || run_state_co_cont(errp);
+    return true;
 }
 
 /*

@@ -126,6 +126,8 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
                                    BdrvSnapshotPacked *packed); /* may be NULL, with unpack */
     int (*unpack)(BlockDriverState *bs, const BdrvSnapshotPacked *packed, const void *in,
                   void *out);
+    bool (*is_empty)(BlockDriverState *bs);
+    int coroutine_fn (*is_current)(BlockDriverState *bs, const char *id, GError **errp);
     void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
     bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
     bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);

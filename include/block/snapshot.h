@@ -25,6 +25,18 @@ typedef struct BdrvSnapshotInfo {
 } BdrvSnapshotInfo;
 
 bool bdrv_can_snapshot(BlockDriverState *bs); /* driver supports it and bs is writable */
+bool bdrv_has_snapshots(BlockDriverState *bs); /* driver supports it; any thread */
+/*
+ * Whether the disk's present content is known to be that of the snapshot called name: the
+ * same clusters.  1, 0, or -1 and errp.
+ */
+int coroutine_fn bdrv_co_snapshot_is_current(BlockDriverState *bs, const char *name,
+                                             GError **errp);
+/*
+ * Whether all that bs shows comes from its backing file, as in an overlay that nobody has
+ * written to.  Works in a drained section; no I/O.  Home context.
+ */
+bool bdrv_snapshot_is_empty(BlockDriverState *bs);
 /* The list as it is now: a new array of *n elements (g_free), NULL when empty or on error. */
 BdrvSnapshotInfo *coroutine_fn bdrv_co_snapshot_list(BlockDriverState *bs, int *n, GError **errp);
 /* By id or name, name first.  false when there is none (errp unset) or on error. */

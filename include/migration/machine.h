@@ -107,7 +107,10 @@ void ram_prepare_dma(void *host, size_t len);
  */
 void ram_dma_written(void *host, size_t len);
 
-/* At start-up, before the guest's first instruction (-loadvm TAG).  Main thread. */
+/*
+ * At start-up, in state inmigrate (-loadvm TAG): returns when the guest runs, or is paused
+ * because the user wants that; RAM may still be on its way.  Main thread.
+ */
 bool coroutine_fn machine_co_loadvm(const char *tag, GError **errp);
 
 #endif
