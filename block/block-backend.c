@@ -214,7 +214,7 @@ int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t byte
 
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
-    return bdrv_co_flush(blk->root->bs);
+    return bdrv_co_flush_child(blk->root);
 }
 
 bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)

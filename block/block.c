@@ -5,6 +5,7 @@
  * which the calling coroutine hops and comes back.
  */
 #include <string.h>
+#include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -92,6 +93,19 @@ BlockDriverState *bdrv_find_node(const char *node_name, GError **errp)
     return bs;
 }
 
+BlockDriverState *bdrv_lookup(const char *device, const char *node_name, GError **errp)
+{
+    BlockBackend *blk = device ? blk_by_name(device) : NULL;
+    BlockDriverState *bs = blk ? blk_bs(blk) : node_name ? lookup(node_name, false) : NULL;
+
+    GLOBAL_STATE();
+    if (!bs) {
+        error_setg(errp, "Cannot find device='%s' nor node-name='%s'", device ? device : "",
+                   node_name ? node_name : "");
+    }
+    return bs;
+}
+
 BlockDriverState *bdrv_next_node(BlockDriverState *prev)
 {
     GList *l;
@@ -169,6 +183,8 @@ static void coroutine_fn node_free(BlockDriverState *bs)
     BdrvChild *children[] = { bs->file, bs->backing };
 
     g_assert(g_queue_is_empty(&bs->parents));
+    g_assert(g_queue_is_empty(&bs->before_write));
+    bdrv_dirty_bitmaps_free_all(bs);
     bs->file = bs->backing = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(children); i++) {
         if (children[i]) {

@@ -30,12 +30,29 @@ static bool gate_open(BlockDriverState *bs, BdrvChild *child)
     return parent_busy(bs);
 }
 
-void coroutine_fn bdrv_request_begin(BlockDriverState *bs, BdrvChild *child)
+void coroutine_fn bdrv_request_begin(BlockDriverState *bs)
 {
     IO_CODE(bs);
-    while (!gate_open(bs, child)) {
+    while (!gate_open(bs, NULL)) {
         co_queue_wait(&bs->quiesce_queue, NULL);
     }
+    bs->in_flight++;
+}
+
+BlockDriverState *coroutine_fn bdrv_child_request_begin(BdrvChild *child)
+{
+    IO_CODE(child->bs);
+    while (!gate_open(child->bs, child)) {
+        co_queue_wait(&child->bs->quiesce_queue, NULL);
+    }
+    child->bs->in_flight++;
+    return child->bs;
+}
+
+void bdrv_request_begin_drained(BlockDriverState *bs)
+{
+    IO_CODE(bs);
+    g_assert(bs->quiesce && !bs->in_flight);
     bs->in_flight++;
 }
 

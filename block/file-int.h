@@ -21,6 +21,8 @@ bool file_locks_supported(int fd);
  * until fd is closed).  Blocking; worker threads.
  */
 bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GError **errp);
+/* Gives the rights in the mask has back. */
+void file_lock_drop(int fd, unsigned has);
 /*
  * Gives all rights back.  close() alone may do so too late: a request that has just ended
  * keeps the open file alive a little longer.

@@ -69,6 +69,15 @@ bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GErr
     return true;
 }
 
+void file_lock_drop(int fd, unsigned has)
+{
+    for (int i = 0; i < N_RIGHTS; i++) {
+        if (has & (1u << i)) {
+            set_byte(fd, HAS_BASE + i, F_UNLCK);
+        }
+    }
+}
+
 void file_unlock(int fd)
 {
     struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };

@@ -227,6 +227,21 @@ static bool coroutine_fn file_co_lock_for_format(BlockDriverState *bs, GError **
     return true;
 }
 
+static int drop_worker(void *opaque)
+{
+    FileState *s = opaque;
+
+    file_lock_drop(s->fd, FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE);
+    return 0;
+}
+
+static int coroutine_fn file_co_set_read_only(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+
+    return s->lock ? co_run_in_worker(drop_worker, s) : 0;
+}
+
 /* --- I/O ------------------------------------------------------------------------------------ */
 
 /* Any context: only what never changes is looked at, and the length. */
@@ -533,6 +548,7 @@ const BlockDriver bdrv_file_driver = {
     .co_pwrite_zeroes = file_co_pwrite_zeroes,
     .co_pdiscard = file_co_pdiscard,
     .co_flush = file_co_flush,
+    .co_set_read_only = file_co_set_read_only,
     .co_truncate = file_co_truncate,
     .co_block_status = file_co_block_status,
     .co_create = file_co_create,

@@ -18,6 +18,23 @@ BdrvChild *bdrv_attach_child(BlockDriverState *bs, BlockDriverState *parent, Blo
 /* Removes the edge and frees it; the reference to the node passes to the caller. */
 BlockDriverState *bdrv_detach_child(BdrvChild *child);
 
+/* Brings the right to write through bs->file in line with what bs's users have. */
+void bdrv_update_right_below(BlockDriverState *bs);
+
+/*
+ * The instant of an external snapshot: top's users use overlay from now on, which reads
+ * through to top.  Both are drained and live in one context; overlay has no users and no
+ * backing node; the caller has a reference on both.  Main thread, does not yield.
+ */
+void bdrv_append(BlockDriverState *overlay, BlockDriverState *top);
+/* Takes an overlay out again; its content is not looked at.  The same rules. */
+void coroutine_fn bdrv_co_unappend(BlockDriverState *overlay);
+/*
+ * Moves bs and what is below it to ctx; they are used by nobody, and the caller has exactly
+ * one reference on bs.  Does nothing if they are there.  Main thread.
+ */
+bool coroutine_fn bdrv_co_move_tree(BlockDriverState *bs, AioContext *ctx, GError **errp);
+
 /* Nested sections without waiting: see drain.c. */
 void bdrv_quiesce_begin(BlockDriverState *bs);
 void bdrv_quiesce_end(BlockDriverState *bs);
@@ -32,11 +49,32 @@ void blk_goto_switch(BlockBackend *blk);
 void blk_goto_end(BlockBackend *blk, bool rollback);
 
 /*
- * A request enters bs through child (NULL: from nowhere in particular), waiting while bs
- * is drained; and leaves.  Home context.
+ * A request enters a node, waiting while that is drained; and leaves.  One that comes through
+ * a child enters the node where the child leads when the gate opens, and returns it: a drained
+ * section may have put another node there.  Home context.
  */
-void coroutine_fn bdrv_request_begin(BlockDriverState *bs, BdrvChild *child);
+void coroutine_fn bdrv_request_begin(BlockDriverState *bs);
+BlockDriverState *coroutine_fn bdrv_child_request_begin(BdrvChild *child);
 void bdrv_request_end(BlockDriverState *bs);
+/* A request of the one who drains bs: it and what it does below pass the gates. */
+void bdrv_request_begin_drained(BlockDriverState *bs);
+/* Flushes the node where child leads. */
+int coroutine_fn bdrv_co_flush_child(BdrvChild *child);
+/*
+ * Reads from bs on behalf of a request that is in flight in it already, whatever the gate
+ * says.  Any offset and length within the node.
+ */
+int coroutine_fn bdrv_co_pread_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      void *buf);
+/* The same for bdrv_co_block_status(); the range must lie within the node. */
+int coroutine_fn bdrv_co_block_status_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             int64_t *pnum, int64_t *map);
+/*
+ * bs is a backing node from now on that nobody writes: makes all durable and, where the file
+ * below is bs's alone, lets others have the right to write to it.  What cannot be flushed
+ * stays writable.  Main thread, with a reference.
+ */
+void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs);
 
 /* What a child takes over from its parent where its own options are silent. */
 typedef struct BdrvInherit {

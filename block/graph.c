@@ -20,7 +20,8 @@ static char *user_desc(BlockDriverState *parent, BlockBackend *blk)
 
 static const char *role_name(const BlockBackend *blk, BdrvChildRole role)
 {
-    return blk ? "root" : role == BDRV_CHILD_FILE ? "file" : "backing";
+    return blk ? "root" : role == BDRV_CHILD_FILE ? "file" :
+           role == BDRV_CHILD_BACKING ? "backing" : "target";
 }
 
 static void conflict(const BdrvChild *has, const BdrvChild *wants, GError **errp)
@@ -55,8 +56,7 @@ static bool writer_allowed(BlockDriverState *bs, const BdrvChild *wants, GError 
     return true;
 }
 
-/* Brings bs->file's right in line with what bs's parents have. */
-static void update_right_below(BlockDriverState *bs)
+void bdrv_update_right_below(BlockDriverState *bs)
 {
     bool writable = false;
 
@@ -68,7 +68,7 @@ static void update_right_below(BlockDriverState *bs)
     }
     if (bs->file->writable != writable) {
         bs->file->writable = writable;
-        update_right_below(bs->file->bs);
+        bdrv_update_right_below(bs->file->bs);
     }
 }
 
@@ -94,7 +94,7 @@ BdrvChild *bdrv_attach_child(BlockDriverState *bs, BlockDriverState *parent, Blo
 
     aio_context_acquire(bs->ctx);
     g_queue_push_tail_link(&bs->parents, &child->parents_link);
-    update_right_below(bs);
+    bdrv_update_right_below(bs);
     for (unsigned i = 0; i < bs->quiesce; i++) { /* joins the sections that are open */
         if (blk) {
             blk_quiesce_begin(blk);
@@ -113,7 +113,7 @@ BlockDriverState *bdrv_detach_child(BdrvChild *child)
     GLOBAL_STATE();
     aio_context_acquire(bs->ctx);
     g_queue_unlink(&bs->parents, &child->parents_link);
-    update_right_below(bs);
+    bdrv_update_right_below(bs);
     for (unsigned i = 0; i < bs->quiesce; i++) {
         if (child->blk) {
             blk_quiesce_end(child->blk);

@@ -5,6 +5,7 @@
  * the node meanwhile.
  */
 #include "block/block-int.h"
+#include "block/dirty-bitmap.h"
 #include "block/qapi-format.h"
 #include "qapi/error.h"
 #include "qapi/util.h"
@@ -124,6 +125,8 @@ BlockDeviceInfo *coroutine_fn bdrv_co_device_info(BlockDriverState *bs, bool cha
     info->cache->writeback = true;
     info->cache->direct = bs->cache_direct;
     info->cache->no_flush = bs->cache_no_flush;
+    info->dirty_bitmaps = bdrv_dirty_bitmap_query(bs);
+    info->has_dirty_bitmaps = info->dirty_bitmaps != NULL;
     info->image = bdrv_co_image_info(bs, chain, errp);
     return info->image ? g_steal_pointer(&info) : NULL;
 }

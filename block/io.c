@@ -5,6 +5,7 @@
  * Where alignment makes a write read first (request_alignment > 1), overlapping writes
  * are put in order; elsewhere they are as unordered as on a real disk.
  */
+#include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -152,7 +153,7 @@ static int coroutine_fn bounced_read(BlockDriverState *bs, int64_t offset, int64
 int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
                                 int flags)
 {
-    BlockDriverState *bs = child->bs;
+    BlockDriverState *bs;
     int64_t past = 0;
     IOVector head;
     int ret = 0;
@@ -164,7 +165,7 @@ int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes,
     if (bytes == 0) {
         return 0;
     }
-    bdrv_request_begin(bs, child);
+    bs = bdrv_child_request_begin(child);
     if (offset + bytes > bs->length) {
         /* The last cluster of an image may be cut short: what is missing is zero. */
         if (!may_grow(child) || offset >= bs->length) {
@@ -223,7 +224,31 @@ int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, 
     return bdrv_co_preadv(child, offset, bytes, &iov, flags);
 }
 
+int coroutine_fn bdrv_co_pread_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      void *buf)
+{
+    IOVector iov;
+
+    g_assert(bs->in_flight);
+    io_vector_init_buf(&iov, buf, bytes);
+    return is_aligned(bs, offset, bytes, &iov) ? driver_preadv(bs, offset, bytes, &iov, 0)
+                                               : bounced_read(bs, offset, bytes, &iov, 0);
+}
+
 /* --- Writing ------------------------------------------------------------------------------ */
+
+/* Shows a range that a request is going to write to those who must see it first. */
+static void coroutine_fn before_write(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    GList *next;
+
+    for (GList *l = bs->before_write.head; l; l = next) {
+        BdrvBeforeWrite *b = l->data;
+
+        next = l->next; /* the list changes while the node is drained only */
+        b->fn(b->opaque, offset, bytes);
+    }
+}
 
 static void note_written(BlockDriverState *bs, int64_t end)
 {
@@ -349,19 +374,21 @@ static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, i
 int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, IOVector *iov,
                                  int flags)
 {
-    BlockDriverState *bs = child->bs;
+    BlockDriverState *bs;
     int ret;
 
     g_assert(iov->size == (size_t)bytes);
-    bdrv_request_begin(bs, child);
+    bs = bdrv_child_request_begin(child);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && bytes > 0) {
+        before_write(bs, offset, bytes);
         if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF && io_vector_is_zero(iov)) {
             bool unmap = bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP;
             ret = do_pwrite_zeroes(bs, offset, bytes, unmap ? BDRV_REQ_MAY_UNMAP : 0);
         } else {
             ret = do_pwritev(bs, offset, bytes, iov, flags & ~BDRV_REQ_FUA);
         }
+        bdrv_dirty_mark(bs, offset, bytes); /* also a part that was written before an error */
     }
     bdrv_request_end(bs);
     if (ret == 0 && (flags & BDRV_REQ_FUA)) {
@@ -381,13 +408,15 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
 
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, int flags)
 {
-    BlockDriverState *bs = child->bs;
+    BlockDriverState *bs;
     int ret;
 
-    bdrv_request_begin(bs, child);
+    bs = bdrv_child_request_begin(child);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && bytes > 0) {
+        before_write(bs, offset, bytes);
         ret = do_pwrite_zeroes(bs, offset, bytes, flags & ~BDRV_REQ_FUA);
+        bdrv_dirty_mark(bs, offset, bytes);
     }
     bdrv_request_end(bs);
     if (ret == 0 && (flags & BDRV_REQ_FUA)) {
@@ -399,13 +428,13 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
 /* Discards are a hint: a part that alignment forbids is left, a driver without them too. */
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
 {
-    BlockDriverState *bs = child->bs;
-    int64_t mask = bs->request_alignment - 1;
+    BlockDriverState *bs;
     int ret;
 
-    bdrv_request_begin(bs, child);
+    bs = bdrv_child_request_begin(child);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && bs->discard_unmap) {
+        int64_t mask = bs->request_alignment - 1;
         int64_t end = MIN(offset + bytes, bs->length);
         int64_t start = (offset + mask) & ~mask;
 
@@ -413,6 +442,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
         if (start < end) {
             SerialisedWrite w;
 
+            before_write(bs, start, end - start);
             if (mask) {
                 serialise_begin(bs, &w, start, end - start, false);
             }
@@ -423,6 +453,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
             if (mask) {
                 serialise_end(bs, &w);
             }
+            bdrv_dirty_mark(bs, start, end - start);
         }
         ret = ret == -ENOTSUP ? 0 : ret;
     }
@@ -430,11 +461,11 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
     return ret;
 }
 
-int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
+/* Inside a counted request, which ends here. */
+static int coroutine_fn do_flush(BlockDriverState *bs)
 {
     int ret = 0;
 
-    bdrv_request_begin(bs, NULL);
     if (bs->drv->co_flush) {
         ret = bs->drv->co_flush(bs);
     } else if (bs->file) {
@@ -444,16 +475,32 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
     return ret;
 }
 
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
+{
+    bdrv_request_begin(bs);
+    return do_flush(bs);
+}
+
+int coroutine_fn bdrv_co_flush_child(BdrvChild *child)
+{
+    return do_flush(bdrv_child_request_begin(child));
+}
+
 bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **errp)
 {
-    BlockDriverState *bs = child->bs;
+    BlockDriverState *bs;
+    int64_t former;
     bool ok = false;
 
-    bdrv_request_begin(bs, child);
+    bs = bdrv_child_request_begin(child);
+    former = bs->length;
     if (length < 0) {
         error_setg(errp, "Image size cannot be negative");
     } else if (bs->read_only || !child->writable) {
         error_setg(errp, "Image is read-only");
+    } else if (bs->job_type) {
+        error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s",
+                   bs->node_name, bs->job_type);
     } else if (bs->drv->co_truncate) {
         ok = bs->drv->co_truncate(bs, length, errp);
     } else if (bs->drv->is_filter && bs->file) {
@@ -463,12 +510,33 @@ bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **er
     }
     if (ok) {
         bdrv_set_length(bs, length);
+        bdrv_dirty_mark(bs, MIN(former, length), MAX(former, length) - MIN(former, length));
     }
     bdrv_request_end(bs);
     return ok;
 }
 
 /* --- Status --------------------------------------------------------------------------------- */
+
+int coroutine_fn bdrv_co_block_status_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             int64_t *pnum, int64_t *map)
+{
+    int ret;
+
+    *map = 0;
+    if (bs->drv->co_block_status) {
+        ret = bs->drv->co_block_status(bs, offset, bytes, pnum, map);
+    } else if (bs->drv->is_filter && bs->file) {
+        ret = bdrv_co_block_status(bs->file->bs, offset, bytes, pnum, map);
+    } else {
+        *pnum = bytes;
+        ret = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    }
+    if (ret >= 0) {
+        g_assert(*pnum > 0 && *pnum <= bytes);
+    }
+    return ret;
+}
 
 int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       int64_t *pnum, int64_t *map)
@@ -485,19 +553,9 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
         return 0;
     }
     bytes = MIN(bytes, bs->length - offset);
-    bdrv_request_begin(bs, NULL);
-    if (bs->drv->co_block_status) {
-        ret = bs->drv->co_block_status(bs, offset, bytes, pnum, &where);
-    } else if (bs->drv->is_filter && bs->file) {
-        ret = bdrv_co_block_status(bs->file->bs, offset, bytes, pnum, &where);
-    } else {
-        *pnum = bytes;
-        ret = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
-    }
+    bdrv_request_begin(bs);
+    ret = bdrv_co_block_status_inside(bs, offset, bytes, pnum, &where);
     bdrv_request_end(bs);
-    if (ret >= 0) {
-        g_assert(*pnum > 0 && *pnum <= bytes);
-    }
     if (map) {
         *map = where;
     }

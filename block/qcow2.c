@@ -133,24 +133,42 @@ static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptio
     return true;
 }
 
-static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
 
     while (s->background) {
         co_queue_wait(&s->pin_queue, NULL);
     }
-    if (!bs->read_only) {
-        /* The first flush gives back clusters, the second makes that durable. */
-        for (int i = 0; i < 3; i++) {
-            int ret = qcow2_flush(bs);
+}
 
-            if (ret < 0) {
-                g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename,
-                           strerror(-ret));
-                break;
-            }
-        }
+static int coroutine_fn flush_all(BlockDriverState *bs)
+{
+    int ret = 0;
+
+    /* The first flush gives back clusters, the second makes that durable. */
+    for (int i = 0; i < 3 && ret >= 0; i++) {
+        ret = qcow2_flush(bs);
+    }
+    if (ret < 0) {
+        g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename, strerror(-ret));
+    }
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_set_read_only(BlockDriverState *bs)
+{
+    qcow2_co_settle(bs);
+    return flush_all(bs);
+}
+
+static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    qcow2_co_settle(bs);
+    if (!bs->read_only) {
+        flush_all(bs);
     }
     state_free(s);
 }
@@ -257,6 +275,8 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush = qcow2_co_flush,
+    .co_settle = qcow2_co_settle,
+    .co_set_read_only = qcow2_co_set_read_only,
     .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_status,
     .co_create = qcow2_co_create,

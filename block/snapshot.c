@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -407,6 +408,11 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
     if (!changeable(bs, step, errp)) {
         return NULL;
     }
+    if (bs->job_type) {
+        error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s",
+                   bs->node_name, bs->job_type);
+        return NULL;
+    }
     opaque = bs->drv->snapshot->goto_prepare(bs, id_or_name, errp);
     if (!opaque) {
         fail(bs, step, errp);
@@ -430,6 +436,9 @@ bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **err
     IO_CODE(bs);
     g_assert(bs->quiesce && !bs->in_flight);
     g->switched = bs->drv->snapshot->goto_switch(bs, g->opaque, errp);
+    if (g->switched) {
+        bdrv_dirty_mark_all(bs);
+    }
     for (guint i = 0; g->switched && i < g->users->len; i++) {
         blk_goto_switch(g->users->pdata[i]);
     }
@@ -482,6 +491,11 @@ bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_o
         return false;
     }
     return delete_id(bs, info.id, NULL, errp);
+}
+
+bool coroutine_fn bdrv_co_snapshot_delete_id(BlockDriverState *bs, const char *id, GError **errp)
+{
+    return delete_id(bs, id, NULL, errp);
 }
 
 bool coroutine_fn bdrv_co_snapshot_replace(BlockDriverState *bs, const char *old_id,

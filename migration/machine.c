@@ -4,15 +4,22 @@
  * faults out of the kernel when it writes guest RAM.
  */
 #include <unistd.h>
+#include "block/transaction.h"
 #include "migration/machine.h"
 #include "util/countermeasure.h"
 
 static Machine *the_machine;
 
+static int64_t clock_ns(void)
+{
+    return the_machine->ops->clock_ns(the_machine->opaque);
+}
+
 void machine_register(Machine *m)
 {
     g_assert(!the_machine || !m);
     the_machine = m;
+    bdrv_set_machine(m ? m->job_mutex : NULL, m ? clock_ns : NULL);
 }
 
 Machine *machine_get(void)

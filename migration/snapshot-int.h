@@ -8,10 +8,13 @@
 
 #include "block/snapshot.h"
 #include "migration/machine.h"
+#include "qapi/qapi-types-migration.h"
 #include "ram-load-int.h"
 #include "ram-save-int.h"
 
 #define SNAPSHOT_BOUNCE_LIMIT ((uint64_t)64 << 20)
+
+typedef struct SnapshotTransaction SnapshotTransaction;
 
 typedef struct SnapshotNode {
     BlockDriverState *bs; /* a reference: what has the snapshot */
@@ -39,6 +42,7 @@ typedef struct SnapshotJob {
     CoSleep *released; /* a load: woken when the guest may run, and all it can do is fill */
     bool at_start; /* loads into a machine in state inmigrate: the guest starts afterwards */
     bool incoming; /* the same, and leaves the disks alone */
+    SnapshotTransaction *transaction; /* what happens at the same instant; NULL: nothing */
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;
     bool counted; /* among the jobs under way; main thread */
@@ -61,6 +65,10 @@ void snapshot_job_free(SnapshotJob *sj);
  * without a name.  Returns a reference, or NULL and errp.  Main thread.
  */
 Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **errp);
+
+/* The data of a snapshot-save job, all that can be checked before it exists being right.  Main
+ * thread. */
+SnapshotJob *coroutine_fn snapshot_save_new(const SnapshotSave *arg, GError **errp);
 
 static inline SnapshotNode *snapshot_vmstate_node(SnapshotJob *sj)
 {
@@ -109,6 +117,22 @@ void snapshot_add_overlays(SnapshotJob *sj);
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp);
 bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp);
 bool coroutine_fn snapshot_delete_run(SnapshotJob *sj, GError **errp);
+
+/*
+ * --- The other actions of a transaction (snapshot-transaction.c) ---
+ *
+ * In run(), which they leave where it was; nothing happens to a job without a transaction.
+ * prepare, instant and finish undo the actions if they fail.  abort: the job has failed, before
+ * finish or in a transaction that wants all or nothing.  end: run() is over.
+ */
+bool coroutine_fn snapshot_transaction_prepare(SnapshotJob *sj, GError **errp);
+void coroutine_fn snapshot_transaction_drain(SnapshotJob *sj);
+bool coroutine_fn snapshot_transaction_instant(SnapshotJob *sj, GError **errp);
+void coroutine_fn snapshot_transaction_undrain(SnapshotJob *sj);
+bool coroutine_fn snapshot_transaction_finish(SnapshotJob *sj, GError **errp);
+void coroutine_fn snapshot_transaction_end(SnapshotJob *sj, bool ok, GError **errp);
+/* Drops the job's reference. */
+void snapshot_transaction_unref(SnapshotTransaction *st);
 
 /* --- Choosing nodes (main thread, coroutine) ------------------------------------------------ */
 

@@ -65,6 +65,7 @@ static void coroutine_fn free_entry(void *opaque)
     for (int i = 0; i < sj->nr_nodes; i++) {
         g_free(sj->nodes[i].replaces);
     }
+    snapshot_transaction_unref(sj->transaction);
     g_free(sj->nodes);
     g_free(sj->tag);
     g_free(sj);

@@ -125,40 +125,61 @@ static SnapshotJob *new_job(JobType type, const char *tag, const char *vmstate,
     return snapshot_job_new(type, tag, nodes, n, vmstate_bs);
 }
 
-void coroutine_fn qmp_snapshot_save(const char *job_id, const char *tag, const char *vmstate,
-                                    strList *devices, bool has_mode, SnapshotMode mode,
-                                    bool has_compress, bool compress, bool has_bounce_limit,
-                                    uint64_t bounce_limit, GError **errp)
+SnapshotJob *coroutine_fn snapshot_save_new(const SnapshotSave *arg, GError **errp)
 {
     SnapshotJob *sj;
     const char *blocker;
 
-    if (has_bounce_limit && (bounce_limit < 4096 || bounce_limit > (64ULL << 30))) {
+    if (arg->has_bounce_limit &&
+        (arg->bounce_limit < 4096 || arg->bounce_limit > (64ULL << 30))) {
         error_setg(errp, "Parameter 'bounce-limit' expects 4096 bytes to 64 GiB");
-        return;
+        return NULL;
     }
-    sj = new_job(JOB_TYPE_SNAPSHOT_SAVE, tag, vmstate, devices, errp);
+    sj = new_job(JOB_TYPE_SNAPSHOT_SAVE, arg->tag, arg->vmstate, arg->devices, errp);
     if (!sj) {
-        return;
+        return NULL;
     }
-    if (has_mode) {
-        sj->mode = mode;
+    if (arg->has_mode) {
+        sj->mode = arg->mode;
     }
-    sj->compress = has_compress && compress;
-    if (has_bounce_limit) {
-        sj->bounce_limit = bounce_limit;
+    sj->compress = arg->has_compress && arg->compress;
+    if (arg->has_bounce_limit) {
+        sj->bounce_limit = arg->bounce_limit;
     }
     blocker = vmstate_blocker(sj->machine->vmstate);
     if (blocker) {
         error_setg(errp, "State blocked: %s", blocker);
         snapshot_job_free(sj);
-        return;
+        return NULL;
     }
     if (!check_tag_on(sj, false, errp)) {
         snapshot_job_free(sj);
-        return;
+        return NULL;
     }
-    start_named(sj, job_id, errp);
+    return sj;
+}
+
+void coroutine_fn qmp_snapshot_save(const char *job_id, const char *tag, const char *vmstate,
+                                    strList *devices, bool has_mode, SnapshotMode mode,
+                                    bool has_compress, bool compress, bool has_bounce_limit,
+                                    uint64_t bounce_limit, GError **errp)
+{
+    SnapshotSave arg = {
+        .tag = (char *)tag,
+        .vmstate = (char *)vmstate,
+        .devices = devices,
+        .has_mode = has_mode,
+        .mode = mode,
+        .has_compress = has_compress,
+        .compress = compress,
+        .has_bounce_limit = has_bounce_limit,
+        .bounce_limit = bounce_limit,
+    };
+    SnapshotJob *sj = snapshot_save_new(&arg, errp);
+
+    if (sj) {
+        start_named(sj, job_id, errp);
+    }
 }
 
 void coroutine_fn qmp_snapshot_load(const char *job_id, const char *tag, const char *vmstate,

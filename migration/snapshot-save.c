@@ -150,7 +150,8 @@ static bool coroutine_fn prepare(SaveWork *w, GError **errp)
     for (int i = 0; i < w->layout->nr_blocks; i++) {
         total += w->layout->blocks[i].bitmap_bytes;
     }
-    return prepare_disks(w, total, errp) && ram_save_arm(w->ram, errp);
+    return prepare_disks(w, total, errp) && snapshot_transaction_prepare(w->sj, errp) &&
+           ram_save_arm(w->ram, errp);
 }
 
 /* --- Blackout ------------------------------------------------------------------------------- */
@@ -203,6 +204,7 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
     w->was_running = m->ops->park(m->opaque, false);
     w->parked = true;
     snapshot_drain(sj);
+    snapshot_transaction_drain(sj);
     ok = freeze_disks(w, errp);
     if (ok) {
         m->ops->lock(m->opaque);
@@ -212,7 +214,9 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
         stamp(w);
         m->ops->unlock(m->opaque);
     }
+    ok = ok && snapshot_transaction_instant(sj, errp);
     if (!ok || w->live) {
+        snapshot_transaction_undrain(sj);
         snapshot_undrain(sj);
         release_guest(w);
     }
@@ -406,7 +410,8 @@ static void coroutine_fn fill_image_stats(SnapshotJob *sj)
 bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
 {
     SaveWork w = {.sj = sj};
-    bool ok = prepare(&w, errp) && blackout(&w, errp) && write_state(&w, errp);
+    bool ok = prepare(&w, errp) && blackout(&w, errp) &&
+              snapshot_transaction_finish(sj, errp) && write_state(&w, errp);
 
     fill_stats(&w);
     if (!ok || !w.watch) {
@@ -416,9 +421,11 @@ bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
     ok = ok && publish(&w, errp);
     end_ram(&w, ok);
     end_disks(sj, ok);
+    snapshot_transaction_undrain(sj);
     snapshot_undrain(sj);
     release_guest(&w);
     g_clear_pointer(&w.tail, g_byte_array_unref);
     stream_layout_free(w.layout);
+    snapshot_transaction_end(sj, ok, errp);
     return ok && delete_replaced(sj, errp);
 }

@@ -18,6 +18,7 @@ typedef struct BdrvCheckResult BdrvCheckResult;
 typedef enum BdrvChildRole {
     BDRV_CHILD_FILE,    /* the parent's data and metadata, or a filter's content */
     BDRV_CHILD_BACKING, /* read-only content behind unallocated clusters */
+    BDRV_CHILD_TARGET,  /* where a job copies what the parent is about to lose */
 } BdrvChildRole;
 
 /* An edge of the graph: parent (NULL for a BlockBackend) uses bs. */
@@ -29,6 +30,16 @@ struct BdrvChild {
     bool writable;
     GList parents_link; /* in bs->parents; data is the child itself */
 };
+
+/*
+ * Someone who must see a range before it is written.  fn is a coroutine in the home context,
+ * part of the request that is going to write; it may wait.
+ */
+typedef struct BdrvBeforeWrite {
+    void coroutine_fn (*fn)(void *opaque, int64_t offset, int64_t bytes);
+    void *opaque;
+    GList link; /* in bs->before_write; data is the struct itself */
+} BdrvBeforeWrite;
 
 struct BlockDriverState {
     const BlockDriver *drv;
@@ -49,6 +60,10 @@ struct BlockDriverState {
     BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
     BdrvChild *file, *backing;
     GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
+    GQueue dirty_bitmaps; /* BdrvDirtyBitmap; the same rule */
+    GQueue before_write;  /* BdrvBeforeWrite; the same rule */
+    const char *job_type; /* what the job does that needs the node as it is, NULL: none; main
+                           * thread with ctx acquired */
     int refcount;     /* main thread */
     int64_t length;   /* bytes, guest-visible; the driver keeps it (bdrv_set_length) */
     int64_t request_alignment; /* bytes, power of two, 1 by default */
@@ -148,6 +163,7 @@ struct BlockDriver {
     bool is_format; /* has a BDRV_CHILD_FILE below it */
     bool is_filter; /* content is that of bs->file, unchanged */
     bool supports_backing;
+    bool stores_bitmaps; /* keeps persistent dirty bitmaps in the image */
     /* Writes to bs->file only on behalf of its own parents: needs the right to write no
      * earlier than one of them has it (raw, filters). */
     bool writes_for_parents;
@@ -171,6 +187,11 @@ struct BlockDriver {
     /* Everything durable, including bs->file, which the driver flushes itself.  Absent:
      * bs->file is flushed. */
     int coroutine_fn (*co_flush)(BlockDriverState *bs);
+    /* Returns when nothing goes on in the node by itself.  New requests are kept away. */
+    void coroutine_fn (*co_settle)(BlockDriverState *bs);
+    /* Nobody will write any more: everything there is goes to the disk; lets others have the
+     * right.  0 or -errno.  Reads go on meanwhile. */
+    int coroutine_fn (*co_set_read_only)(BlockDriverState *bs);
     bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, GError **errp);
     /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->file. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, int64_t offset, int64_t bytes,

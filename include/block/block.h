@@ -72,6 +72,9 @@ BlockDriverState *bdrv_ref(BlockDriverState *bs);
 void coroutine_fn bdrv_co_unref(BlockDriverState *bs);
 /* By node name; NULL and errp ("Cannot find device='' nor node-name='X'"). No reference. */
 BlockDriverState *bdrv_find_node(const char *node_name, GError **errp);
+/* The node that the handle called device is on, else the one called node_name; both may be
+ * NULL.  NULL and errp as above.  No reference. */
+BlockDriverState *bdrv_lookup(const char *device, const char *node_name, GError **errp);
 /* All nodes / all named by the user, in order of creation. */
 BlockDriverState *bdrv_next_node(BlockDriverState *prev);
 const char *bdrv_node_name(BlockDriverState *bs);

@@ -177,6 +177,8 @@ void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback);
 /* Deletes by id or name in bounded steps; guest I/O goes on.  Waits for readers. */
 bool coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id_or_name,
                                           GError **errp);
+/* The same, by id. */
+bool coroutine_fn bdrv_co_snapshot_delete_id(BlockDriverState *bs, const char *id, GError **errp);
 /* Deletes the one with id old_id; the one with id new_id is called old_id from then on. */
 bool coroutine_fn bdrv_co_snapshot_replace(BlockDriverState *bs, const char *old_id,
                                            const char *new_id, GError **errp);

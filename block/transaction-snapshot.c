@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * External snapshots as actions: an overlay, one that is there or one that is made for it,
+ * takes over the users of a node.  Undone after the instant, what the guest has written since
+ * goes down into the old node first.  Main thread, hopping to the nodes' home.
+ */
+#include <errno.h>
+#include <string.h>
+#include "graph-int.h"
+#include "new-image.h"
+#include "qapi/error.h"
+#include "transaction-int.h"
+
+#define COPY_CHUNK (1 << 20)
+
+typedef struct SnapshotAction {
+    BdrvAction action;
+    BlockDriverState *top, *overlay; /* the transaction has the references */
+    bool appended;
+    NewImage *image; /* a file that prepare has made */
+} SnapshotAction;
+
+static SnapshotAction *to_snapshot(BdrvAction *a)
+{
+    return (SnapshotAction *)a;
+}
+
+/* --- Checks --------------------------------------------------------------------------------- */
+
+/* Whether other nodes are built on top, which an overlay would come between. */
+static bool check_top(BlockDriverState *top, GError **errp)
+{
+    for (GList *l = top->parents.head; l; l = l->next) {
+        BdrvChild *c = l->data;
+
+        if (c->parent) {
+            error_setg(errp, "Node '%s' is busy: node is used as %s of '%s'", top->node_name,
+                       c->role == BDRV_CHILD_BACKING ? "backing hd"
+                       : c->role == BDRV_CHILD_FILE  ? "file"
+                                                     : "backup target",
+                       c->parent->node_name);
+            return false;
+        }
+    }
+    if (top->job_type) {
+        error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s",
+                   top->node_name, top->job_type);
+        return false;
+    }
+    return true;
+}
+
+static bool is_below(BlockDriverState *bs, BlockDriverState *above)
+{
+    for (; above; above = bdrv_backing(above)) {
+        if (above == bs) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool check_overlay(BlockDriverState *top, BlockDriverState *overlay, GError **errp)
+{
+    bool writable = false;
+
+    for (GList *l = top->parents.head; l; l = l->next) {
+        writable |= ((BdrvChild *)l->data)->writable;
+    }
+    if (is_below(overlay, top)) {
+        error_setg(errp, "Making '%s' a backing child of '%s' would create a cycle",
+                   top->node_name, overlay->node_name);
+    } else if (!g_queue_is_empty(&overlay->parents)) {
+        error_setg(errp, "The overlay is already in use");
+    } else if (overlay->backing) {
+        error_setg(errp, "The overlay already has a backing image");
+    } else if (!overlay->drv->supports_backing) {
+        error_setg(errp, "The overlay does not support backing images");
+    } else if (overlay->read_only && writable) {
+        error_setg(errp, "The overlay is read-only, but node '%s' is in use for writing",
+                   top->node_name);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* --- Prepare ------------------------------------------------------------------------------------ */
+
+static bool coroutine_fn snapshot_prepare(BdrvAction *a, GError **errp)
+{
+    BlockdevSnapshot *arg = a->arg->u.blockdev_snapshot.data;
+    SnapshotAction *s = to_snapshot(a);
+    BlockDriverState *top = bdrv_lookup(arg->node, arg->node, errp);
+    BlockDriverState *overlay = top ? bdrv_lookup(arg->overlay, arg->overlay, errp) : NULL;
+    bool ok;
+
+    if (!overlay || !check_overlay(top, overlay, errp) || !check_top(top, errp)) {
+        return false;
+    }
+    bdrv_ref(overlay);
+    bdrv_ref(top);
+    ok = bdrv_co_move_tree(overlay, top->ctx, errp);
+    /* Other clients were at work meanwhile; the same is checked once more at the instant. */
+    ok = ok && bdrv_transaction_claim_node(a->t, top, errp) &&
+         bdrv_transaction_claim_node(a->t, overlay, errp);
+    if (ok) {
+        s->top = top;
+        s->overlay = overlay;
+    }
+    bdrv_co_unref(overlay);
+    bdrv_co_unref(top);
+    return ok;
+}
+
+/* A node on the new image, with the settings of the one it goes on. */
+static BlockDriverState *coroutine_fn open_overlay(BlockDriverState *top,
+                                                   const BlockdevSnapshotSync *arg,
+                                                   const char *format, GError **errp)
+{
+    BdrvOpenFile params = {
+        .filename = arg->snapshot_file,
+        .format = format,
+        .read_only = top->read_only,
+        .direct = top->cache_direct,
+        .no_flush = top->cache_no_flush,
+        .discard = top->discard_unmap,
+        .no_backing = true,
+        .node_name = arg->snapshot_node_name,
+    };
+    BlockDriverState *bs = bdrv_co_open_file_params(&params, top->ctx, errp);
+
+    if (bs) {
+        bs->detect_zeroes = top->detect_zeroes;
+    }
+    return bs;
+}
+
+static bool check_sync(BlockDriverState *top, const BlockdevSnapshotSync *arg,
+                       const char *format, GError **errp)
+{
+    const BlockDriver *drv = bdrv_driver_by_name(format);
+    bool make = !arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS;
+
+    if (arg->node_name && !arg->snapshot_node_name) {
+        error_setg(errp, "New overlay node-name missing");
+    } else if (arg->snapshot_node_name &&
+               bdrv_lookup(arg->snapshot_node_name, arg->snapshot_node_name, NULL)) {
+        error_setg(errp, "New overlay node-name already in use");
+    } else if (!drv || !drv->is_format) {
+        error_setg(errp, "Unknown file format '%s'", format);
+    } else if (!drv->supports_backing) {
+        error_setg(errp, "Backing file not supported for file format '%s'", format);
+    } else if (make && !strcmp(arg->snapshot_file, bdrv_filename(top))) {
+        error_setg(errp, "Error: Trying to create an image with the same filename as the "
+                   "backing file");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static bool coroutine_fn snapshot_sync_prepare(BdrvAction *a, GError **errp)
+{
+    BlockdevSnapshotSync *arg = a->arg->u.blockdev_snapshot_sync.data;
+    const char *format = arg->format ? arg->format : "qcow2";
+    SnapshotAction *s = to_snapshot(a);
+    BlockDriverState *top = bdrv_lookup(arg->device, arg->node_name, errp), *overlay;
+    bool ok;
+
+    if (!top || !check_sync(top, arg, format, errp) || !check_top(top, errp) ||
+        !bdrv_transaction_claim_node(a->t, top, errp)) {
+        return false;
+    }
+    if (!arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS) {
+        s->image = new_image_make(arg->snapshot_file, format, top, errp);
+        if (!s->image) {
+            return false;
+        }
+    }
+    overlay = open_overlay(top, arg, format, errp);
+    if (!overlay) {
+        return false;
+    }
+    ok = bdrv_transaction_claim_node(a->t, overlay, errp);
+    bdrv_co_unref(overlay);
+    if (ok) {
+        s->top = top;
+        s->overlay = overlay;
+    }
+    return ok;
+}
+
+/* --- The instant ----------------------------------------------------------------------------------- */
+
+static bool coroutine_fn snapshot_freeze(BdrvAction *a, GError **errp)
+{
+    SnapshotAction *s = to_snapshot(a);
+
+    return check_overlay(s->top, s->overlay, errp) && check_top(s->top, errp);
+}
+
+static void snapshot_commit(BdrvAction *a)
+{
+    SnapshotAction *s = to_snapshot(a);
+
+    bdrv_append(s->overlay, s->top);
+    s->appended = true;
+}
+
+/* --- Undoing it ------------------------------------------------------------------------------------- */
+
+/* Home context, both drained: what overlay has and top has not goes to top.  0 or -errno. */
+static int coroutine_fn copy_down(BlockDriverState *overlay, BdrvChild *edge)
+{
+    g_autofree uint8_t *buf = g_malloc(COPY_CHUNK);
+    int64_t n;
+    int ret = 0;
+
+    for (int64_t at = 0; at < overlay->length && ret >= 0; at += n) {
+        int64_t map;
+
+        ret = bdrv_co_block_status_inside(overlay, at, overlay->length - at, &n, &map);
+        if (ret < 0 || !(ret & BDRV_BLOCK_ALLOCATED)) {
+            continue;
+        }
+        if (ret & BDRV_BLOCK_ZERO) {
+            ret = bdrv_co_pwrite_zeroes(edge, at, n, BDRV_REQ_MAY_UNMAP);
+            continue;
+        }
+        n = MIN(n, COPY_CHUNK);
+        ret = bdrv_co_pread_inside(overlay, at, n, buf);
+        if (ret >= 0) {
+            ret = bdrv_co_pwrite(edge, at, n, buf, 0);
+        }
+    }
+    return ret < 0 ? ret : bdrv_co_flush_child(edge);
+}
+
+static void set_writable(BdrvChild *edge, bool writable)
+{
+    aio_context_acquire(edge->bs->ctx);
+    edge->writable = writable;
+    bdrv_update_right_below(edge->bs);
+    aio_context_release(edge->bs->ctx);
+}
+
+static bool coroutine_fn take_out(SnapshotAction *s, GError **errp)
+{
+    BdrvChild *edge = s->overlay->backing;
+    int ret;
+
+    bdrv_co_move_to(s->top->ctx);
+    bdrv_co_drained_begin(s->top);
+    bdrv_co_drained_begin(s->overlay);
+    bdrv_co_move_to(main_aio_context());
+    set_writable(edge, true);
+    bdrv_co_move_to(s->top->ctx);
+    bdrv_request_begin_drained(s->overlay);
+    ret = copy_down(s->overlay, edge);
+    bdrv_request_end(s->overlay);
+    bdrv_co_move_to(main_aio_context());
+    set_writable(edge, false);
+    if (ret >= 0) {
+        bdrv_co_unappend(s->overlay);
+    } else {
+        error_setg_errno(errp, -ret, "the overlay '%s' stays on node '%s', because what was "
+                         "written since cannot be brought back", s->overlay->node_name,
+                         s->top->node_name);
+    }
+    bdrv_co_move_to(s->top->ctx);
+    bdrv_drained_end(s->overlay);
+    bdrv_drained_end(s->top);
+    bdrv_co_move_to(main_aio_context());
+    return ret >= 0;
+}
+
+static bool coroutine_fn snapshot_abort(BdrvAction *a, GError **errp)
+{
+    SnapshotAction *s = to_snapshot(a);
+
+    if (s->appended && !take_out(s, errp)) {
+        new_image_keep(s->image);
+        return false;
+    }
+    new_image_undo(s->image);
+    return true;
+}
+
+static void coroutine_fn snapshot_done(BdrvAction *a)
+{
+    SnapshotAction *s = to_snapshot(a);
+
+    new_image_keep(s->image);
+    bdrv_co_set_read_only(s->top);
+}
+
+const BdrvActionDriver bdrv_action_snapshot = {
+    .instance_size = sizeof(SnapshotAction),
+    .changes_machine = true,
+    .prepare = snapshot_prepare,
+    .freeze = snapshot_freeze,
+    .commit = snapshot_commit,
+    .abort = snapshot_abort,
+    .done = snapshot_done,
+};
+
+const BdrvActionDriver bdrv_action_snapshot_sync = {
+    .instance_size = sizeof(SnapshotAction),
+    .changes_machine = true,
+    .prepare = snapshot_sync_prepare,
+    .freeze = snapshot_freeze,
+    .commit = snapshot_commit,
+    .abort = snapshot_abort,
+    .done = snapshot_done,
+};
