@@ -232,7 +232,7 @@ int64_t coroutine_fn qcow2_save_unpack_over(BlockDriverState *bs, Qcow2Save *sav
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
-    uint64_t old = *entry;
+    uint64_t old = *entry, host, size;
     IOVector whole;
     int64_t ret;
 
@@ -252,7 +252,9 @@ int64_t coroutine_fn qcow2_save_unpack_over(BlockDriverState *bs, Qcow2Save *sav
     if (ret < 0) {
         return ret;
     }
+    qcow2_compressed_extent(s, old, &host, &size);
     save->packed_bytes -= s->cluster_size;
+    save->packed_size -= size;
     co_mutex_lock(&s->lock);
     drop_entry(bs, save, old);
     co_mutex_unlock(&s->lock);
