@@ -5,6 +5,7 @@
  * which the calling coroutine hops and comes back.
  */
 #include <string.h>
+#include "block/active.h"
 #include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
@@ -217,7 +218,7 @@ void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     bs->opening = true; /* hidden, the name stays taken until all is closed */
     bdrv_co_move_to(bs->ctx);
     bdrv_co_drained_begin(bs);
-    if (!bs->read_only) {
+    if (!bs->read_only && !bs->inactive) {
         /* Nobody is left to hear of an error; a driver notes in the image what matters. */
         if (bs->drv->co_flush) {
             bs->drv->co_flush(bs);
@@ -454,6 +455,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
         node_free(bs);
         return NULL;
     }
+    bs->inactive = bdrv_opens_inactive() && !bs->read_only;
     if (options->node_name) {
         if (!check_new_name(options->node_name, errp)) {
             node_free(bs);

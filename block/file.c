@@ -23,6 +23,7 @@ typedef struct FileState {
     int fd;
     bool regular;
     bool lock;         /* take image locks */
+    unsigned has, denies; /* FILE_RIGHT_*: those that are or, when inactive, will be taken */
     bool no_zero_range, no_punch_hole; /* the file system cannot */
     unsigned written, flushed; /* generations: a flush without writes costs nothing */
 } FileState;
@@ -79,6 +80,17 @@ static bool open_failed(OpenWork *w, int errnum)
     return false;
 }
 
+/* Adds to the rights; an inactive node takes them later.  Worker. */
+static bool take_rights(BlockDriverState *bs, const char *filename, unsigned has, unsigned denies,
+                        GError **errp)
+{
+    FileState *s = bs->opaque;
+
+    s->has |= has;
+    s->denies |= denies;
+    return bs->inactive || file_lock(s->fd, filename, s->has, s->denies, errp);
+}
+
 static bool lock_opened(OpenWork *w)
 {
     FileState *s = w->bs->opaque;
@@ -96,7 +108,7 @@ static bool lock_opened(OpenWork *w)
         return !w->lock_forced;
     }
     s->lock = true;
-    return file_lock(s->fd, w->filename, has, denies, &w->err);
+    return take_rights(w->bs, w->filename, has, denies, &w->err);
 }
 
 static bool examine(OpenWork *w)
@@ -206,11 +218,10 @@ typedef struct LockWork {
 static int lock_worker(void *opaque)
 {
     LockWork *w = opaque;
-    FileState *s = w->bs->opaque;
     unsigned has = w->bs->read_only ? FILE_RIGHT_READ
                                     : FILE_RIGHT_READ | FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
 
-    return file_lock(s->fd, w->bs->filename, has, FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE, &w->err)
+    return take_rights(w->bs, w->bs->filename, has, FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE, &w->err)
                ? 0
                : -EAGAIN;
 }
@@ -231,6 +242,7 @@ static int drop_worker(void *opaque)
 {
     FileState *s = opaque;
 
+    s->has &= ~(FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE);
     file_lock_drop(s->fd, FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE);
     return 0;
 }
@@ -240,6 +252,50 @@ static int coroutine_fn file_co_set_read_only(BlockDriverState *bs)
     FileState *s = bs->opaque;
 
     return s->lock ? co_run_in_worker(drop_worker, s) : 0;
+}
+
+static int activate_worker(void *opaque)
+{
+    LockWork *w = opaque;
+    FileState *s = w->bs->opaque;
+    struct stat st;
+    int64_t length;
+
+    if (s->lock && !file_lock(s->fd, w->bs->filename, s->has, s->denies, &w->err)) {
+        file_unlock(s->fd);
+        return -EAGAIN;
+    }
+    length = fstat(s->fd, &st) < 0 ? -errno : size_of(s->fd, &st);
+    if (length < 0) {
+        error_setg_errno(&w->err, -length, "Could not get the size of '%s'", w->bs->filename);
+        file_unlock(s->fd);
+        return length;
+    }
+    bdrv_set_length(w->bs, round_up_sector(length));
+    return 0;
+}
+
+static bool coroutine_fn file_co_activate(BlockDriverState *bs, GError **errp)
+{
+    LockWork w = { .bs = bs };
+
+    if (co_run_in_worker(activate_worker, &w) < 0) {
+        g_propagate_error(errp, w.err);
+        return false;
+    }
+    return true;
+}
+
+static int unlock_worker(void *opaque)
+{
+    file_unlock(((FileState *)opaque)->fd);
+    return 0;
+}
+
+static bool coroutine_fn file_co_inactivate(BlockDriverState *bs, GError **errp)
+{
+    co_run_in_worker(unlock_worker, bs->opaque);
+    return true;
 }
 
 /* --- I/O ------------------------------------------------------------------------------------ */
@@ -542,6 +598,8 @@ const BlockDriver bdrv_file_driver = {
     .instance_size = sizeof(FileState),
     .co_open = file_co_open,
     .co_close = file_co_close,
+    .co_activate = file_co_activate,
+    .co_inactivate = file_co_inactivate,
     .co_preadv = file_co_preadv,
     .co_preadv_aside = file_co_preadv_aside,
     .co_pwritev = file_co_pwritev,

@@ -91,7 +91,7 @@ static int check_write(BdrvChild *child, int64_t offset, int64_t bytes)
     if (!bdrv_range_ok(offset, bytes)) {
         return -EIO;
     }
-    if (child->bs->read_only || !child->writable) {
+    if (child->bs->read_only || child->bs->inactive || !child->writable) {
         return -EPERM;
     }
     if (offset + bytes > child->bs->length && !may_grow(child)) {
@@ -496,6 +496,8 @@ bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **er
     former = bs->length;
     if (length < 0) {
         error_setg(errp, "Image size cannot be negative");
+    } else if (bs->inactive) {
+        error_setg(errp, "Image is inactive: the other side of a migration uses it");
     } else if (bs->read_only || !child->writable) {
         error_setg(errp, "Image is read-only");
     } else if (bs->job_type) {

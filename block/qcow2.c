@@ -101,7 +101,7 @@ static bool coroutine_fn open_image(BlockDriverState *bs, GError **errp)
         return false;
     }
     bdrv_set_length(bs, s->disk_size);
-    if (!bs->read_only && !prepare_writing(bs, errp)) {
+    if (!bs->read_only && !bs->inactive && !prepare_writing(bs, errp)) {
         return false;
     }
     if (s->backing_file && !bs->backing && !bs->no_backing &&
@@ -167,10 +167,48 @@ static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
     Qcow2State *s = bs->opaque;
 
     qcow2_co_settle(bs);
-    if (!bs->read_only) {
+    if (!bs->read_only && !bs->inactive) {
         flush_all(bs);
     }
     state_free(s);
+}
+
+static bool coroutine_fn qcow2_co_inactivate(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        Qcow2Snapshot *sn = s->snapshots->pdata[i];
+
+        if (sn->pins) {
+            error_setg(errp, "Node '%s' cannot be handed over while its snapshot '%s' is being read",
+                       bs->node_name, sn->info.name);
+            return false;
+        }
+    }
+    qcow2_co_settle(bs);
+    ret = flush_all(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush the metadata of node '%s'", bs->node_name);
+    }
+    return ret >= 0;
+}
+
+/* Another process has written the image since: opens it once more. */
+static bool coroutine_fn qcow2_co_activate(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *old = bs->opaque;
+
+    bs->opaque = g_new0(Qcow2State, 1);
+    if (!qcow2_co_open(bs, NULL, errp)) {
+        g_free(bs->opaque);
+        bs->opaque = old;
+        return false;
+    }
+    state_free(old);
+    g_free(old);
+    return true;
 }
 
 static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -247,7 +285,7 @@ static int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, 
 
 static int coroutine_fn qcow2_co_flush(BlockDriverState *bs)
 {
-    return bs->read_only ? 0 : qcow2_flush(bs);
+    return bs->read_only || bs->inactive ? 0 : qcow2_flush(bs);
 }
 
 static bool coroutine_fn qcow2_co_info(BlockDriverState *bs, BdrvInfo *info, GError **errp)
@@ -270,6 +308,8 @@ const BlockDriver bdrv_qcow2_driver = {
     .probe = qcow2_probe,
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
+    .co_activate = qcow2_co_activate,
+    .co_inactivate = qcow2_co_inactivate,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,

@@ -55,7 +55,7 @@ static bool supported(BlockDriverState *bs, const char *step, GError **errp)
 
 bool bdrv_can_snapshot(BlockDriverState *bs)
 {
-    return bs->drv->snapshot && !bs->read_only;
+    return bs->drv->snapshot && !bs->read_only && !bs->inactive;
 }
 
 bool bdrv_has_snapshots(BlockDriverState *bs)
@@ -144,6 +144,11 @@ static bool changeable(BlockDriverState *bs, const char *step, GError **errp)
     }
     if (bs->read_only) {
         error_setg(errp, "Node '%s': %s: the node is read-only", bs->node_name, step);
+        return false;
+    }
+    if (bs->inactive) {
+        error_setg(errp, "Node '%s': %s: the node is inactive: the other side of a migration "
+                   "uses it", bs->node_name, step);
         return false;
     }
     return true;

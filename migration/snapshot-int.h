@@ -42,6 +42,7 @@ typedef struct SnapshotJob {
     CoSleep *released; /* a load: woken when the guest may run, and all it can do is fill */
     bool at_start; /* loads into a machine in state inmigrate: the guest starts afterwards */
     bool incoming; /* the same, and leaves the disks alone */
+    bool outgoing; /* migrate's: with mode stop the guest does not go on here */
     SnapshotTransaction *transaction; /* what happens at the same instant; NULL: nothing */
     bool committed; /* a load that cannot be given up any more */
     AioContext *home;

@@ -12,6 +12,7 @@
  */
 #include <string.h>
 #include <time.h>
+#include "migrate-int.h"
 #include "qapi/error.h"
 #include "snapshot-base.h"
 #include "snapshot-int.h"
@@ -27,6 +28,7 @@ typedef struct SaveWork {
     bool live;
     bool was_running;
     bool parked;
+    bool saved;
     int64_t park_start;
     int64_t write_ns; /* how long RAM was written */
 } SaveWork;
@@ -161,7 +163,11 @@ static void coroutine_fn release_guest(SaveWork *w)
     SnapshotJob *sj = w->sj;
 
     if (w->parked) {
-        sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
+        if (w->saved && sj->outgoing && !w->live) {
+            sj->machine->ops->unpark_migrated(sj->machine->opaque);
+        } else {
+            sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
+        }
         sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
         w->parked = false;
     }
@@ -201,14 +207,19 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
     bool ok;
 
     w->park_start = clock_now_ns();
-    w->was_running = m->ops->park(m->opaque, false);
+    w->was_running = sj->outgoing && !w->live ? m->ops->park_migrate(m->opaque)
+                                              : m->ops->park(m->opaque, false);
     w->parked = true;
     snapshot_drain(sj);
     snapshot_transaction_drain(sj);
     ok = freeze_disks(w, errp);
     if (ok) {
         m->ops->lock(m->opaque);
+        if (sj->outgoing) {
+            migrate_global_send(w->was_running);
+        }
         w->tail = stream_save_tail(m->machine_type, m->vmstate, errp);
+        migrate_global_sent();
         ok = w->tail && (countermeasure_off("arm-before-release") ||
                          ram_save_instant(w->ram, errp));
         stamp(w);
@@ -419,6 +430,7 @@ bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
     }
     fill_image_stats(sj);
     ok = ok && publish(&w, errp);
+    w.saved = ok;
     end_ram(&w, ok);
     end_disks(sj, ok);
     snapshot_transaction_undrain(sj);

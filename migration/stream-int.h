@@ -29,6 +29,7 @@
 enum {
     STREAM_EOF = 0x00,
     STREAM_SECTION_START = 0x01,
+    STREAM_SECTION_PART = 0x02,
     STREAM_SECTION_END = 0x03,
     STREAM_SECTION_FULL = 0x04,
     STREAM_SUBSECTION = 0x05,
@@ -36,6 +37,17 @@ enum {
     STREAM_CONFIGURATION = 0x07,
     STREAM_FOOTER = 0x7e,
 };
+
+/* Flags in the low bits of a RAM record's first word. */
+enum {
+    RAM_FLAG_ZERO = 0x02, /* a byte follows, which fills the page */
+    RAM_FLAG_SIZES = 0x04,
+    RAM_FLAG_PAGE = 0x08, /* the page follows */
+    RAM_FLAG_END = 0x10,
+    RAM_FLAG_CONTINUE = 0x20, /* the block is that of the record before */
+};
+
+#define STREAM_RAM_SECTION_ID 1
 
 typedef struct StreamBlock {
     char idstr[256];
@@ -107,5 +119,27 @@ bool stream_load_section(const GByteArray *tail, const VMStateRegistry *r,
 bool devices_save(GByteArray *out, json_object *descriptions, const VMStateRegistry *r,
                   GError **errp);
 bool devices_load(const GByteArray *in, const VMStateRegistry *r, GError **errp);
+
+/*
+ * The same stream without places: pages follow one another as records, the last one of a
+ * page counts.  The header, the beginning of section "ram" with all blocks' names, and what
+ * belongs behind the last record.  New arrays; the tail as stream_save_tail().
+ */
+GByteArray *stream_sequential_header(const char *machine_type);
+GByteArray *stream_sequential_ram(const RAMBlock *ram, int nr_ram);
+GByteArray *stream_sequential_tail(const char *machine_type, const VMStateRegistry *r,
+                                   GError **errp);
+/* Parts of a stream's beginning; false and errp, in->ended if bytes are missing only. */
+bool stream_parse_configuration(VMReader *in, char machine_type[256], GError **errp);
+bool stream_parse_ram_start(VMReader *in, uint64_t *total, GError **errp);
+/*
+ * Whether data begins with the sections of all these devices up to the end of file mark:
+ * 1 and their length, 0 if more bytes are needed to tell, -1 and errp if not.
+ */
+int stream_scan_devices(const uint8_t *data, size_t len, const VMStateRegistry *r, size_t *used,
+                        GError **errp);
+/* Loads what was scanned; as stream_load_tail(). */
+bool stream_load_sections(const uint8_t *data, size_t len, const VMStateRegistry *r,
+                          GError **errp);
 
 #endif

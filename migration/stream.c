@@ -11,19 +11,12 @@
 #define STREAM_MAGIC 0x5145564dU /* "QEVM" */
 #define STREAM_VERSION 3
 #define RAM_VERSION 4
-#define RAM_SECTION_ID 1
 #define FIRST_DEVICE_SECTION_ID 2
 #define MAPPED_RAM_VERSION 1
 #define CAPABILITIES "configuration/capabilities"
 #define CAPABILITIES_VERSION 1
 #define MAPPED_RAM "mapped-ram"
 #define MAPPED_RAM_HEADER_BYTES (4 + 8 + 8 + 8)
-
-/* Flags in the low bits of a RAM record's first word. */
-enum {
-    RAM_FLAG_SIZES = 0x04,
-    RAM_FLAG_END = 0x10,
-};
 
 void stream_layout_free(StreamLayout *l)
 {
@@ -86,12 +79,54 @@ static void put_capabilities(GByteArray *out)
     vm_put_counted_string(out, MAPPED_RAM);
 }
 
+static void put_configuration(GByteArray *out, const char *machine_type)
+{
+    vm_put_be32(out, STREAM_MAGIC);
+    vm_put_be32(out, STREAM_VERSION);
+    vm_put_u8(out, STREAM_CONFIGURATION);
+    vm_put_be32(out, strlen(machine_type));
+    g_byte_array_append(out, (const uint8_t *)machine_type, strlen(machine_type));
+}
+
+/* The beginning of section "ram": its header and the sum of all blocks. */
+static void put_ram_start(GByteArray *out, const RAMBlock *ram, int nr_ram)
+{
+    uint64_t total = 0;
+
+    for (int i = 0; i < nr_ram; i++) {
+        total += ram[i].size;
+    }
+    put_section_header(out, STREAM_SECTION_START, STREAM_RAM_SECTION_ID, "ram", 0, RAM_VERSION);
+    vm_put_be64(out, total | RAM_FLAG_SIZES);
+}
+
+GByteArray *stream_sequential_header(const char *machine_type)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_configuration(out, machine_type);
+    return out;
+}
+
+GByteArray *stream_sequential_ram(const RAMBlock *ram, int nr_ram)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_ram_start(out, ram, nr_ram);
+    for (int i = 0; i < nr_ram; i++) {
+        vm_put_counted_string(out, ram[i].idstr);
+        vm_put_be64(out, ram[i].size);
+    }
+    vm_put_be64(out, RAM_FLAG_END);
+    put_footer(out, STREAM_RAM_SECTION_ID);
+    return out;
+}
+
 StreamLayout *stream_layout_new(const char *machine_type, const RAMBlock *ram, int nr_ram)
 {
     StreamLayout *l = g_new0(StreamLayout, 1);
     GByteArray *out;
     uint64_t offset = 0;
-    uint64_t total = 0;
 
     g_assert(nr_ram <= STREAM_MAX_BLOCKS);
     l->pieces = g_ptr_array_new_with_free_func(piece_free);
@@ -100,18 +135,10 @@ StreamLayout *stream_layout_new(const char *machine_type, const RAMBlock *ram, i
     g_strlcpy(l->machine_type, machine_type, sizeof(l->machine_type));
 
     out = add_piece(l, 0);
-    vm_put_be32(out, STREAM_MAGIC);
-    vm_put_be32(out, STREAM_VERSION);
-    vm_put_u8(out, STREAM_CONFIGURATION);
-    vm_put_be32(out, strlen(machine_type));
-    g_byte_array_append(out, (const uint8_t *)machine_type, strlen(machine_type));
+    put_configuration(out, machine_type);
     put_capabilities(out);
 
-    for (int i = 0; i < nr_ram; i++) {
-        total += ram[i].size;
-    }
-    put_section_header(out, STREAM_SECTION_START, RAM_SECTION_ID, "ram", 0, RAM_VERSION);
-    vm_put_be64(out, total | RAM_FLAG_SIZES);
+    put_ram_start(out, ram, nr_ram);
     for (int i = 0; i < nr_ram; i++) {
         StreamBlock *b = &l->blocks[i];
 
@@ -192,14 +219,17 @@ static json_object *describe_part(const char *name, int version, json_object **f
 }
 
 /* The configuration section's own description. */
-static json_object *describe_configuration(const char *machine_type)
+static json_object *describe_configuration(const char *machine_type, bool mapped)
 {
-    json_object *fields, *subsections = json_object_new_array();
+    json_object *fields, *subsections, *capabilities;
     json_object *o = describe_part("configuration", 1, &fields);
-    json_object *capabilities;
 
     add_field(fields, "len", "uint32", 4);
     add_field(fields, "name", "buffer", strlen(machine_type));
+    if (!mapped) {
+        return o;
+    }
+    subsections = json_object_new_array();
     capabilities = describe_part(CAPABILITIES, CAPABILITIES_VERSION, &fields);
     add_field(fields, "caps_count", "uint32", 4);
     add_field(fields, "capabilities", "capability", 1 + strlen(MAPPED_RAM));
@@ -208,23 +238,24 @@ static json_object *describe_configuration(const char *machine_type)
     return o;
 }
 
-GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r, GError **errp)
+static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStateRegistry *r,
+                             GError **errp)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
     json_object *description = json_object_new_object();
     json_object *devices = json_object_new_array();
     const char *text;
 
-    json_object_object_add(description, "configuration", describe_configuration(machine_type));
+    json_object_object_add(description, "configuration", describe_configuration(machine_type, mapped));
     json_object_object_add(description, "page_size", json_object_new_int64(STREAM_PAGE_SIZE));
     json_object_object_add(description, "devices", devices);
 
     vm_put_be64(out, RAM_FLAG_END);
-    put_footer(out, RAM_SECTION_ID);
+    put_footer(out, STREAM_RAM_SECTION_ID);
     vm_put_u8(out, STREAM_SECTION_END);
-    vm_put_be32(out, RAM_SECTION_ID);
+    vm_put_be32(out, STREAM_RAM_SECTION_ID);
     vm_put_be64(out, RAM_FLAG_END);
-    put_footer(out, RAM_SECTION_ID);
+    put_footer(out, STREAM_RAM_SECTION_ID);
     if (!devices_save(out, devices, r, errp)) {
         json_object_put(description);
         return NULL;
@@ -236,6 +267,17 @@ GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r,
     g_byte_array_append(out, (const uint8_t *)text, strlen(text));
     json_object_put(description);
     return g_steal_pointer(&out);
+}
+
+GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r, GError **errp)
+{
+    return save_tail(machine_type, true, r, errp);
+}
+
+GByteArray *stream_sequential_tail(const char *machine_type, const VMStateRegistry *r,
+                                   GError **errp)
+{
+    return save_tail(machine_type, false, r, errp);
 }
 
 /* --- Reading: headers --------------------------------------------------------------------- */
@@ -269,7 +311,7 @@ static bool ends(GError **errp, const char *where)
     return false;
 }
 
-static bool parse_configuration(VMReader *in, char machine_type[256], GError **errp)
+bool stream_parse_configuration(VMReader *in, char machine_type[256], GError **errp)
 {
     uint32_t magic, version, len;
     uint8_t mark;
@@ -345,7 +387,7 @@ static bool parse_capabilities(VMReader *in, GError **errp)
     return true;
 }
 
-static bool parse_ram_start(VMReader *in, uint64_t *total, GError **errp)
+bool stream_parse_ram_start(VMReader *in, uint64_t *total, GError **errp)
 {
     uint8_t mark;
     uint32_t section_id, instance_id, version;
@@ -356,7 +398,7 @@ static bool parse_ram_start(VMReader *in, uint64_t *total, GError **errp)
         !vm_read_be32(in, &version)) {
         return ends(errp, "the header of section 'ram'");
     }
-    if (mark != STREAM_SECTION_START || section_id != RAM_SECTION_ID ||
+    if (mark != STREAM_SECTION_START || section_id != STREAM_RAM_SECTION_ID ||
         strcmp(idstr, "ram") != 0 || instance_id != 0) {
         error_setg(errp, "Machine state does not begin with section 'ram'");
         return false;
@@ -431,8 +473,8 @@ StreamLayout *coroutine_fn stream_read_layout(const StreamSource *src, GError **
 
     h->src = src;
     l->blocks = g_new0(StreamBlock, STREAM_MAX_BLOCKS);
-    if (!window_load(h, 0, errp) || !parse_configuration(&h->in, l->machine_type, errp) ||
-        !parse_capabilities(&h->in, errp) || !parse_ram_start(&h->in, &total, errp)) {
+    if (!window_load(h, 0, errp) || !stream_parse_configuration(&h->in, l->machine_type, errp) ||
+        !parse_capabilities(&h->in, errp) || !stream_parse_ram_start(&h->in, &total, errp)) {
         return NULL;
     }
     l->tail_offset = h->in.pos;
@@ -613,11 +655,11 @@ static bool parse_ram_end(VMReader *in, GError **errp)
             error_setg(errp, "Section 'ram' does not end where it should");
             return false;
         }
-        if (!parse_footer(in, RAM_SECTION_ID, "ram", errp)) {
+        if (!parse_footer(in, STREAM_RAM_SECTION_ID, "ram", errp)) {
             return false;
         }
         if (i == 0 && (!vm_read_u8(in, &mark) || !vm_read_be32(in, &section_id) ||
-                       mark != STREAM_SECTION_END || section_id != RAM_SECTION_ID)) {
+                       mark != STREAM_SECTION_END || section_id != STREAM_RAM_SECTION_ID)) {
             error_setg(errp, "Section 'ram' has no end");
             return false;
         }
@@ -676,6 +718,31 @@ static bool parse_tail(const GByteArray *tail, const VMStateRegistry *r, Target 
 
     return parse_ram_end(&in, errp) && parse_sections(&in, r, t, false, errp) &&
            parse_description(&in, errp);
+}
+
+int stream_scan_devices(const uint8_t *data, size_t len, const VMStateRegistry *r, size_t *used,
+                        GError **errp)
+{
+    VMReader in = {.data = data, .size = len};
+    GError *err = NULL;
+
+    if (parse_sections(&in, r, &(Target){.load = false}, false, &err)) {
+        *used = in.pos;
+        return 1;
+    }
+    if (in.ended) {
+        g_error_free(err);
+        return 0;
+    }
+    g_propagate_error(errp, err);
+    return -1;
+}
+
+bool stream_load_sections(const uint8_t *data, size_t len, const VMStateRegistry *r, GError **errp)
+{
+    VMReader in = {.data = data, .size = len};
+
+    return parse_sections(&in, r, &(Target){.load = true}, false, errp);
 }
 
 bool stream_check_tail(const GByteArray *tail, const VMStateRegistry *r, GError **errp)

@@ -15,6 +15,7 @@ typedef struct VMReader {
     const uint8_t *data;
     size_t size;
     size_t pos;
+    bool ended; /* more was wanted than there is: it may be good as far as it goes */
 } VMReader;
 
 /* Each takes bytes off the cursor; false when there are not enough left. */

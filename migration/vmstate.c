@@ -17,6 +17,7 @@
 bool vm_read_bytes(VMReader *r, void *buf, size_t len)
 {
     if (len > r->size - r->pos) {
+        r->ended = true;
         return false;
     }
     if (buf && len) {

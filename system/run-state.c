@@ -36,6 +36,7 @@ static CoQueue changed; /* parked, leaving or reset_requested may have become fa
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static RunState state = RUN_STATE_PRELAUNCH;
 static bool parked;
+static bool migrating; /* parked, for the end of an outgoing migration */
 static bool leaving; /* parked, and unpark is at work: too late for a wish */
 static RunState before_park;
 static Wish wish;
@@ -188,6 +189,11 @@ static bool cont_locked(GError **errp)
         pthread_mutex_unlock(&lock);
         return true;
     }
+    if (migrating) {
+        pthread_mutex_unlock(&lock);
+        error_setg(errp, "Migration is not finalized yet");
+        return false;
+    }
     ok = may_continue(parked ? before_park : state, errp);
     if (ok && parked) {
         wish = WISH_CONT;
@@ -226,7 +232,8 @@ bool coroutine_fn run_state_co_prepare(bool coroutine_fn (*prepare)(GError **err
 
 /* --- Snapshots ---------------------------------------------------------------------------- */
 
-bool coroutine_fn run_state_co_park(bool for_load)
+/* migrates: every machine that may goes to state why, not just one that runs. */
+static bool coroutine_fn park(RunState why, bool migrates)
 {
     bool running;
 
@@ -240,12 +247,16 @@ bool coroutine_fn run_state_co_park(bool for_load)
     wish = WISH_NONE;
     pthread_mutex_unlock(&lock);
     if (running) {
-        halt_guest(for_load ? RUN_STATE_RESTORE_VM : RUN_STATE_SAVE_VM);
+        halt_guest(why);
     } else {
         cpus_co_wait_stopped();
     }
     pthread_mutex_lock(&lock);
+    if (migrates && run_state_may_become(state, why)) {
+        set_state(why);
+    }
     parked = true;
+    migrating = migrates;
     pthread_mutex_unlock(&lock);
     co_mutex_unlock(&change_mutex);
     return running;
@@ -259,6 +270,16 @@ void run_state_incoming_loaded(bool may_run)
     before_park = RUN_STATE_PAUSED;
     wish = may_run && start_after_incoming ? WISH_CONT : WISH_NONE;
     pthread_mutex_unlock(&lock);
+}
+
+bool coroutine_fn run_state_co_park(bool for_load)
+{
+    return park(for_load ? RUN_STATE_RESTORE_VM : RUN_STATE_SAVE_VM, false);
+}
+
+bool coroutine_fn run_state_co_park_migrate(void)
+{
+    return park(RUN_STATE_FINISH_MIGRATE, true);
 }
 
 /* After unpark, where it is allowed to wait: who waited for it goes on. */
@@ -282,6 +303,8 @@ void run_state_unpark(bool running)
         start_guest_locked();
     } else if (before_park == RUN_STATE_RUNNING) {
         set_state(RUN_STATE_PAUSED);
+    } else {
+        set_state(before_park);
     }
     pthread_mutex_unlock(&lock);
     if (running) {
@@ -289,7 +312,19 @@ void run_state_unpark(bool running)
     }
     /* parked until here: nobody else has changed the clock or the holds meanwhile */
     pthread_mutex_lock(&lock);
-    parked = leaving = false;
+    parked = leaving = migrating = false;
+    pthread_mutex_unlock(&lock);
+    aio_co_enter(main_aio_context(), coroutine_create(unparked_entry, NULL));
+}
+
+void run_state_unpark_migrated(void)
+{
+    pthread_mutex_lock(&lock);
+    g_assert(parked && migrating);
+    if (run_state_may_become(state, RUN_STATE_POSTMIGRATE)) {
+        set_state(RUN_STATE_POSTMIGRATE);
+    }
+    parked = migrating = false;
     pthread_mutex_unlock(&lock);
     aio_co_enter(main_aio_context(), coroutine_create(unparked_entry, NULL));
 }

@@ -3,6 +3,7 @@
  * QMP commands about the machine as a whole.  Each runs in the coroutine of its session, in
  * the main thread.
  */
+#include "block/active.h"
 #include "hw/riscv/virt.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
@@ -31,6 +32,11 @@ void coroutine_fn qmp_stop(GError **errp)
 
 void coroutine_fn qmp_cont(GError **errp)
 {
+    /* After a migration the disks may be the other side's; a machine that runs has them. */
+    if (run_state() != RUN_STATE_INMIGRATE && run_state() != RUN_STATE_FINISH_MIGRATE &&
+        !bdrv_co_activate_all(errp)) {
+        return;
+    }
     run_state_co_cont(errp);
 }
 

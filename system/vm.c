@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include "accel/accel.h"
+#include "block/active.h"
 #include "block/export.h"
 #include "hw/machine-lock.h"
 #include "hw/vm-clock.h"
@@ -282,6 +283,21 @@ static int64_t op_clock_ns(void *opaque)
     return vm_clock_ns();
 }
 
+static RunState op_run_state(void *opaque)
+{
+    return run_state();
+}
+
+static bool coroutine_fn op_park_migrate(void *opaque)
+{
+    return run_state_co_park_migrate();
+}
+
+static void op_unpark_migrated(void *opaque)
+{
+    run_state_unpark_migrated();
+}
+
 static void op_incoming_loaded(void *opaque, bool may_run)
 {
     run_state_incoming_loaded(may_run);
@@ -313,6 +329,9 @@ static const MachineOps machine_ops = {
     .load_settle = op_load_settle,
     .ram_read_error = op_ram_read_error,
     .clock_ns = op_clock_ns,
+    .run_state = op_run_state,
+    .park_migrate = op_park_migrate,
+    .unpark_migrated = op_unpark_migrated,
     .incoming_loaded = op_incoming_loaded,
     .quit = op_quit,
     .vcpu_tids = op_vcpu_tids,
@@ -414,7 +433,16 @@ static bool run_step(CoroutineEntry *entry, const VmOptions *o, GError **errp)
 /* The order of registration is the order of loading: clock, CPUs, controllers, devices. */
 bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
 {
+    bool shares_disks;
+
     vm.options = o;
+    if (o->incoming) {
+        if (!migrate_incoming_check(o->incoming, &shares_disks, errp)) {
+            g_prefix_error(errp, "-incoming %s: ", o->incoming);
+            return false;
+        }
+        bdrv_set_open_inactive(shares_disks);
+    }
     vm.vmstate = vmstate_registry_new();
     vm_clock_register(vm.vmstate);
     if (!run_step(open_entry, o, errp)) {

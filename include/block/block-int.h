@@ -56,6 +56,8 @@ struct BlockDriverState {
     bool discard_unmap;            /* discards are passed on, else ignored */
     bool cache_direct, cache_no_flush; /* as opened */
     bool force_share;              /* no image locks */
+    bool inactive;         /* see block/active.h; changes in the home context */
+    bool drained_inactive; /* bdrv_co_inactivate_all() has drained it */
     BlockdevDetectZeroesOptions detect_zeroes;
     BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
     BdrvChild *file, *backing;
@@ -203,6 +205,10 @@ struct BlockDriver {
     bool coroutine_fn (*co_info)(BlockDriverState *bs, BdrvInfo *info, GError **errp);
     /* Host bytes the file takes, -errno if unknown (protocols). */
     int64_t coroutine_fn (*co_allocated_size)(BlockDriverState *bs);
+    /* See block/active.h.  The node is drained; what lies below it is active.  The driver has
+     * flushed it before it becomes inactive. */
+    bool coroutine_fn (*co_activate)(BlockDriverState *bs, GError **errp);
+    bool coroutine_fn (*co_inactivate)(BlockDriverState *bs, GError **errp);
     /* Protocols: an image format lies on top of it from now on, so that nobody else may
      * write even if it is only read.  errp when another process does. */
     bool coroutine_fn (*co_lock_for_format)(BlockDriverState *bs, GError **errp);

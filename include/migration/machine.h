@@ -7,6 +7,7 @@
 
 #include "job/job.h"
 #include "migration/vmstate.h"
+#include "qapi/qapi-types-run-state.h"
 #include "util/aio.h"
 
 /*
@@ -55,6 +56,15 @@ typedef struct MachineOps {
     void (*ram_read_error)(void *opaque, const char *message);
     /* Guest clock in ns, for the snapshot's record.  Any thread. */
     int64_t (*clock_ns)(void *opaque);
+    /* What the machine is doing.  Any thread. */
+    RunState (*run_state)(void *opaque);
+    /*
+     * As park, for the end of an outgoing migration: every machine that may goes to state
+     * finish-migrate, and cont is refused meanwhile.  unpark gives its state back.
+     */
+    bool coroutine_fn (*park_migrate)(void *opaque);
+    /* Instead of unpark: the machine is elsewhere now, its state becomes postmigrate. */
+    void (*unpark_migrated)(void *opaque);
     /*
      * Parked, in state inmigrate: the machine's state has been taken in.  The guest starts at
      * unpark if the user wants that and may_run is set; else it is paused.

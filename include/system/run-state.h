@@ -53,6 +53,9 @@ void run_state_ram_error(const char *message);
  * shall run when it is there, until stop or cont say otherwise.
  */
 void run_state_set_incoming(bool start);
+/* MachineOps.park_migrate and .unpark_migrated. */
+bool coroutine_fn run_state_co_park_migrate(void);
+void run_state_unpark_migrated(void);
 /* MachineOps.incoming_loaded. */
 void run_state_incoming_loaded(bool may_run);
 
