@@ -36,7 +36,7 @@ class Template(Rig):
         subprocess.run(['qemu-io', '-c', 'write -P 7 0 1M', self.template], check=True,
                        stdout=subprocess.DEVNULL)
         with self.machine(self.template) as vm:
-            vm.serial.expect('Rhh')
+            vm.serial.expect('hh')
             vm.qmp.run_job('snapshot-save', 's', tag='ready', vmstate='disk0', devices=['disk0'])
             vm.serial.expect('hh')
             assert vm.quit() == 0
