@@ -404,6 +404,25 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
     return true;
 }
 
+void coroutine_fn disks_co_flush(void)
+{
+    AioContext *here = aio_current();
+
+    for (guint i = 0; disks && i < disks->len; i++) {
+        BlockBackend *blk = ((Disk *)disks->pdata[i])->blk;
+        BlockDriverState *bs = blk_bs(blk);
+
+        if (!bs) {
+            continue;
+        }
+        aio_co_reschedule_self(bdrv_context(bs));
+        bdrv_co_drained_begin(bs);
+        bdrv_drained_end(bs);
+        blk_co_flush(blk); /* the guest hears of an error when it flushes itself */
+        aio_co_reschedule_self(here);
+    }
+}
+
 void coroutine_fn disks_co_close(void)
 {
     for (guint i = 0; disks && i < disks->len; i++) {

@@ -34,6 +34,8 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
                                 GError **errp);
 /* What the command line puts into the flash banks, VIRT_FLASH_BANKS of them, zeroed. */
 bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp);
+/* The guest stands: finishes requests and flushes, so that the images are complete. */
+void coroutine_fn disks_co_flush(void);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);
 

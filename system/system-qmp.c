@@ -28,6 +28,7 @@ StatusInfo *coroutine_fn qmp_query_status(GError **errp)
 void coroutine_fn qmp_stop(GError **errp)
 {
     run_state_co_stop(RUN_STATE_PAUSED);
+    disks_co_flush();
 }
 
 void coroutine_fn qmp_cont(GError **errp)

@@ -126,8 +126,15 @@ class Stamped:
         return self.vm.qmp.run_job('snapshot-delete', job, tag=tag, devices=NODES)
 
     def check(self, leaks=False):
+        """Of complete images: a guest that writes may have clusters that no table names yet."""
+        alive = self.vm and self.vm.process.poll() is None
+        if alive:
+            was = self.vm.qmp.cmd('query-status')['status']
+            self.vm.qmp.cmd('stop')
         for path in self.images:
             check_image(path, leaks)
+        if alive and was == 'running':
+            self.vm.qmp.cmd('cont')
 
     def tags(self):
         """Of both images."""
