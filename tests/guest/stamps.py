@@ -49,6 +49,7 @@ def test_rounds(guest):
     for tag in kept:
         guest.load(str(tag))
         guest.verify(tag)
+    guest.finish()
 
 
 def test_load_follows_load(guest):
@@ -65,7 +66,7 @@ def test_load_follows_load(guest):
         guest.load(f'during{number}')
         guest.verify(1)
         guest.delete(f'during{number}')
-    guest.check()
+    guest.finish()
 
 
 def main():
