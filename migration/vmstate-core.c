@@ -57,8 +57,6 @@ bool vmstate_block_address(const char *machine_type, const char *block, uint64_t
         uint64_t address;
     } known[] = {
         {"virt", "riscv_virt_board.ram", 0x80000000},
-        {"virt", "virt.flash0", 0x20000000},
-        {"virt", "virt.flash1", 0x22000000},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {

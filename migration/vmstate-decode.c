@@ -17,6 +17,7 @@
 
 typedef struct Decoder {
     VMReader in;
+    uint64_t base; /* of in.data in the stream */
     GString *out;
     VMDecodedDevice *device;
     uint32_t values;
@@ -132,8 +133,8 @@ static bool is_number(const char *type, int64_t size)
 static void put_bytes(Decoder *d, const uint8_t *p, size_t size)
 {
     if (size > MAX_SHOWN_BUFFER) {
-        g_string_append_printf(d->out, "{\"bytes\": %zu, \"offset-in-section\": %zu}", size,
-                               (size_t)(p - d->in.data) - d->device->offset);
+        g_string_append_printf(d->out, "{\"bytes\": %zu, \"offset-in-stream\": %" PRIu64 "}",
+                               size, d->base + (p - d->in.data));
         return;
     }
     g_string_append_c(d->out, '"');
@@ -522,11 +523,11 @@ static bool decode_sections(Decoder *d, GHashTable *index, GPtrArray *devices, G
     return true;
 }
 
-GPtrArray *vmstate_decode(const GByteArray *tail, GError **errp)
+GPtrArray *vmstate_decode(const GByteArray *tail, uint64_t offset, GError **errp)
 {
     g_autoptr(GPtrArray) devices = g_ptr_array_new_with_free_func(free_device);
     g_autoptr(GHashTable) index = NULL;
-    Decoder d = {.in = {.data = tail->data}};
+    Decoder d = {.in = {.data = tail->data}, .base = offset};
     json_object *description = parse_description(tail, &d.in.size, errp);
     bool ok;
 

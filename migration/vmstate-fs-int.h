@@ -29,13 +29,13 @@ typedef struct VMDecodedDevice {
 } VMDecodedDevice;
 
 /*
- * Decodes all device sections of tail (everything behind RAM) with the description at its
- * end.  A new array of VMDecodedDevice; NULL and errp naming section and field when bytes
+ * Decodes all device sections of tail (everything behind RAM, from offset on in the stream)
+ * with the description at its end.  A new array of VMDecodedDevice; NULL and errp naming section and field when bytes
  * and description do not agree.  Time and memory are bounded by the tail's size and by
  * VMDECODE_MAX_TEXT.  Any thread.
  */
 #define VMDECODE_MAX_TEXT (64u << 20)
-GPtrArray *vmstate_decode(const GByteArray *tail, GError **errp);
+GPtrArray *vmstate_decode(const GByteArray *tail, uint64_t offset, GError **errp);
 /* Element n of the top-level field called name; false if there is none. */
 bool vmstate_decoded_number(const VMDecodedDevice *d, const GByteArray *tail, const char *name,
                             size_t n, uint64_t *value);

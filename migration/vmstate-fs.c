@@ -517,7 +517,7 @@ static int decode_worker(void *opaque)
 {
     DecodeWork *w = opaque;
 
-    w->fs->devices = vmstate_decode(w->fs->tail, &w->err);
+    w->fs->devices = vmstate_decode(w->fs->tail, w->fs->layout->tail_offset, &w->err);
     return 0;
 }
 
