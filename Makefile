@@ -25,10 +25,15 @@ check: deps all guest
 check-long: deps all guest
 	$(PYTHON) scripts/run-tests $(BUILD)
 
+# The whole VM and the unit tests under ASan+UBSan and under TSan.
+check-sanitize: deps guest
+	scripts/check-sanitize asan unit guest
+	scripts/check-sanitize tsan unit guest
+
 bench: deps all guest
 	$(PYTHON) tests/bench/run $(BUILD)
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all deps guest demo check check-long bench clean
+.PHONY: all deps guest demo check check-long check-sanitize bench clean

@@ -14,6 +14,7 @@
 #include "qapi/error.h"
 #include "ram-save-int.h"
 #include "util/countermeasure.h"
+#include "util/guest-memory.h"
 #include "util/thread-role.h"
 
 /* A run of faults upwards is met with copies ahead of it, up to this many pages. */
@@ -190,7 +191,9 @@ static bool keep_copy(RamSave *s, size_t page, size_t chunk, const uint8_t *host
     if (n < 0) {
         return false;
     }
+    guest_memory_begin();
     memcpy(bounce_mem(&s->pool, n), host, RAM_PAGE);
+    guest_memory_end();
     mine = n + 1;
     __atomic_store_n(&s->slots[page], mine, __ATOMIC_SEQ_CST);
     /*

@@ -3,6 +3,7 @@
  * buffer_is_zero(): as fast as memory, with the widest vectors the processor has.  Most
  * data that is not zero shows it at one of three places, which are looked at first.
  */
+#include "util/guest-memory.h"
 #include "util/iov.h"
 
 #include <string.h>
@@ -92,12 +93,14 @@ static bool big_is_zero(const unsigned char *p, size_t len)
 bool buffer_is_zero(const void *buf, size_t len)
 {
     const unsigned char *p = buf;
+    bool zero;
 
+    guest_memory_begin();
     if (len < 128) {
-        return small_is_zero(p, len);
+        zero = small_is_zero(p, len);
+    } else {
+        zero = !(load64(p) | load64(p + len / 2) | load64(p + len - 8)) && big_is_zero(p, len);
     }
-    if (load64(p) | load64(p + len / 2) | load64(p + len - 8)) {
-        return false;
-    }
-    return big_is_zero(p, len);
+    guest_memory_end();
+    return zero;
 }

@@ -3,6 +3,7 @@
  * IOVector: a growable scatter/gather list.  No locking; an element's memory stays the
  * caller's.  Offsets and lengths beyond the end are cut off, never an error.
  */
+#include "util/guest-memory.h"
 #include "util/iov.h"
 
 #include <glib.h>
@@ -91,19 +92,25 @@ static bool piece_append(void *opaque, char *base, size_t len, size_t done)
 
 static bool piece_to_buf(void *opaque, char *base, size_t len, size_t done)
 {
+    guest_memory_begin();
     memcpy((char *)opaque + done, base, len);
+    guest_memory_end();
     return true;
 }
 
 static bool piece_from_buf(void *opaque, char *base, size_t len, size_t done)
 {
+    guest_memory_begin();
     memcpy(base, (const char *)opaque + done, len);
+    guest_memory_end();
     return true;
 }
 
 static bool piece_memset(void *opaque, char *base, size_t len, size_t done)
 {
+    guest_memory_begin();
     memset(base, *(int *)opaque, len);
+    guest_memory_end();
     return true;
 }
 

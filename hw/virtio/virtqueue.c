@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "virtio-int.h"
+#include "util/guest-memory.h"
 
 enum {
     DESC_F_NEXT = 1,
@@ -46,10 +47,12 @@ static Desc load_desc(const uint8_t *table, unsigned i)
     const uint8_t *p = table + (size_t)i * DESC_SIZE;
     Desc d;
 
+    guest_memory_begin();
     memcpy(&d.addr, p, 8);
     memcpy(&d.len, p + 8, 4);
     memcpy(&d.flags, p + 12, 2);
     memcpy(&d.next, p + 14, 2);
+    guest_memory_end();
     d.addr = GUINT64_FROM_LE(d.addr);
     d.len = GUINT32_FROM_LE(d.len);
     d.flags = GUINT16_FROM_LE(d.flags);

@@ -6,7 +6,8 @@ error says why, the guest and the image come to no harm.
 A guest of a few instructions (bare.py) runs and checks its own memory; the disks are nodes
 that each test adds, with blkdebug below them where they shall misbehave.
 
-usage: failures.py KF-SYSTEM
+usage: failures.py KF-SYSTEM [every]
+every: an error at every request of a job, not only at some.
 """
 
 import os
@@ -20,6 +21,8 @@ from kfvm import QMPError
 from rig import MIB, Rig, check_image, fails, fault, on, saved_by, slow, tags, wait_status
 import tap
 
+
+EVERY = sys.argv[2:] == ['every']
 
 # --- No space and broken disks ------------------------------------------------------------
 
@@ -92,7 +95,7 @@ def each_fault(rig, command, kind, number, text, setup=lambda path: None, **args
         if passed:
             break
         failed += 1
-        after += 1 + after // 8  # all of the first, then ever fewer
+        after += 1 if EVERY else 1 + after // 8  # else the first ones, then ever fewer
     assert failed > 1, f'{failed} of {kind} failed'
 
 

@@ -60,7 +60,7 @@ def shown(check, broken):
 # --- One instant --------------------------------------------------------------------------------
 
 
-def instants(case, rounds=12, **more):
+def instants(case, rounds=8, **more):
     guest = case.start(**more)
     guest.raise_epoch()
     for number in range(rounds):
@@ -159,7 +159,7 @@ def without_huge_pages():
     ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
-def standstills(broken, command, rounds=5):
+def standstills(broken, command, rounds=3):
     """Median downtime-us of saves or loads with 768 MiB in small pages, all zero."""
     took = []
     with Case(broken) as case:

@@ -244,6 +244,9 @@ class VM:
         for thing in (self.qmp, self.serial):
             if thing:
                 thing.close()
+        said = self.errors()
+        if 'Sanitizer' in said:
+            print('\n'.join('# ' + line for line in said.splitlines()[:120]), flush=True)
         self.stderr.close()
         if self.own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)

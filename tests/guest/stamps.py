@@ -69,6 +69,11 @@ def test_load_follows_load(guest):
     guest.finish()
 
 
+def test_orderly_end(guest):
+    assert guest.vm.quit() == 0
+    guest.check()
+
+
 def main():
     guest = Stamped(BINARY, PAYLOAD if KIND == 'bare' else None)
     try:
