@@ -21,11 +21,15 @@ def boot(binary, image, memory, extra=()):
     return vm
 
 
+FULL_SAVES = ('-machine', 'snapshot-tracking=off')  # Keyframe's: each save writes everything
+
+
 class Session:
-    def __init__(self, build, name, binary, image, memory, fill, rate):
+    def __init__(self, build, name, binary, image, memory, fill, rate, incremental=False):
         """memory, fill: MiB; rate: MiB per second that the guest rewrites."""
         self.name = name
-        self.vm = boot(binary, image, memory)
+        extra = FULL_SAVES if name == 'keyframe' and not incremental else ()
+        self.vm = boot(binary, image, memory, extra)
         self.vm.serial.send(f'workload fill={fill} rate={rate} beat=1000\n')
         self.vm.serial.expect('WORKLOAD READY', 300)
         self.vm.serial.close()

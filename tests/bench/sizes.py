@@ -3,12 +3,14 @@
 RAM, 75 % of it incompressible, 100 MiB/s rewritten; disks of 1 and 64 GiB."""
 
 import os
+import socket
 import statistics
 import subprocess
+import tempfile
 import time
 
 from figures import middle, worst
-from session import Session
+from session import Session, disk_args, linux_args
 
 RATE_MIB = 100
 SATURATE_MIB = 2000  # more than any guest can write: it then writes as fast as it can
@@ -178,9 +180,88 @@ def bench_guest_rate(build, binary, directory, rounds, table):
     return shares
 
 
+def bench_incremental(build, binary, directory, rounds, table):
+    """A save after a save: of a guest that does nothing, and of one that writes."""
+    path = image(directory, 'incremental', '1G')
+    found = {}
+    for rate in (0, RATE_MIB):
+        session = Session(build, 'keyframe', binary, path, 4096, 3072, rate, incremental=True)
+        try:
+            session.save('first')
+            windows = []
+            for i in range(rounds):
+                time.sleep(1)
+                windows.append(session.window(lambda: session.save(f'next{i}')))
+                session.delete(f'next{i - 1}' if i else 'first')
+            found[rate] = windows
+        finally:
+            session.close()
+        os.unlink(path)
+        path = image(directory, 'incremental', '1G')
+    os.unlink(path)
+    took = statistics.median(w['result']['total'] for w in found[0]) * 1e3
+    wrote = statistics.median(w['result']['mib'] for w in found[0])
+    table.add('incremental save, 4 GiB idle', 'ms', None, took, '<= 100 ms', took <= 100)
+    table.add('incremental save, 4 GiB idle: written', 'MiB', None, wrote, '<= 16 MiB', wrote <= 16)
+    table.add(f'incremental save, 4 GiB, {RATE_MIB} MiB/s rewritten', 'ms', None,
+              statistics.median(w['result']['total'] for w in found[RATE_MIB]) * 1e3)
+    table.add('the same: written', 'MiB', None,
+              statistics.median(w['result']['mib'] for w in found[RATE_MIB]))
+    downtime_rows(table, 'the same', found[RATE_MIB])
+    return found
+
+
+def exec_to_heartbeat(binary, path, memory):
+    """Seconds from exec until the loaded guest's next sign of life."""
+    with tempfile.TemporaryDirectory(prefix='kfbench-') as directory:
+        name = os.path.join(directory, 'serial')
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(name)
+        listener.listen()
+        command = [binary, '-M', 'virt', '-display', 'none', '-nodefaults', '-serial',
+                   f'unix:{name}', *linux_args(f'{memory}M'), *disk_args(path), '-loadvm', 'ready']
+        start = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        peer, _ = listener.accept()
+        assert peer.recv(1) == b'h'
+        took = time.monotonic() - start
+        process.kill()
+        process.wait()
+        peer.close()
+        listener.close()
+        return took
+
+
+def bench_template(build, binaries, directory, rounds, table):
+    """Machines started from a snapshot: Keyframe's from overlays of one image."""
+    medians = {}
+    for name, binary in binaries.items():
+        path = image(directory, f'template-{name}', '1G')
+        session = Session(build, name, binary, path, 1024, 512, 20)
+        try:
+            session.save('ready')
+        finally:
+            session.close()
+        times = []
+        for i in range(rounds):
+            disk = path
+            if name == 'keyframe':
+                disk = image(directory, f'overlay{i}', '1G', '-b', path, '-F', 'qcow2')
+            times.append(exec_to_heartbeat(binary, disk, 1024) * 1e3)
+            if disk != path:
+                os.unlink(disk)
+        os.unlink(path)
+        medians[name] = statistics.median(times)
+    table.add('exec to running guest, from a snapshot of 1 GiB', 'ms', medians['qemu'],
+              medians['keyframe'], '<= 60 ms', medians['keyframe'] <= 60)
+    return medians
+
+
 def bench(build, binaries, directory, rounds, table):
     keyframe = binaries['keyframe']
     return {'rate': bench_guest_rate(build, keyframe, directory, rounds, table),
             'disk': bench_disk(build, keyframe, directory, rounds, table),
+            'incremental': bench_incremental(build, keyframe, directory, rounds, table),
+            'template': bench_template(build, binaries, directory, rounds, table),
             **{memory: bench_size(build, binaries, directory, memory, rounds, table)
                for memory in (1024, 4096)}}
