@@ -323,7 +323,7 @@ static bool faults_go_first(RamLoad *l, int64_t now)
             now - __atomic_load_n(&l->last_fault_ns, __ATOMIC_RELAXED) < QUIET_NS);
 }
 
-static void coroutine_fn give_way(RamLoad *l)
+void coroutine_fn ram_load_give_way(RamLoad *l)
 {
     int64_t now = clock_now_ns(), end = MAX(l->grace_end, now + MAX_YIELD_NS);
 
@@ -359,7 +359,7 @@ static void coroutine_fn reader_entry(void *opaque)
             co_sleep_ns(TOO_FAST_NS);
             continue;
         }
-        give_way(l);
+        ram_load_give_way(l);
         if (l->cursor == l->nr_chunks) {
             break;
         }
@@ -376,12 +376,11 @@ static void coroutine_fn reader_entry(void *opaque)
     leave_group(g);
 }
 
-/* Beside the readers, but not before the guest has come to itself. */
+/* Beside the readers. */
 static void coroutine_fn drop_entry(void *opaque)
 {
     Group *g = opaque;
 
-    give_way(g->l);
     ram_load_drop_old(g->l);
     leave_group(g);
 }

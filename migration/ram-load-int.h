@@ -170,6 +170,8 @@ bool ram_load_chunk_has_data(const RamLoadBlock *b, size_t chunk_in_block);
 /* 2 MiB aligned; NULL and errno. */
 uint8_t *ram_load_map(size_t size, int prot);
 bool ram_load_cancelled(RamLoad *l);
+/* Waits a moment if a fault is being answered, longer if the guest has just been let go. */
+void coroutine_fn ram_load_give_way(RamLoad *l);
 /*
  * Pages [page, page + nr) could not be read (err: positive errno): tells it if that is news,
  * waits a second or for ram_load_retry().  false if there is no point in going on.

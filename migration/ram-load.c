@@ -15,7 +15,10 @@
 
 /* Data chunks that are this near to each other are registered together. */
 #define MAX_GAP 8
-#define UNMAP_PIECE ((size_t)64 << 20)
+#define UNREGISTER_PIECE ((size_t)64 << 20)
+/* Old memory that is given back in one system call, and before faults are looked after. */
+#define DROP_PIECE ((size_t)4 << 20)
+#define DROP_STEP ((size_t)16 << 20)
 
 uint8_t *ram_load_map(size_t size, int prot)
 {
@@ -336,22 +339,39 @@ void ram_load_get_stats(RamLoad *l, RamLoadStats *stats)
 
 /* --- The end ------------------------------------------------------------------------------------ */
 
-static int unmap_worker(void *opaque)
-{
-    RamLoadBlock *b = opaque;
+typedef struct DropStep {
+    uint8_t *at;
+    size_t len;
+} DropStep;
 
-    for (size_t at = 0; at < b->ram->size; at += UNMAP_PIECE) {
-        munmap(b->aside + at, MIN(UNMAP_PIECE, b->ram->size - at));
+/*
+ * Not munmap(): it takes the address space for itself, and a thread that waits for that
+ * holds up every page fault behind it.
+ */
+static int drop_worker(void *opaque)
+{
+    DropStep *d = opaque;
+
+    for (size_t at = 0; at < d->len; at += DROP_PIECE) {
+        madvise(d->at + at, MIN(DROP_PIECE, d->len - at), MADV_DONTNEED);
     }
-    b->aside = NULL;
     return 0;
 }
 
 void coroutine_fn ram_load_drop_old(RamLoad *l)
 {
     for (int i = 0; i < l->config.nr_ram; i++) {
-        if (l->blocks[i].aside) {
-            co_run_in_worker(unmap_worker, &l->blocks[i]);
+        RamLoadBlock *b = &l->blocks[i];
+
+        for (size_t at = 0; b->aside && at < b->ram->size; at += DROP_STEP) {
+            DropStep d = {.at = b->aside + at, .len = MIN(DROP_STEP, b->ram->size - at)};
+
+            ram_load_give_way(l);
+            co_run_in_worker(drop_worker, &d);
+        }
+        if (b->aside) {
+            munmap(b->aside, b->ram->size); /* nothing is left in it */
+            b->aside = NULL;
         }
     }
 }
@@ -361,8 +381,8 @@ void coroutine_fn ram_load_free(RamLoad *l)
     for (int i = 0; i < l->config.nr_ram && l->thread && l->switched; i++) {
         RamLoadBlock *b = &l->blocks[i];
 
-        for (size_t at = 0; at < b->ram->size; at += UNMAP_PIECE) {
-            uffd_unregister(&l->uffd, b->ram->host + at, MIN(UNMAP_PIECE, b->ram->size - at));
+        for (size_t at = 0; at < b->ram->size; at += UNREGISTER_PIECE) {
+            uffd_unregister(&l->uffd, b->ram->host + at, MIN(UNREGISTER_PIECE, b->ram->size - at));
             co_sleep_ns(0);
         }
     }
