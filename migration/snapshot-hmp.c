@@ -10,17 +10,49 @@
 #include "qapi/error.h"
 #include "snapshot-int.h"
 
-/* Starts sj; waits for its end unless it is detached, and then shows in 'info jobs'. */
+/* What was done in another way than it should be. */
+static void coroutine_fn print_warning(HMPSession *s, SnapshotJob *sj)
+{
+    g_autofree char *warning = NULL;
+
+    pthread_mutex_lock(&sj->stats_lock);
+    warning = g_strdup(sj->stats.warning);
+    pthread_mutex_unlock(&sj->stats_lock);
+    if (warning) {
+        hmp_printf(s, "warning: %s\n", warning);
+    }
+}
+
+/* "savevm0: 'one' of drive0, drive1, machine state in drive0" */
+static char *choice(const SnapshotJob *sj, const char *id)
+{
+    g_autoptr(GString) nodes = g_string_new("");
+
+    for (int i = 0; i < sj->nr_nodes; i++) {
+        g_string_append_printf(nodes, "%s%s", i ? ", " : "",
+                               snapshot_node_label(sj->nodes[i].bs));
+    }
+    return g_strdup_printf("%s: '%s' of %s, machine state in %s", id, sj->tag, nodes->str,
+                           snapshot_node_label(sj->nodes[sj->nr_nodes - 1].bs));
+}
+
+/*
+ * Starts sj; waits for its end unless it is detached, and then says what will be done and
+ * shows in 'info jobs'.
+ */
 static void coroutine_fn run_job(HMPSession *s, SnapshotJob *sj, const char *verb, bool detach)
 {
     static unsigned counter;
     g_autofree char *id = detach ? g_strdup_printf("%s%u", verb, counter++) : NULL;
+    g_autofree char *chosen = detach ? choice(sj, id) : NULL;
     GError *err = NULL;
     Job *job = snapshot_job_start(sj, id, JOB_DEFAULT, &err);
 
     if (job) {
-        if (!detach) {
-            job_co_wait(job, &err);
+        if (detach) {
+            hmp_printf(s, "%s\n", chosen);
+        } else if (job_co_wait(job, &err)) {
+            print_warning(s, sj); /* our reference keeps it */
         }
         job_unref(job);
     }

@@ -181,7 +181,9 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
         ok = snapshot_save_run(sj, errp);
         break;
     case JOB_TYPE_SNAPSHOT_LOAD:
+        __atomic_store_n(&sj->machine->loading, true, __ATOMIC_SEQ_CST);
         ok = snapshot_load_run(sj, errp);
+        __atomic_store_n(&sj->machine->loading, false, __ATOMIC_SEQ_CST);
         break;
     default:
         ok = snapshot_delete_run(sj, errp);

@@ -131,6 +131,7 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
         .node_name = d->node_name,
     };
     BlockDriverState *bs;
+    bool overlay;
     Disk *disk;
 
     if (!ctx || bank < 0) {
@@ -140,14 +141,22 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
         error_setg(errp, "only flash banks have a number");
         return false;
     }
+    overlay = (d->has_snapshot ? d->snapshot : o->temp_overlays) && !params.read_only;
+    params.read_only |= overlay;
     bs = bdrv_co_open_file_params(&params, ctx, errp);
+    if (bs && overlay) {
+        BlockDriverState *base = bs;
+
+        bs = temp_overlay_co_open(base, ctx, errp);
+        bdrv_co_unref(base);
+    }
     if (!bs) {
         return false;
     }
     disk = g_new0(Disk, 1);
     disk->drive = d;
     disk->bank = bank;
-    disk->blk = blk_new(name, bs, !params.read_only, errp);
+    disk->blk = blk_new(name, bs, !bdrv_is_read_only(bs), errp);
     bdrv_co_unref(bs);
     if (!disk->blk) {
         g_free(disk);
@@ -188,6 +197,10 @@ bool coroutine_fn disks_co_open(const VmOptions *o, GError **errp)
         if (!open_blockdev(o, b->blockdev, errp)) {
             g_prefix_error(errp, "%s: ", b->text);
             return false;
+        }
+        if (o->temp_overlays && !bdrv_is_read_only(bdrv_find_node(b->blockdev->node_name, NULL))) {
+            g_printerr("%s: warning: -snapshot is for -drive: what is written to node '%s' "
+                       "stays\n", g_get_prgname(), b->blockdev->node_name);
         }
     }
     for (guint i = 0; i < o->drives->len; i++) {

@@ -242,6 +242,7 @@ STRING_OPTION(opt_pidfile, pidfile)
     }
 FLAG_OPTION(opt_start_stopped, start_stopped)
 FLAG_OPTION(opt_nodefaults, nodefaults)
+FLAG_OPTION(opt_snapshot, temp_overlays)
 FLAG_OPTION(opt_nographic, nographic)
 FLAG_OPTION(opt_daemonize, daemonize)
 FLAG_OPTION(opt_no_reboot, reboot_shuts_down)
@@ -533,6 +534,7 @@ static const Option options[] = {
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont"},
     {"loadvm", "TAG", opt_loadvm, "start from a snapshot"},
+    {"snapshot", NULL, opt_snapshot, "write to temporary files instead of the images of -drive"},
     {"incoming", "ADDRESS", opt_incoming, "take in a migrated machine: tcp:, unix:, fd:, exec:, file:, snapshot:, defer"},
     {"display", "none", opt_display, "there is no display"},
     {"nographic", NULL, opt_nographic, "serial port and monitor on the terminal"},
@@ -549,7 +551,6 @@ static const Option options[] = {
     {"net", "none", opt_only_none, "there is no network yet"},
     {"parallel", "none", opt_only_none, "there is no parallel port"},
     {"global", "...", opt_global, "ignored with a warning"},
-    UNSUPPORTED("snapshot", NULL, "make an overlay with kf-img create -b"),
     UNSUPPORTED("netdev", "", "there is no network yet"),
     UNSUPPORTED("D", "", "messages go to stderr"),
     UNSUPPORTED("d", "", "there is no log of guest code"),

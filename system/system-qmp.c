@@ -5,6 +5,7 @@
  */
 #include "block/active.h"
 #include "hw/riscv/virt.h"
+#include "migration/machine.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-machine.h"
@@ -41,8 +42,39 @@ void coroutine_fn qmp_cont(GError **errp)
     run_state_co_cont(errp);
 }
 
+static bool reset_waits;
+
+/*
+ * Once whoever changes the machine now is done with it; unless the program ends, and with it
+ * the load that was waited for.
+ */
+static void coroutine_fn reset_entry(void *opaque)
+{
+    Machine *m = opaque;
+
+    vm_job_mutex_lock(m->job_mutex, NULL, "system_reset", NULL);
+    reset_waits = false;
+    if (!__atomic_load_n(&m->ending, __ATOMIC_SEQ_CST)) {
+        run_state_co_reset(SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
+    }
+    vm_job_mutex_unlock(m->job_mutex);
+}
+
+/*
+ * A load replaces the machine under a reset, so the reset has its turn behind it: the client
+ * has its answer at once, and the event RESET when it is done.  Several that wait are one.
+ */
 void coroutine_fn qmp_system_reset(GError **errp)
 {
+    Machine *m = machine_get();
+
+    if (m && __atomic_load_n(&m->loading, __ATOMIC_SEQ_CST)) {
+        if (!reset_waits) {
+            reset_waits = true;
+            aio_co_schedule(main_aio_context(), coroutine_create(reset_entry, m));
+        }
+        return;
+    }
     run_state_co_reset(SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
 }
 

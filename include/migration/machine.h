@@ -92,6 +92,7 @@ typedef struct Machine {
     AioContext *(*snapshot_context)(void); /* the snapshot IOThread's, made on first use */
     /* After a save RAM stays watched, so that the next one need not write all of it. */
     bool track_ram;
+    bool loading; /* atomic: a load has the VM job mutex */
     bool ending; /* atomic: nobody uses RAM any more, a load that fills it may be given up */
 } Machine;
 

@@ -47,6 +47,7 @@ typedef struct VmOptions {
     char *name, *process_name, *uuid, *loadvm, *pidfile;   /* or NULL */
     char *incoming; /* or NULL */
     uint64_t ram_size; /* bytes */
+    bool temp_overlays; /* -snapshot */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
     bool reboot_shuts_down, shutdown_pauses, no_snapshot_tracking;
     char *pflash[2];     /* node or drive of each flash bank, or NULL */

@@ -38,7 +38,6 @@ BAD = [
     (['-display', 'gtk'], "-display gtk: there is only 'none'"),
     (['-vnc', ':1'], '-vnc: not supported'),
     (['-incoming', 'nonsense'], 'unknown migration protocol: nonsense'),
-    (['-snapshot'], '-snapshot: not supported'),
     (['-append', 'x'], '-append only allowed with -kernel option'),
     (['-initrd', '/dev/null'], '-initrd only allowed with -kernel option'),
     (['-daemonize', '-nographic'], '-nographic cannot be used with -daemonize'),
