@@ -42,10 +42,6 @@ static bool check_snapshot(const SnapshotMigrationArgs *a, BlockDriverState **bs
         error_setg(errp, "'lazy' is for incoming migration only");
         return false;
     }
-    if (a->has_compress && a->compress) {
-        error_setg(errp, "'compress' is not supported here");
-        return false;
-    }
     if (!a->name[0] || strlen(a->name) >= sizeof(((BdrvSnapshotInfo *)0)->name)) {
         error_setg(errp, "Parameter 'name' expects a name of 1 to 255 bytes");
         return false;
@@ -65,6 +61,7 @@ static bool coroutine_fn start_snapshot(const SnapshotMigrationArgs *a, GError *
     }
     sj = snapshot_job_new(JOB_TYPE_SNAPSHOT_SAVE, a->name, &bs, 1, bs);
     sj->outgoing = true;
+    sj->compress = a->has_compress && a->compress;
     sj->mode = migrate_has(MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT) ? SNAPSHOT_MODE_LIVE
                                                                      : SNAPSHOT_MODE_STOP;
     new_job = snapshot_job_start(sj, NULL, JOB_DEFAULT, errp);

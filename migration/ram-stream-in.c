@@ -116,9 +116,8 @@ static bool coroutine_fn read_configuration(Reader *r)
             r->pos += in.pos;
             break;
         }
-        /* The magic is complete and wrong even if more is missing. */
-        if (!in.ended || (want == 4 && memcmp(in.data, "QEVM", 4))) {
-            if (in.ended) {
+        if (!in.ended || memcmp(in.data, "QEVM", 4)) {
+            if (memcmp(in.data, "QEVM", 4)) {
                 g_clear_error(&err);
                 error_setg(&err, "Not a migration stream");
             }

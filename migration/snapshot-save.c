@@ -169,6 +169,9 @@ static void coroutine_fn release_guest(SaveWork *w)
             sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
         }
         sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
+        if (sj->outgoing) {
+            migrate_downtime_end();
+        }
         w->parked = false;
     }
 }
@@ -207,6 +210,9 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
     bool ok;
 
     w->park_start = clock_now_ns();
+    if (sj->outgoing) {
+        migrate_downtime_begin();
+    }
     w->was_running = sj->outgoing && !w->live ? m->ops->park_migrate(m->opaque)
                                               : m->ops->park(m->opaque, false);
     w->parked = true;
@@ -365,6 +371,20 @@ static bool coroutine_fn delete_replaced(SnapshotJob *sj, GError **errp)
     return true;
 }
 
+/* For query-migrate. */
+static void tell_migration(SaveWork *w, const RamSaveStats *r)
+{
+    MigrateFigures f = {.transferred = w->sj->stats.bytes_written,
+                        .normal_pages = r->pages_written,
+                        .zero_pages = r->zero_pages};
+
+    for (int i = 0; i < w->sj->machine->nr_ram; i++) {
+        f.total += w->sj->machine->ram[i].size;
+    }
+    f.downtime_bytes = w->live ? 0 : f.transferred;
+    migrate_set_figures(&f);
+}
+
 static void fill_stats(SaveWork *w)
 {
     SnapshotStats *s = &w->sj->stats;
@@ -381,6 +401,9 @@ static void fill_stats(SaveWork *w)
     s->bytes_written = r.bytes_written + (w->tail ? w->tail->len : 0);
     s->throughput = snapshot_throughput(r.bytes_written, w->write_ns);
     s->zero_pages = r.zero_pages;
+    if (w->sj->outgoing) {
+        tell_migration(w, &r);
+    }
     if (w->live) {
         s->has_faults = s->has_bounce_peak = s->has_bounce_waits = true;
         s->faults = r.faults + r.note_faults;

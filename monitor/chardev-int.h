@@ -16,6 +16,8 @@
 
 /* chardev_write() queues at most this much behind what the peer has not taken. */
 #define CHARDEV_QUEUE_MAX (64 * 1024)
+/* Descriptors that a peer may have handed over without a command having taken them. */
+#define CHARDEV_PASSED_MAX 16
 
 typedef struct ChardevDriver {
     const char *name;
@@ -58,6 +60,8 @@ struct Chardev {
     void *opaque;
     int in_fd;
     bool reading, writing; /* which fd handlers are installed */
+    int passed_fds[CHARDEV_PASSED_MAX]; /* came with the peer's bytes, nobody has them yet */
+    int n_passed;
     AioBH *kick;           /* work that another thread leaves to the main thread */
 
     /* Leaf; guards what follows.  connected and out_fd change in the main thread only. */
@@ -102,6 +106,9 @@ void chardev_peer_opened(Chardev *chr, int in_fd, int out_fd, bool is_socket);
 void chardev_peer_lost(Chardev *chr);
 /* Gives up the connection without telling the front end; returns the descriptor. */
 int chardev_steal_fd(Chardev *chr);
+
+/* The first descriptor that the peer has handed over (SCM_RIGHTS), the caller's; or -1. */
+int chardev_take_passed_fd(Chardev *chr);
 
 /* Back end without descriptors: what the front end takes, and handing it over. */
 size_t chardev_front_can_receive(Chardev *chr);

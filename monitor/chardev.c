@@ -271,6 +271,68 @@ static void input_ended(Chardev *chr)
     update_handlers(chr);
 }
 
+/* --- Descriptors handed over ------------------------------------------------------------ */
+
+int chardev_take_passed_fd(Chardev *chr)
+{
+    int fd;
+
+    if (!chr->n_passed) {
+        return -1;
+    }
+    fd = chr->passed_fds[0];
+    memmove(chr->passed_fds, chr->passed_fds + 1, --chr->n_passed * sizeof(int));
+    return fd;
+}
+
+static void drop_passed_fds(Chardev *chr)
+{
+    int fd;
+
+    while ((fd = chardev_take_passed_fd(chr)) >= 0) {
+        close(fd);
+    }
+}
+
+/* Keeps the newest: a peer that sends and never names them must not use up all we have. */
+static void keep_passed_fds(Chardev *chr, struct msghdr *msg)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+            if (chr->n_passed == CHARDEV_PASSED_MAX) {
+                close(chardev_take_passed_fd(chr));
+            }
+            memcpy(&chr->passed_fds[chr->n_passed++], CMSG_DATA(c) + at, sizeof(int));
+        }
+    }
+}
+
+static ssize_t read_input(Chardev *chr, void *buf, size_t len)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * CHARDEV_PASSED_MAX)];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = buf, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n;
+
+    if (!chr->out_is_socket || chr->in_fd != chr->out_fd) {
+        return read(chr->in_fd, buf, len);
+    }
+    n = recvmsg(chr->in_fd, &msg, MSG_CMSG_CLOEXEC);
+    if (n > 0) {
+        keep_passed_fds(chr, &msg);
+    }
+    return n;
+}
+
+/* --- Reading ------------------------------------------------------------------------- */
+
 static void chardev_read(void *opaque)
 {
     Chardev *chr = opaque;
@@ -283,7 +345,7 @@ static void chardev_read(void *opaque)
         return;
     }
     do {
-        n = read(chr->in_fd, buf, MIN(room, sizeof(buf)));
+        n = read_input(chr, buf, MIN(room, sizeof(buf)));
     } while (n < 0 && errno == EINTR);
 
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -536,6 +598,7 @@ void chardev_unref(Chardev *chr)
         chardev_close(chr);
         chr->refs--;
     }
+    drop_passed_fds(chr);
     aio_bh_delete(chr->kick);
     pthread_mutex_destroy(&chr->lock);
     g_free(chr->label);

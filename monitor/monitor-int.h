@@ -65,6 +65,8 @@ extern const MonitorKind monitor_qmp, monitor_hmp;
 
 /* Switches on what the client of the current request asked for.  False outside of one. */
 bool qmp_session_set_capabilities(bool oob, bool concurrent);
+/* A descriptor that the client of the current request has handed over, the caller's; or -1. */
+int qmp_session_take_fd(void);
 /* {"qemu": {...}, "package": ...} of the greeting. */
 json_object *qmp_version_json(void);
 /* Installs and removes the event sink. */

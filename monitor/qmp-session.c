@@ -294,6 +294,16 @@ static void coroutine_fn request_run(QmpRequest *req)
     request_free(req);
 }
 
+int qmp_session_take_fd(void)
+{
+    for (QmpRequest *req = running; req; req = req->next_running) {
+        if (req->co == coroutine_self() && req->session->parent.chr) {
+            return chardev_take_passed_fd(req->session->parent.chr);
+        }
+    }
+    return -1;
+}
+
 bool qmp_session_set_capabilities(bool oob, bool concurrent)
 {
     for (QmpRequest *req = running; req; req = req->next_running) {
