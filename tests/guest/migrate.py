@@ -58,7 +58,8 @@ class Pair:
 
     def stop(self):
         for vm in self.vms:
-            vm.kill()
+            if not vm.stderr.closed:
+                vm.kill()
         self.vms = []
 
 
