@@ -97,12 +97,27 @@ bool pflash_store_init(PFlash *s, GError **errp);
 void pflash_store_free(PFlash *s);
 /* Begins regs.op.  Lock held. */
 void pflash_store_begin(PFlash *s);
-/* Whether the content belongs into the machine state. */
-bool pflash_content_needed(void *opaque);
-/* Puts back what loading has replaced; or forgets it.  Lock held. */
+
+/* --- pflash-content.c: lock held, but for those that the state's description calls ---------- */
+
+/* A bank of zeroes; c is zeroed. */
+bool pflash_content_alloc(PFlashContent *c, GError **errp);
+void pflash_content_free(PFlashContent *c);
+/* Bytes of mem have changed: looks at their pages again. */
+void pflash_content_classify(PFlashContent *c, uint32_t offset, uint32_t len);
+/* Fills whole pages of a bank of zeroes; leaves those of zeroes untouched. */
+void pflash_content_put(PFlashContent *c, uint32_t offset, const uint8_t *buf, uint32_t len);
+bool pflash_content_same(const PFlashContent *a, const PFlashContent *b, uint32_t page);
+void pflash_content_set_dirty(PFlashContent *c, uint32_t page);
+/* Takes a run of dirty pages, at most PFLASH_BLOCK bytes; there is one. */
+void pflash_content_take_dirty(PFlashContent *c, uint32_t *offset, uint32_t *len);
+/* Code that was decoded from there is stale. */
+void pflash_tell_cpus(PFlash *s, uint32_t offset, uint32_t len);
+/* Puts back what loading has replaced; or forgets it. */
 void pflash_content_undo(PFlash *s);
 void pflash_content_keep(PFlash *s);
-/* Content to blob, blob to content. */
+/* Whether the content belongs into the machine state; content to blob, blob to content. */
+bool pflash_content_needed(void *opaque);
 bool pflash_content_pre_save(void *opaque, GError **errp);
 bool pflash_content_post_load(void *opaque, int version, GError **errp);
 

@@ -150,6 +150,7 @@ static void begin_op(PFlash *s, PFlashOp op, uint32_t offset, uint32_t len)
 void pflash_op_done(PFlash *s, uint8_t error_bits)
 {
     s->regs.op = PFLASH_OP_NONE;
+    s->regs.op_offset = s->regs.op_len = 0;
     s->op_taken = false;
     s->regs.status |= error_bits;
 }
@@ -252,7 +253,7 @@ static void write_word(PFlash *s, uint32_t offset, uint32_t value, unsigned size
         buffer_data(s, offset, value, size);
         break;
     default:
-        if (cmd == CMD_CONFIRM && !r->bad) {
+        if (cmd == CMD_CONFIRM && !r->bad && r->buf_len) {
             begin_op(s, PFLASH_OP_PROGRAM, r->buf_offset, r->buf_len);
         } else {
             fail(s, SR_SEQUENCE_ERROR);
@@ -314,7 +315,8 @@ static bool regs_are_sane(const PFlashRegs *r)
            r->setup_offset < PFLASH_SIZE && r->buf_offset < PFLASH_SIZE &&
            r->buf_len <= PFLASH_BUFFER && r->buf_len <= PFLASH_SIZE - r->buf_offset &&
            r->remaining <= PFLASH_BUFFER / WORD && (r->setup != SETUP_DATA || r->remaining) &&
-           r->op_offset < PFLASH_SIZE && r->op_len <= PFLASH_SIZE - r->op_offset &&
+           (!r->op || r->op_len) && r->op_offset < PFLASH_SIZE &&
+           r->op_len <= PFLASH_SIZE - r->op_offset &&
            r->op_len <= (r->op == PFLASH_OP_ERASE ? PFLASH_BLOCK : PFLASH_BUFFER);
 }
 
