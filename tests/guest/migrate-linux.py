@@ -44,7 +44,8 @@ def start(image, *extra):
 def move(source, image, directory, answer):
     """One migration; returns the destination and how long the guest stood still, in us."""
     where = 'unix:' + os.path.join(directory, 'mig')
-    target = start(image, '-incoming', where)
+    target = start(image, '-incoming', 'defer')
+    target.qmp.cmd('migrate-incoming', 30, uri=where)
     switch(source, 'events', *(['return-path'] if answer else []))
     source.qmp.events.clear()
     source.qmp.cmd('migrate', uri=where)

@@ -308,7 +308,8 @@ def test_cancel_and_lost_peers(p):
 def test_a_destination_that_refuses(p):
     """With an answer wanted, a destination that cannot take the machine gives it back."""
     source = p.source('return-path')
-    target = p.start('-incoming', 'unix:' + p.path('m'), '-m', '32M')
+    target = p.target('-m', '32M')
+    target.qmp.cmd('migrate-incoming', uri='unix:' + p.path('m'))
     start(source, 'unix:' + p.path('m'))
     assert end(source)['status'] == 'failed'
     beats(source)
