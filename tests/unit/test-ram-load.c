@@ -26,7 +26,7 @@ typedef struct Fixture {
     uint64_t bad_page;          /* atomic: offset of one that no fault or prefetch can read */
     int errors;                /* atomic: read_error calls */
     bool cancel_on_error;
-    bool use_threads, one_touch;
+    bool use_threads, one_touch, prefetch;
     uint64_t progress;
     RamLoadStats stats;
     GError *err;
@@ -212,6 +212,12 @@ static void *one_touch_thread(void *opaque)
 
 /* --- A load ------------------------------------------------------------------------------------ */
 
+/* In one window of block a: data, a zero page; in block b's last window; in none. */
+#define BASE_A UINT64_C(0x80000000)
+#define BASE_B UINT64_C(0x90000000)
+static const uint64_t hot[] = {BASE_A + 5 * LOAD_PAGE + 8, BASE_A + 3 * LOAD_PAGE,
+                               BASE_B + 20 * LOAD_PAGE, 0x1000, BASE_A + RAM_SIZE};
+
 static void coroutine_fn load_entry(void *opaque)
 {
     Fixture *f = opaque;
@@ -231,6 +237,9 @@ static void coroutine_fn load_entry(void *opaque)
     f->load = ram_load_new(&config, &f->err);
     g_assert_no_error(f->err);
     f->ok = ram_load_read_bitmaps(f->load, &f->err);
+    if (f->ok && f->prefetch) {
+        f->ok = ram_load_prefetch(f->load, hot, G_N_ELEMENTS(hot), &f->err);
+    }
     if (f->ok && !f->lazy) {
         f->ok = ram_load_fill(f->load, &f->err);
     }
@@ -267,6 +276,8 @@ static void setup(Fixture *f, bool lazy)
     f->lazy = lazy;
     strcpy(f->ram[0].idstr, "a");
     f->ram[0].size = RAM_SIZE;
+    f->ram[0].guest_addr = BASE_A;
+    f->ram[1].guest_addr = BASE_B;
     strcpy(f->ram[1].idstr, "b");
     f->ram[1].size = 21 * LOAD_PAGE;
     for (int i = 0; i < 2; i++) {
@@ -444,6 +455,64 @@ static void test_lazy_errors(void)
     teardown(&f);
 }
 
+/* What was read before the switch needs no fault; the rest is as always. */
+static void test_prefetch(void)
+{
+    Fixture f;
+
+    if (skip()) {
+        return;
+    }
+    setup(&f, true);
+    f.prefetch = true;
+    f.one_touch = true;
+    f.delay_ns = 3000000; /* the background would come too late */
+    run(&f);
+    assert_loaded(&f);
+    g_assert_cmpuint(f.stats.faults, ==, 0);
+    g_assert_cmpuint(f.stats.prefetched, ==, (LOAD_WINDOW_PAGES + 21 % LOAD_WINDOW_PAGES) *
+                                                 LOAD_PAGE);
+    teardown(&f);
+}
+
+/* Before the switch an error is the load's: nothing has changed. */
+static void test_prefetch_error(void)
+{
+    Fixture f;
+
+    if (skip()) {
+        return;
+    }
+    setup(&f, true);
+    f.prefetch = true;
+    f.bad_page = f.layout->blocks[0].pages_offset + 6 * LOAD_PAGE;
+    run(&f);
+    g_assert_false(f.ok);
+    g_assert_cmpstr(f.err->message, ==,
+                    "Could not read RAM from the snapshot: Input/output error");
+    g_assert_cmpint(f.errors, ==, 0);
+    assert_old(&f);
+    teardown(&f);
+}
+
+/* A page that nobody waits for cannot be read: the one beside it comes all the same. */
+static void test_bad_neighbour(void)
+{
+    Fixture f;
+
+    if (skip()) {
+        return;
+    }
+    setup(&f, true);
+    f.one_touch = true;
+    f.delay_ns = 3000000;
+    f.bad_page = f.layout->blocks[0].pages_offset + 6 * LOAD_PAGE;
+    run(&f);
+    assert_loaded(&f);
+    g_assert_cmpint(f.errors, ==, 0);
+    teardown(&f);
+}
+
 static void test_lazy_cancelled(void)
 {
     Fixture f;
@@ -474,5 +543,8 @@ int main(int argc, char **argv)
     g_test_add_func("/ram-load/eager-error", test_eager_error);
     g_test_add_func("/ram-load/lazy/errors", test_lazy_errors);
     g_test_add_func("/ram-load/lazy/cancelled", test_lazy_cancelled);
+    g_test_add_func("/ram-load/lazy/prefetch", test_prefetch);
+    g_test_add_func("/ram-load/lazy/prefetch-error", test_prefetch_error);
+    g_test_add_func("/ram-load/lazy/bad-neighbour", test_bad_neighbour);
     return g_test_run();
 }

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Loads that are cancelled, waited for, and robbed of their image in the middle.
+
+usage: loading.py KF-SYSTEM
+"""
+
+import os
+import sys
+import time
+
+from kfvm import QMPError
+from rig import Rig, check_image, on, saved_by, slow, tags, wait_status
+import tap
+
+
+def slow_image(rig, name, milliseconds, after=0):
+    """A node with snapshot 't' whose reads take long from the after'th on."""
+    rig.running()
+    path = rig.image(name)
+    saved_by(rig)(path)
+    rig.add('slow', path, slow('read', milliseconds, after))
+    rig.vm.qmp.events.clear()
+    return path
+
+
+def concluded(qmp, job):
+    qmp.job_states(job, 'concluded')
+    info = [j for j in qmp.cmd('query-jobs') if j['id'] == job][0]
+    qmp.cmd('job-dismiss', id=job)
+    return info
+
+
+def test_cancel_at_each_step(rig):
+    """Until the switch a cancelled load has not happened; then it is too late and no error."""
+    for lazy in (True, False):
+        outcomes = set()
+        wait, path = 0, slow_image(rig, 'cancel.qcow2', 2)
+        while True:
+            qmp = rig.vm.qmp
+            qmp.events.clear()
+            qmp.cmd('snapshot-load', job_id='c', tag='t', lazy=lazy, **on('slow'))
+            time.sleep(wait / 1000)  # the step that is met differs
+            switched = 'RESUME' in [e['event'] for e in qmp.events]
+            try:
+                qmp.cmd('job-cancel', id='c')
+            except QMPError as error:
+                assert 'cannot accept command verb' in error.desc, error.desc
+            job = concluded(qmp, 'c')
+            switched = switched or 'RESUME' in [e['event'] for e in qmp.events]
+            if 'error' in job:
+                assert 'cancel' in job['error'], job
+            else:
+                assert switched, job
+            outcomes.add('error' in job)
+            rig.unharmed()
+            if 'error' not in job:
+                break
+            wait += 7
+        assert outcomes == {True, False}, (lazy, outcomes)
+        rig.delete('slow')
+        check_image(path)
+        assert tags(path) == ['t']
+
+
+def test_delete_waits_for_the_fill(rig):
+    path = slow_image(rig, 'pinned.qcow2', 15, after=40)
+    qmp = rig.vm.qmp
+    qmp.cmd('snapshot-load', job_id='load', tag='t', **on('slow'))
+    qmp.wait_event('RESUME')
+    qmp.cmd('snapshot-delete', job_id='del', tag='t', devices=['slow'])
+    jobs = {j['id']: j for j in qmp.cmd('query-jobs')}
+    load = jobs['load']
+    assert load['status'] == 'running' and load['current-progress'] < load['total-progress'], jobs
+    assert jobs['del']['status'] == 'created', jobs
+    job = concluded(qmp, 'load')
+    assert 'error' not in job and job['current-progress'] == job['total-progress'], job
+    assert 'error' not in concluded(qmp, 'del')
+    rig.unharmed()
+    rig.delete('slow')
+    check_image(path)
+    assert tags(path) == []
+
+
+def test_save_during_the_fill(rig):
+    """It waits, says for whom, and is right."""
+    path = slow_image(rig, 'both.qcow2', 15, after=40)
+    qmp = rig.vm.qmp
+    qmp.cmd('snapshot-load', job_id='load', tag='t', **on('slow'))
+    qmp.wait_event('RESUME')
+    qmp.cmd('snapshot-save', job_id='save', tag='u', **on('slow'))
+    waits = {j['id']: j.get('waits-for') for j in qmp.cmd('query-jobs')}
+    assert 'load' in (waits['save'] or 'load'), waits
+    assert 'error' not in concluded(qmp, 'load')
+    assert 'error' not in concluded(qmp, 'save')
+    rig.unharmed()
+    for tag in 'u', 't', 'u':
+        qmp.run_job('snapshot-load', f'again-{tag}', tag=tag, **on('slow'))
+        rig.unharmed()
+    rig.delete('slow')
+    check_image(path)
+
+
+def test_image_cut_off_in_the_middle(rig):
+    """What is missing is an error, not zeros; with the file as it was the guest goes on."""
+    path = slow_image(rig, 'cut.qcow2', 200, after=75)
+    with open(path, 'rb') as f:
+        content = f.read()
+    qmp = rig.vm.qmp
+    qmp.cmd('snapshot-load', job_id='cut', tag='t', **on('slow'))
+    qmp.wait_event('RESUME')
+    os.truncate(path, 1 << 20)
+    qmp.events.clear()
+    wait_status(qmp, 'io-error')
+    assert "of RAM block 'riscv_virt_board.ram' from the snapshot: Input/output error" in \
+        rig.vm.errors(), rig.vm.errors()
+    with open(path, 'r+b') as f:
+        f.write(content)
+    qmp.cmd('cont')
+    assert 'error' not in concluded(qmp, 'cut')
+    rig.unharmed()
+    # The image itself is not looked at: its metadata is of before the load again.
+    rig.stop()
+
+
+def main():
+    rig = Rig(sys.argv[1])
+    try:
+        tap.run(sys.modules[__name__], rig, needs_guest=False)
+    finally:
+        rig.stop()
+        rig.dir.cleanup()
+
+
+main()
