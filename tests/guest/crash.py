@@ -30,14 +30,8 @@ class Crashes:
         self.kills = dict.fromkeys(self.took, 0)
         self.late = 0  # kills when the job was over
 
-    def new_epoch(self):
-        """One that none of the snapshots has."""
-        self.guest.raise_epoch()
-        while self.guest.epoch in self.epochs.values():
-            self.guest.raise_epoch()
-
     def save(self):
-        self.new_epoch()
+        self.guest.new_epoch(self.epochs.values())
         self.count += 1
         tag = f's{self.count}'
         start = time.monotonic()
@@ -49,7 +43,7 @@ class Crashes:
         """Starts the job that will be interrupted; returns the tag it is about."""
         qmp = self.guest.vm.qmp
         if what == 'save':
-            self.new_epoch()
+            self.guest.new_epoch(self.epochs.values())
             self.count += 1
             tag = f's{self.count}'
             qmp.cmd('snapshot-save', job_id='j', tag=tag, **ON_BOTH)
@@ -117,7 +111,7 @@ def test_kills(guest):
     crashes = Crashes(guest, KILLS)
     guest.make_images(size='256M', options='cluster_size=64k')
     guest.start()
-    crashes.new_epoch()
+    guest.raise_epoch()
     for number in range(KILLS):
         crashes.kill()
         if number % 20 == 19:  # what leaked is collected, and the images are as new

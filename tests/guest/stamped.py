@@ -88,8 +88,10 @@ class Stamped:
         self.epoch += 1
         self.vm.serial.expect(f'\nE {self.epoch}', self.patience)
 
-    def epoch_up_to(self, epoch):
-        while self.epoch < epoch:
+    def new_epoch(self, used):
+        """One that is not among those."""
+        self.raise_epoch()
+        while self.epoch in used:
             self.raise_epoch()
 
     def verify(self, epoch):
