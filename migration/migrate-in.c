@@ -237,6 +237,12 @@ static bool coroutine_fn take_over(Incoming *in, const StreamIn *stream, GError 
     if (ok) {
         m->ops->incoming_loaded(m->opaque, migrate_global_ran());
     }
+    if (m->ops->load_ended) {
+        m->ops->lock(m->opaque);
+        /* what is in a file may be loaded again */
+        m->ops->load_ended(m->opaque, ok, in->file != NULL);
+        m->ops->unlock(m->opaque);
+    }
     m->ops->unpark(m->opaque, false);
     return ok;
 }

@@ -261,7 +261,7 @@ static void new_generation(void)
 static void op_load_ended(void *opaque, bool loaded, bool from_snapshot)
 {
     if (vm.board) {
-        virt_load_ended(vm.board);
+        virt_load_ended(vm.board, loaded);
     }
     if (vm.board && loaded && from_snapshot) {
         new_generation();

@@ -338,11 +338,15 @@ static bool pflash_post_load(void *opaque, int version, GError **errp)
     return true;
 }
 
-void pflash_load_ended(PFlash *s)
+void pflash_load_ended(PFlash *s, bool loaded)
 {
     pthread_mutex_lock(&s->lock);
     s->loading = false;
-    pflash_content_keep(s);
+    if (loaded) {
+        pflash_content_keep(s);
+    } else {
+        pflash_content_undo(s);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -309,10 +309,10 @@ void coroutine_fn virt_co_stop_flash(VirtMachine *m)
     }
 }
 
-void virt_load_ended(VirtMachine *m)
+void virt_load_ended(VirtMachine *m, bool loaded)
 {
     for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
-        pflash_load_ended(m->flash[i]);
+        pflash_load_ended(m->flash[i], loaded);
     }
 }
 

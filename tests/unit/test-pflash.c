@@ -112,7 +112,7 @@ static void test_state(void)
     before = save(&b);
     g_assert_true(load(&b, state->data, state->len, NULL));
     g_assert_cmphex(rd(&b, 0x40), ==, 0x510051);
-    pflash_load_ended(b.flash);
+    pflash_load_ended(b.flash, true);
     wr(&b, 0, 0xff);
     g_assert_cmphex(rd(&b, 0x1000), ==, 0x12345678);
     g_assert_cmphex(rd(&b, 0x1004), ==, 0xffffffff);
@@ -122,7 +122,7 @@ static void test_state(void)
     g_assert_true(load(&b, before->data, before->len, NULL));
     g_assert_cmphex(rd(&b, 0x40000), ==, 0xffffffff);
     g_assert_true(load(&b, state->data, state->len, NULL));
-    pflash_load_ended(b.flash);
+    pflash_load_ended(b.flash, true);
     wr(&b, 0, 0xff);
     g_assert_cmphex(rd(&b, 0x1000), ==, 0x12345678);
     g_assert_cmphex(rd(&b, 0x40000), ==, 0);
@@ -147,7 +147,7 @@ static void test_wrong_state(void)
         bool ok = load(&b, state->data, len, &err);
 
         g_assert_true(ok == !err && (!ok || len < 4300));
-        pflash_load_ended(b.flash);
+        pflash_load_ended(b.flash, true);
     }
     for (guint at = 0; at < state->len; at += at < 40 || at > 4100 ? 1 : 131) {
         g_autofree uint8_t *copy = g_memdup2(state->data, state->len);
@@ -158,7 +158,7 @@ static void test_wrong_state(void)
         }
         copy[at] ^= 0x80;
         refused += !load(&b, copy, state->len, &err);
-        pflash_load_ended(b.flash);
+        pflash_load_ended(b.flash, true);
         /* whatever it is, it takes commands */
         wr(&b, 0, 0xd0);
         wr(&b, 0, 0xff);
@@ -274,7 +274,7 @@ static void test_node(void)
     /* with the state's content the file follows */
     g_assert_cmpint(program(&r.bank, 0x80004, 0), ==, 0x80);
     g_assert_true(load(&r.bank, state->data, state->len, NULL));
-    pflash_load_ended(r.bank.flash);
+    pflash_load_ended(r.bank.flash, true);
     aio_co_run_sync(main_aio_context(), settle_entry, &r);
     g_assert_true(g_file_get_contents(path, &data, &size, NULL));
     g_assert_cmpint(*(uint32_t *)(data + 0x80004), ==, 7);

@@ -40,9 +40,10 @@ void pflash_reset(PFlash *s);
 void pflash_register(PFlash *s, VMStateRegistry *r, int instance);
 /*
  * Ends what loading began: until then nothing is written to the node, and loading again puts
- * back what was there before.  After every load, or attempt.  Parked.
+ * back what was there before; so does this without loaded.  After every load, or attempt.
+ * Parked.
  */
-void pflash_load_ended(PFlash *s);
+void pflash_load_ended(PFlash *s, bool loaded);
 /*
  * Writes back whatever the node does not have yet and flushes it; false and errp if that
  * fails (it is tried again later).  Any context.

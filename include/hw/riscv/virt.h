@@ -90,7 +90,7 @@ bool coroutine_fn virt_co_settle_flash(VirtMachine *m, GError **errp);
 /* Lets go of the banks' nodes.  The guest does not run any more.  Main thread. */
 void coroutine_fn virt_co_stop_flash(VirtMachine *m);
 /* What was loaded stays, or what was before is back.  Parked, machine lock. */
-void virt_load_ended(VirtMachine *m);
+void virt_load_ended(VirtMachine *m, bool loaded);
 /* NULL if there is none. */
 VmGenId *virt_vmgenid(VirtMachine *m);
 /* Resets all devices.  vCPUs parked, no virtio request in flight, machine lock. */
