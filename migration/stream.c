@@ -238,6 +238,25 @@ static json_object *describe_configuration(const char *machine_type, bool mapped
     return o;
 }
 
+/*
+ * Readers that know no device look for the first brace behind the last NUL: the length,
+ * which stands in between, must not have that byte.  Spaces at the end do no harm.
+ */
+static void put_description(GByteArray *out, const char *text)
+{
+    size_t len = strlen(text), padded = len;
+
+    while ((padded & 0xff) == '{' || (padded >> 8 & 0xff) == '{' || (padded >> 16 & 0xff) == '{') {
+        padded++;
+    }
+    vm_put_u8(out, STREAM_DESCRIPTION);
+    vm_put_be32(out, padded);
+    g_byte_array_append(out, (const uint8_t *)text, len);
+    while (len++ < padded) {
+        vm_put_u8(out, ' ');
+    }
+}
+
 static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStateRegistry *r,
                              GError **errp)
 {
@@ -262,9 +281,7 @@ static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStat
     }
     vm_put_u8(out, STREAM_EOF);
     text = json_object_to_json_string_ext(description, JSON_C_TO_STRING_PLAIN);
-    vm_put_u8(out, STREAM_DESCRIPTION);
-    vm_put_be32(out, strlen(text));
-    g_byte_array_append(out, (const uint8_t *)text, strlen(text));
+    put_description(out, text);
     json_object_put(description);
     return g_steal_pointer(&out);
 }

@@ -109,11 +109,16 @@ static int64_t coroutine_fn find_page(VmstateFs *fs, const StreamBlock *b, uint6
         if (ret < 0) {
             return ret;
         }
-        for (; page < pages && page / 8 < first + n; page++) {
-            if (bit_at(window, page - first * 8) == present) {
+        while (page < pages && page / 8 < first + n) {
+            if (page % 8 == 0 && window[page / 8 - first] == (present ? 0 : 0xff)) {
+                page += 8;
+            } else if (bit_at(window, page - first * 8) == present) {
                 return page;
+            } else {
+                page++;
             }
         }
+        co_sleep_ns(0); /* others in this thread get their turn */
     }
     return pages;
 }
@@ -145,6 +150,7 @@ static int coroutine_fn count_present(VmstateFs *fs, int block)
             fs->present[block] +=
                 __builtin_popcount(left >= 8 ? window[i] : window[i] & ((1u << left) - 1));
         }
+        co_sleep_ns(0);
     }
     return 0;
 }

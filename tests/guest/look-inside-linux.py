@@ -38,7 +38,8 @@ def prepare(directory):
         with open(file, 'rb') as disk, open(os.path.join(directory, 'kallsyms'), 'wb') as out:
             out.write(zlib.decompressobj(31).decompress(disk.read()))
         vm.qmp.cmd('block-export-del', id='f')
-        vm.serial.send('while :; do cat /proc/interrupts >/dev/null; done\n')
+        vm.serial.send('while :; do cat /proc/interrupts >/dev/null; echo LO""OP; done\n')
+        vm.serial.expect('LOOP')
         for i in range(SNAPSHOTS):
             vm.qmp.run_job('snapshot-save', 'j', tag=f'busy{i}', **on('disk0'))
         vm.quit()
