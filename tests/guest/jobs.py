@@ -102,7 +102,7 @@ def test_mode_stop(rig):
     assert stats(job)['mode'] == 'stop' and 'warning' not in stats(job), job
     assert stats(job)['downtime-us'] > 5000 and 'faults' not in stats(job), job
     assert 'save-vm' in seen, set(seen)
-    assert worst < 0.25, f'{worst * 1000:.1f} ms'
+    assert worst < 1, f'{worst * 1000:.1f} ms'
     names = [e['event'] for e in qmp.events]
     assert names.count('STOP') == 1 and names[-1] == 'RESUME', names
     rig.unharmed()
@@ -142,7 +142,7 @@ def test_without_userfaultfd(rig):
         assert s['mode'] == 'stop', s
         assert s['warning'].startswith('The guest was stopped while it was saved: userfaultfd is '
                                        'not available (userfaultfd(): Operation not permitted'), s
-        assert 'save-vm' in seen and worst < 0.25, (set(seen), worst)
+        assert 'save-vm' in seen and worst < 1, (set(seen), worst)
         rig.unharmed()
         job = qmp.run_job('snapshot-load', 'l', tag='t', **on('disk'))
         s = stats(job)
@@ -263,6 +263,7 @@ def test_speed(rig):
         fails(lambda: qmp.cmd('block-job-set-speed', device='x', speed=1),
               "Job 'x' in state 'concluded' cannot accept command verb 'set-speed'")
         qmp.cmd('job-dismiss', id='x')
+        qmp.events.clear()
         qmp.cmd(command, job_id='j', tag='t', **on('disk'), **args)
         qmp.cmd('block-job-set-speed', device='j', speed=64 << 10)
         fails(lambda: qmp.cmd('block-job-set-speed', device='j', speed=-1),
@@ -327,6 +328,9 @@ def test_turns(rig):
     for job in 'bcd':
         qmp.cmd('snapshot-save', job_id=job, tag=job, **on('disk'))
     qmp.wait_event('RESUME')
+    # A job that has just been made may not have come as far as to wait.
+    while len([j for j in qmp.cmd('query-jobs') if 'waits-for' in j]) < 3:
+        pass
     for job in qmp.cmd('query-jobs'):
         waits = job['id'] != 'a'
         assert job['status'] == ('created' if waits else 'running'), job
@@ -358,6 +362,7 @@ def test_reset_waits_for_a_load(rig):
     path = rig.image('reset.qcow2')
     rig.add('disk', path)
     qmp.run_job('snapshot-save', 's', tag='t', **on('disk'))
+    qmp.events.clear()
     qmp.cmd('snapshot-load', job_id='l', tag='t', **on('disk'))
     qmp.cmd('block-job-set-speed', device='l', speed=64 << 10)
     qmp.wait_event('RESUME')
@@ -375,6 +380,7 @@ def test_reset_waits_for_a_load(rig):
     assert [e['event'] for e in qmp.events].count('RESET') == 1, qmp.events
     rig.vm.serial.expect('Rhh', 20)
     # An end while one waits is in order.
+    qmp.events.clear()
     qmp.cmd('snapshot-load', job_id='l', tag='t', **on('disk'))
     qmp.cmd('block-job-set-speed', device='l', speed=64 << 10)
     qmp.wait_event('RESUME')

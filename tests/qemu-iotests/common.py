@@ -209,6 +209,11 @@ class VM:
         while not self.qmp('query-status', show=False)['running']:
             pass
 
+    def wait_loaded(self):
+        """And one that starts from a snapshot before that is loaded."""
+        while self.qmp('query-status', show=False)['status'] == 'inmigrate':
+            pass
+
     def snapshots(self):
         """The tags of each node that has snapshots."""
         for node in self.qmp('query-named-block-nodes', show=False):
