@@ -160,7 +160,9 @@ static void lift_unit(RamSave *s, RamSaveBlock *b, size_t page)
 {
     size_t in_block = (page - b->first_page) / UNIT_PAGES * UNIT_PAGES;
 
-    ram_save_mark_dirty(s, page);
+    if (!countermeasure_off("mark-dirty")) {
+        ram_save_mark_dirty(s, page);
+    }
     lift(s, b->ram->host + in_block * RAM_PAGE,
          MIN(UNIT_PAGES, b->nr_pages - in_block) * RAM_PAGE);
 }

@@ -100,6 +100,20 @@ def test_untouched_pages(_):
     shown(check, 'untouched')
 
 
+def test_writes_between_saves_are_marked(_):
+    """A page that was written since the snapshot with which the next one shares the rest."""
+    def check(case):
+        guest = case.start()
+        guest.save('0')
+        for number in (1, 2, 3):
+            guest.raise_epoch()
+            guest.save(str(number))
+        for number in (2, 1, 3):
+            guest.load(str(number))
+            guest.verify(number)
+    shown(check, 'mark-dirty')
+
+
 # --- Who may wait ---------------------------------------------------------------------------------
 
 
