@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from figures import middle, worst
-from session import Session, disk_args, linux_args
+from session import Session, boot, disk_args, linux_args
 
 RATE_MIB = 100
 SATURATE_MIB = 2000  # more than any guest can write: it then writes as fast as it can
@@ -255,6 +255,39 @@ def bench_template(build, binaries, directory, rounds, table):
     table.add('exec to running guest, from a snapshot of 1 GiB', 'ms', medians['qemu'],
               medians['keyframe'], '<= 60 ms', medians['keyframe'] <= 60)
     return medians
+
+
+def bench_incremental(binary, directory, rounds, table):
+    """Saves of an idle guest of 4 GiB, each a second after the one before, and after a load."""
+    path = image(directory, 'incremental', '1G')
+    node = {'vmstate': 'disk0', 'devices': ['disk0']}
+    vm = boot(binary, path, 4096)
+    try:
+        vm.serial.send('workload fill=3072 rate=0 beat=0\n')
+        vm.serial.expect('WORKLOAD READY', 300)
+        vm.qmp.timeout = 120
+
+        def save(tag):
+            time.sleep(1)
+            stats = vm.qmp.run_job('snapshot-save', tag, tag=tag, **node)['snapshot-stats']
+            return {'ms': stats['total-time-us'] / 1e3, 'mib': stats['bytes-written'] / 2**20,
+                    'downtime': stats['downtime-us'] / 1e3}
+
+        full = save('full')
+        found = [save(f'inc{i}') for i in range(rounds)]
+        vm.qmp.run_job('snapshot-load', 'load', tag='inc0', **node)
+        loaded = save('loaded')
+    finally:
+        vm.quit()
+        os.unlink(path)
+    say(f'  full save {full["ms"]:.0f} ms, {full["mib"]:.0f} MiB')
+    for title, times in (('incremental save, idle 4 GiB', found),
+                         ('the same after a load', [loaded])):
+        for key, unit, goal in (('ms', 'ms', 100), ('mib', 'MiB', 16)):
+            value = max(f[key] for f in times)
+            table.add(f'{title}: {"time" if key == "ms" else "written"}, worst', unit, None, value,
+                      f'< {goal} {unit}', value < goal)
+    return {'full': full, 'incremental': found, 'loaded': loaded}
 
 
 def bench(build, binaries, directory, rounds, table):
