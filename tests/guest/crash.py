@@ -64,6 +64,7 @@ class Crashes:
         tag = self.begin(what)
         time.sleep(self.rng.random() * 1.2 * self.took[what])
         guest.vm.kill(signal.SIGKILL)
+        self.wait_unlocked()
         self.kills[what] += 1
         guest.check(leaks=True)
         on_vmstate, on_other = guest.tags()
@@ -80,6 +81,15 @@ class Crashes:
         for name, tags in zip(NODES, guest.tags()):
             assert set(self.epochs) <= set(tags), f'{what} {tag}, {name}: {tags} of {self.epochs}'
         self.all_load(what, tag)
+
+    def wait_unlocked(self):
+        """The kernel drops an io_uring's files, and their locks, a little after the process."""
+        deadline = time.monotonic() + 30
+        for path in self.guest.images:
+            while subprocess.run(['qemu-img', 'info', path], capture_output=True,
+                                 check=False).returncode:
+                assert time.monotonic() < deadline, f'{path} stays locked'
+                time.sleep(0.01)
 
     def drop_by_hand(self, tag):
         """Debian's qemu-img removes what an interrupted job left of a snapshot."""
