@@ -163,10 +163,11 @@ static bool coroutine_fn named_prepare(BdrvAction *a, GError **errp)
 {
     BlockDirtyBitmap *arg = named(a);
 
-    if (!prepare_node(a, arg->node, errp)) {
+    if (!bdrv_lookup(arg->node, arg->node, NULL)) {
+        error_setg(errp, "Node '%s' not found", arg->node);
         return false;
     }
-    return true;
+    return prepare_node(a, arg->node, errp);
 }
 
 static bool coroutine_fn named_freeze(BdrvAction *a, GError **errp)

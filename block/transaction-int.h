@@ -42,7 +42,7 @@ struct BdrvAction {
 extern const BdrvActionDriver bdrv_action_bitmap_add, bdrv_action_bitmap_remove,
     bdrv_action_bitmap_clear, bdrv_action_bitmap_enable, bdrv_action_bitmap_disable,
     bdrv_action_bitmap_merge, bdrv_action_snapshot, bdrv_action_snapshot_sync,
-    bdrv_action_snapshot_internal;
+    bdrv_action_snapshot_internal, bdrv_action_backup;
 
 /* bs shall be drained at the instant; takes a reference until the transaction is freed. */
 void bdrv_transaction_add_node(BdrvTransaction *t, BlockDriverState *bs);

@@ -85,3 +85,11 @@ void coroutine_fn qmp_blockdev_snapshot_internal_sync(BlockdevSnapshotInternal *
     action.u.blockdev_snapshot_internal_sync.data = arg;
     run_single(&action, errp);
 }
+
+void coroutine_fn qmp_blockdev_backup(BlockdevBackup *arg, GError **errp)
+{
+    TransactionAction action = {.type = TRANSACTION_ACTION_TYPE_BLOCKDEV_BACKUP};
+
+    action.u.blockdev_backup.data = arg;
+    run_single(&action, errp);
+}

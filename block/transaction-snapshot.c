@@ -60,6 +60,19 @@ static bool is_below(BlockDriverState *bs, BlockDriverState *above)
     return false;
 }
 
+/* Whether somebody reads or writes bs, perhaps through nodes above it. */
+static bool is_in_use(BlockDriverState *bs)
+{
+    for (GList *l = bs->parents.head; l; l = l->next) {
+        BdrvChild *c = l->data;
+
+        if (c->blk || c->role != BDRV_CHILD_BACKING || is_in_use(c->parent)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool check_overlay(BlockDriverState *top, BlockDriverState *overlay, GError **errp)
 {
     bool writable = false;
@@ -67,7 +80,9 @@ static bool check_overlay(BlockDriverState *top, BlockDriverState *overlay, GErr
     for (GList *l = top->parents.head; l; l = l->next) {
         writable |= ((BdrvChild *)l->data)->writable;
     }
-    if (is_below(overlay, top)) {
+    if (overlay != top && is_in_use(overlay)) {
+        error_setg(errp, "The overlay is already in use");
+    } else if (is_below(overlay, top)) {
         error_setg(errp, "Making '%s' a backing child of '%s' would create a cycle",
                    top->node_name, overlay->node_name);
     } else if (!g_queue_is_empty(&overlay->parents)) {

@@ -85,6 +85,7 @@ static const BdrvActionDriver *const drivers[TRANSACTION_ACTION_TYPE__MAX] = {
     [TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_ENABLE] = &bdrv_action_bitmap_enable,
     [TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_DISABLE] = &bdrv_action_bitmap_disable,
     [TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_MERGE] = &bdrv_action_bitmap_merge,
+    [TRANSACTION_ACTION_TYPE_BLOCKDEV_BACKUP] = &bdrv_action_backup,
     [TRANSACTION_ACTION_TYPE_BLOCKDEV_SNAPSHOT] = &bdrv_action_snapshot,
     [TRANSACTION_ACTION_TYPE_BLOCKDEV_SNAPSHOT_SYNC] = &bdrv_action_snapshot_sync,
     [TRANSACTION_ACTION_TYPE_BLOCKDEV_SNAPSHOT_INTERNAL_SYNC] = &bdrv_action_snapshot_internal,
