@@ -41,6 +41,7 @@ static bool leaving; /* parked, and unpark is at work: too late for a wish */
 static RunState before_park;
 static Wish wish;
 static bool start_after_incoming; /* what stop and cont say in state inmigrate */
+static RunState stopped_after_incoming; /* what it is then if it does not run */
 static atomic_bool reset_requested;
 static bool shutdown_requested;
 static ShutdownCause shutdown_cause;
@@ -53,10 +54,11 @@ void run_state_init(const RunStateOps *run_state_ops)
     co_queue_init(&changed);
 }
 
-void run_state_set_incoming(bool start)
+void run_state_set_incoming(bool start, RunState otherwise)
 {
     state = RUN_STATE_INMIGRATE;
     start_after_incoming = start;
+    stopped_after_incoming = otherwise;
 }
 
 void run_state_set_actions(bool reboot, bool shutdown)
@@ -266,8 +268,8 @@ void run_state_incoming_loaded(bool may_run)
 {
     pthread_mutex_lock(&lock);
     g_assert(parked && state == RUN_STATE_INMIGRATE);
-    set_state(RUN_STATE_PAUSED);
-    before_park = RUN_STATE_PAUSED;
+    set_state(stopped_after_incoming);
+    before_park = stopped_after_incoming;
     wish = may_run && start_after_incoming ? WISH_CONT : WISH_NONE;
     pthread_mutex_unlock(&lock);
 }

@@ -487,14 +487,14 @@ bool coroutine_fn vm_co_start(GError **errp)
     bool start = !vm.options->start_stopped;
 
     if (vm.options->incoming) {
-        run_state_set_incoming(start);
+        run_state_set_incoming(start, RUN_STATE_PAUSED);
         return run_state_co_prepare(co_first_images, false, errp) &&
                migrate_incoming_begin(vm.options->incoming, errp);
     }
     if (!vm.options->loadvm) {
         return run_state_co_prepare(co_first_images, start, errp);
     }
-    run_state_set_incoming(start);
+    run_state_set_incoming(start, RUN_STATE_PRELAUNCH);
     if (!run_state_co_prepare(co_first_images, false, errp)) {
         return false;
     }

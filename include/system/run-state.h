@@ -50,9 +50,10 @@ void run_state_ram_error(const char *message);
 
 /*
  * Before the first coroutine: the machine waits for an incoming migration; start: the guest
- * shall run when it is there, until stop or cont say otherwise.
+ * shall run when it is there, until stop or cont say otherwise; otherwise: its state if it
+ * does not run.
  */
-void run_state_set_incoming(bool start);
+void run_state_set_incoming(bool start, RunState otherwise);
 /* MachineOps.park_migrate and .unpark_migrated. */
 bool coroutine_fn run_state_co_park_migrate(void);
 void run_state_unpark_migrated(void);

@@ -95,7 +95,7 @@ def test_stopped_until_cont(rig):
     with rig.machine(rig.overlay('paused.qcow2'), '-S', '-loadvm', 'ready') as vm:
         while vm.qmp.cmd('query-status')['status'] == 'inmigrate':
             pass
-        assert vm.qmp.cmd('query-status')['status'] == 'paused'
+        assert vm.qmp.cmd('query-status')['status'] == 'prelaunch'
         vm.qmp.cmd('cont')
         rig.runs_on(vm)
         assert vm.quit() == 0
