@@ -349,8 +349,12 @@ bool ram_load_start_thread(RamLoad *l, GError **errp)
         return false;
     }
     l->context = iothread_context(l->thread);
-    aio_bh_schedule_oneshot(l->context, start_watching, l);
     return true;
+}
+
+void ram_load_watch(RamLoad *l)
+{
+    aio_bh_schedule_oneshot(l->context, start_watching, l);
 }
 
 void ram_load_quiet_thread(RamLoad *l)

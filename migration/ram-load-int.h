@@ -179,6 +179,8 @@ void coroutine_fn ram_load_give_way(RamLoad *l);
 bool coroutine_fn ram_load_wait_to_retry(RamLoad *l, const RamLoadBlock *b, size_t page,
                                          size_t nr, int err);
 bool ram_load_start_thread(RamLoad *l, GError **errp);
+/* When all that the fault thread reads is in place; what has faulted before waits for it. */
+void ram_load_watch(RamLoad *l);
 /* From here on what the fault thread reads is of no use; it goes on with it. */
 void ram_load_quiet_thread(RamLoad *l);
 /* After everything is unregistered: nobody waits any more. */

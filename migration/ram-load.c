@@ -289,6 +289,9 @@ bool ram_load_switch(RamLoad *l, GError **errp)
         ram_load_switch_back(l);
         return false;
     }
+    if (l->thread) {
+        ram_load_watch(l);
+    }
     return true;
 }
 

@@ -107,6 +107,8 @@ def ram_of(process):
     try:
         with open(f'/proc/{process}/mem', 'rb', buffering=0) as mem:
             for first, last in ([int(end, 16) for end in area] for area in areas):
+                if last - first > 128 * RAM:
+                    continue  # what a sanitizer keeps
                 for start in range(first + -first % (2 << 20), last, 2 << 20):
                     mem.seek(start)
                     if mem.read(len(wanted)) == wanted:
