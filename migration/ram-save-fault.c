@@ -344,6 +344,7 @@ static void *fault_thread(void *opaque)
             }
             if (__atomic_load_n(&s->phase, __ATOMIC_SEQ_CST) == PHASE_TRACK) {
                 s->stats.faults++;
+                __atomic_store_n(&s->last_fault_ns, clock_now_ns(), __ATOMIC_RELAXED);
             }
             if (!handle_fault(s, addr, tid)) {
                 add_waiting(s, addr, tid);

@@ -198,6 +198,7 @@ struct RamSave {
     int event_fd;
     int stop;                   /* atomic */
     int64_t burst_end;          /* atomic: see uffd_poll() */
+    int64_t last_fault_ns;      /* atomic: when a fault was last looked at */
     pthread_mutex_t fault_lock; /* fault handling against changes of phase; leaf */
     int fault_waits;            /* atomic: the fault thread wants the lock */
     GArray *waiting;            /* WaitingFault, fault thread only */

@@ -19,6 +19,10 @@
 /* How often the job looks whether it shall pause, and who is held looks after buffers. */
 #define PAUSE_POINT_NS 20000000LL
 #define HOLD_NS 1000000LL
+/* The burst of faults just after the instant is over when none has come for so long... */
+#define QUIET_NS 3000000LL
+/* ...which is looked at so often. */
+#define YIELD_NS 200000LL
 
 typedef enum PageClass {
     CLASS_ZERO,   /* nothing to write */
@@ -444,6 +448,23 @@ static int coroutine_fn hold(RamSave *s)
     return ret;
 }
 
+/*
+ * Just after the instant the guest's working set faults page by page.  Requests are held
+ * back until that is over (UFFD_BURST_NS at most), or takes many buffers: the kernel copies
+ * them into the page cache without giving way, and each fault would wait for a CPU.
+ */
+static void coroutine_fn let_burst_pass(RamSave *s)
+{
+    int64_t now = clock_now_ns();
+
+    while (s->config.live && now < s->burst_end && !ram_save_stopped(s, NULL) &&
+           bounce_used(&s->pool) < s->pool.nr_normal / 4 &&
+           now - __atomic_load_n(&s->last_fault_ns, __ATOMIC_RELAXED) < QUIET_NS) {
+        co_sleep_ns(YIELD_NS);
+        now = clock_now_ns();
+    }
+}
+
 static void chunk_done(RamSave *s, size_t chunk)
 {
     size_t first, nr;
@@ -543,6 +564,7 @@ bool coroutine_fn ram_save_write(RamSave *s, const RamSink *sink, GError **errp)
     WriterGroup g = {.s = s, .running = NR_WRITERS};
 
     s->sink = sink;
+    let_burst_pass(s);
     if (s->share_units) {
         s->write_error = share_rest(s);
     }

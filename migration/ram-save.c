@@ -532,6 +532,7 @@ bool ram_save_instant(RamSave *s, GError **errp)
     if (armed >= 0) {
         choose_units(s);
         __atomic_store_n(&s->phase, PHASE_TRACK, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&s->last_fault_ns, clock_now_ns(), __ATOMIC_RELAXED);
         __atomic_store_n(&s->burst_end, clock_now_ns() + UFFD_BURST_NS, __ATOMIC_SEQ_CST);
         ram_save_wake_fault_thread(s);
     }

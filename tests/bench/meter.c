@@ -12,7 +12,8 @@
  *                                  the host or the kernel takes from everybody
  *
  * qmp, beat and host read lines on standard input: "begin" starts a window, "end" prints its
- * figures (microseconds) as one line of JSON; end of input ends the program.  A request
+ * figures (microseconds; "at" is when the longest one ended, CLOCK_MONOTONIC in seconds, for
+ * perf -k CLOCK_MONOTONIC) as one line of JSON; end of input ends the program.  A request
  * or gap that is still open at "end" counts as long as it is.
  */
 #include <errno.h>
@@ -37,6 +38,7 @@
 
 static int64_t *samples; /* ns */
 static size_t nr_samples;
+static int64_t longest, longest_end; /* ns; CLOCK_MONOTONIC when it ended */
 
 static int64_t now_ns(void)
 {
@@ -127,6 +129,10 @@ static pthread_mutex_t samples_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void sample(int64_t ns)
 {
+    if (ns > longest) {
+        longest = ns;
+        longest_end = now_ns();
+    }
     if (nr_samples < MAX_SAMPLES) {
         samples[nr_samples++] = ns;
     }
@@ -147,8 +153,8 @@ static double quantile(double q)
 static void report(void)
 {
     qsort(samples, nr_samples, sizeof(*samples), compare);
-    printf("{\"n\": %zu, \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}\n", nr_samples,
-           quantile(0.5), quantile(0.99), quantile(1));
+    printf("{\"n\": %zu, \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f, \"at\": %.6f}\n",
+           nr_samples, quantile(0.5), quantile(0.99), quantile(1), longest_end / 1e9);
     fflush(stdout);
 }
 
@@ -163,6 +169,7 @@ static bool command(int64_t open_since)
     pthread_mutex_lock(&samples_lock);
     if (!strcmp(line, "begin\n")) {
         nr_samples = 0;
+        longest = longest_end = 0;
     } else if (!strcmp(line, "end\n")) {
         if (open_since) {
             sample(now_ns() - open_since);
