@@ -128,6 +128,9 @@ void coroutine_fn ram_save_free(RamSave *s);
 
 /* --- Between ram-save*.c ------------------------------------------------------------------ */
 
+/* The burst of faults just after the instant is over when none has come for so long. */
+#define RAM_SAVE_QUIET_NS 3000000LL
+
 enum { CHUNK_ARMED, CHUNK_WRITING, CHUNK_WRITTEN };
 enum {
     CHUNK_NOTED = 1,   /* unprotected since it was last armed */

@@ -19,9 +19,7 @@
 /* How often the job looks whether it shall pause, and who is held looks after buffers. */
 #define PAUSE_POINT_NS 20000000LL
 #define HOLD_NS 1000000LL
-/* The burst of faults just after the instant is over when none has come for so long... */
-#define QUIET_NS 3000000LL
-/* ...which is looked at so often. */
+/* How often it is looked whether the burst of faults is over. */
 #define YIELD_NS 200000LL
 
 typedef enum PageClass {
@@ -459,7 +457,7 @@ static void coroutine_fn let_burst_pass(RamSave *s)
 
     while (s->config.live && now < s->burst_end && !ram_save_stopped(s, NULL) &&
            bounce_used(&s->pool) < s->pool.nr_normal / 4 &&
-           now - __atomic_load_n(&s->last_fault_ns, __ATOMIC_RELAXED) < QUIET_NS) {
+           now - __atomic_load_n(&s->last_fault_ns, __ATOMIC_RELAXED) < RAM_SAVE_QUIET_NS) {
         co_sleep_ns(YIELD_NS);
         now = clock_now_ns();
     }
