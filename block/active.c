@@ -46,7 +46,7 @@ static void coroutine_fn drop_nodes(GPtrArray *nodes)
 
 static bool coroutine_fn activate(BlockDriverState *bs, GError **errp)
 {
-    BdrvChild *children[] = {bs->file, bs->backing};
+    BdrvChild *children[] = {bs->file, bs->data_file, bs->backing};
     bool ok;
 
     if (!bs->inactive) {

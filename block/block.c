@@ -181,12 +181,12 @@ static BlockDriverState *node_new(const BlockDriver *drv, AioContext *ctx)
 /* Takes the node out of the graph and frees it; it is closed, or never was open. */
 static void coroutine_fn node_free(BlockDriverState *bs)
 {
-    BdrvChild *children[] = { bs->file, bs->backing };
+    BdrvChild *children[] = { bs->file, bs->data_file, bs->backing };
 
     g_assert(g_queue_is_empty(&bs->parents));
     g_assert(g_queue_is_empty(&bs->before_write));
     bdrv_dirty_bitmaps_free_all(bs);
-    bs->file = bs->backing = NULL;
+    bs->file = bs->data_file = bs->backing = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(children); i++) {
         if (children[i]) {
             bdrv_co_unref(bdrv_detach_child(children[i]));
@@ -272,6 +272,11 @@ static const BlockdevRefOrNull *backing_ref(const BlockdevOptions *o)
     return o->driver == BLOCKDEV_DRIVER_QCOW2 ? o->u.qcow2.backing : NULL;
 }
 
+static const BlockdevRef *data_file_ref(const BlockdevOptions *o)
+{
+    return o->driver == BLOCKDEV_DRIVER_QCOW2 ? o->u.qcow2.data_file : NULL;
+}
+
 /* Where a tree lives that refers to nodes which are open already. */
 static BlockDriverState *first_reference(const BlockdevOptions *o, GError **errp)
 {
@@ -312,7 +317,7 @@ static BlockDriverState *coroutine_fn open_child(const char *reference,
 static bool coroutine_fn attach(BlockDriverState *parent, BlockDriverState *bs,
                                 BdrvChildRole role, BdrvChild **slot, GError **errp)
 {
-    bool writable = role == BDRV_CHILD_FILE && !parent->read_only &&
+    bool writable = role != BDRV_CHILD_BACKING && !parent->read_only &&
                     !parent->drv->writes_for_parents;
 
     *slot = bdrv_attach_child(bs, parent, NULL, role, writable, errp);
@@ -320,10 +325,19 @@ static bool coroutine_fn attach(BlockDriverState *parent, BlockDriverState *bs,
     return *slot != NULL;
 }
 
+static BlockDriverState *coroutine_fn open_ref(const BlockdevRef *ref, const BdrvInherit *below,
+                                               AioContext *ctx, GError **errp)
+{
+    bool named = ref->type == QTYPE_QSTRING;
+
+    return open_child(named ? ref->u.reference : NULL, &ref->u.definition, below, ctx, errp);
+}
+
+/* bs->file, and bs->data_file where the options have one. */
 static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOptions *o,
                                          const BdrvInherit *inherit, GError **errp)
 {
-    const BlockdevRef *ref = file_ref(o);
+    const BlockdevRef *ref = file_ref(o), *data_ref = data_file_ref(o);
     BdrvInherit below = {
         .read_only = bs->read_only,
         .direct = bs->cache_direct,
@@ -332,16 +346,14 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
         .discard = true,
         .auto_read_only = o->has_auto_read_only && o->auto_read_only,
     };
-    BlockDriverState *file;
+    BlockDriverState *file, *data;
 
     if (inherit->file) {
         file = bdrv_ref(inherit->file);
     } else if (!ref) {
         return true;
     } else {
-        bool named = ref->type == QTYPE_QSTRING;
-        file = open_child(named ? ref->u.reference : NULL, &ref->u.definition, &below, bs->ctx,
-                          errp);
+        file = open_ref(ref, &below, bs->ctx, errp);
     }
     if (!file) {
         return false;
@@ -349,7 +361,12 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
     if (below.auto_read_only && file->read_only) {
         bs->read_only = true;
     }
-    return attach(bs, file, BDRV_CHILD_FILE, &bs->file, errp);
+    if (!attach(bs, file, BDRV_CHILD_FILE, &bs->file, errp)) {
+        return false;
+    }
+    below.read_only = bs->read_only;
+    data = data_ref ? open_ref(data_ref, &below, bs->ctx, errp) : NULL;
+    return !data_ref || (data && attach(bs, data, BDRV_CHILD_DATA, &bs->data_file, errp));
 }
 
 static bool coroutine_fn open_backing_child(BlockDriverState *bs, const BlockdevOptions *o,
@@ -392,6 +409,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->detect_zeroes = o->has_detect_zeroes ? o->detect_zeroes
                                              : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
     bs->no_backing = inherit->no_backing;
+    bs->no_io = inherit->no_io;
     bs->for_check = inherit->for_check;
     bs->probed = inherit->probed;
     bs->overlay = inherit->overlay;

@@ -77,6 +77,7 @@ static void collect(BlockDriverState *bs, GPtrArray *tree)
     if (bs && !g_ptr_array_find(tree, bs, NULL)) {
         g_ptr_array_add(tree, bs);
         collect(bdrv_file(bs), tree);
+        collect(bs->data_file ? bs->data_file->bs : NULL, tree);
         collect(bdrv_backing(bs), tree);
     }
 }
@@ -170,6 +171,7 @@ static bool has_writer(BlockDriverState *bs)
 
 void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
 {
+    BdrvChild *below[] = { bs->file, bs->data_file };
     bool ok;
 
     GLOBAL_STATE();
@@ -185,13 +187,17 @@ void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
     }
     aio_context_acquire(bs->ctx);
     bs->read_only = true;
-    if (bs->file) {
-        bs->file->writable = false;
-        bdrv_update_right_below(bs->file->bs);
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        if (below[i]) {
+            below[i]->writable = false;
+            bdrv_update_right_below(below[i]->bs);
+        }
     }
     aio_context_release(bs->ctx);
-    /* What the user has made beside it stays as the user wants it. */
-    if (bs->file && !bs->file->bs->user_owned) {
-        bdrv_co_set_read_only(bs->file->bs);
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        /* What the user has made beside it stays as the user wants it. */
+        if (below[i] && !below[i]->bs->user_owned) {
+            bdrv_co_set_read_only(below[i]->bs);
+        }
     }
 }

@@ -20,8 +20,14 @@ static char *user_desc(BlockDriverState *parent, BlockBackend *blk)
 
 static const char *role_name(const BlockBackend *blk, BdrvChildRole role)
 {
-    return blk ? "root" : role == BDRV_CHILD_FILE ? "file" :
-           role == BDRV_CHILD_BACKING ? "backing" : "target";
+    static const char *const names[] = {
+        [BDRV_CHILD_FILE] = "file",
+        [BDRV_CHILD_DATA] = "data-file",
+        [BDRV_CHILD_BACKING] = "backing",
+        [BDRV_CHILD_TARGET] = "target",
+    };
+
+    return blk ? "root" : names[role];
 }
 
 static void conflict(const BdrvChild *has, const BdrvChild *wants, GError **errp)

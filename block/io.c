@@ -83,7 +83,7 @@ static bool is_aligned(BlockDriverState *bs, int64_t offset, int64_t bytes, cons
 /* A format's or filter's file may be longer than what the parent sees of it. */
 static bool may_grow(const BdrvChild *child)
 {
-    return child->parent && child->role == BDRV_CHILD_FILE;
+    return child->parent && (child->role == BDRV_CHILD_FILE || child->role == BDRV_CHILD_DATA);
 }
 
 static int check_write(BdrvChild *child, int64_t offset, int64_t bytes)

@@ -148,6 +148,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .no_flush = params->no_flush,
         .force_share = params->force_share,
         .no_backing = params->no_backing,
+        .no_io = params->no_backing,
         .for_check = params->for_check,
         .discard = params->discard,
         .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
@@ -223,4 +224,29 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
         return false;
     }
     return true;
+}
+
+bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filename, GError **errp)
+{
+    BdrvInherit inherit = {
+        .read_only = bs->read_only,
+        .direct = bs->cache_direct,
+        .no_flush = bs->cache_no_flush,
+        .force_share = bs->force_share,
+        .discard = true,
+    };
+    BlockDriverState *data;
+
+    IO_CODE(bs);
+    if (bs->data_file || bs->no_io) {
+        return true;
+    }
+    bdrv_co_move_to(main_aio_context());
+    data = open_protocol(filename, &inherit, NULL, bs->ctx, errp);
+    if (data) {
+        bs->data_file = bdrv_attach_child(data, bs, NULL, BDRV_CHILD_DATA, !bs->read_only, errp);
+        bdrv_co_unref(data);
+    }
+    bdrv_co_move_to(bs->ctx);
+    return bs->data_file != NULL;
 }

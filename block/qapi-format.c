@@ -52,20 +52,20 @@ static const char *truth(bool value)
 static void format_qcow2(GString *out, const ImageInfoSpecificQCow2 *q)
 {
     g_string_append_printf(out, "    compat: %s\n", q->compat);
-    if (q->data_file) {
-        g_string_append_printf(out, "    data file: %s\n", q->data_file);
-    }
     g_string_append_printf(out, "    compression type: %s\n",
                            Qcow2CompressionType_str(q->compression_type));
     if (q->has_lazy_refcounts) {
         g_string_append_printf(out, "    lazy refcounts: %s\n", truth(q->lazy_refcounts));
     }
     g_string_append_printf(out, "    refcount bits: %" PRId64 "\n", q->refcount_bits);
-    if (q->has_corrupt) {
-        g_string_append_printf(out, "    corrupt: %s\n", truth(q->corrupt));
+    if (q->data_file) {
+        g_string_append_printf(out, "    data file: %s\n", q->data_file);
     }
     if (q->has_data_file_raw) {
         g_string_append_printf(out, "    data file raw: %s\n", truth(q->data_file_raw));
+    }
+    if (q->has_corrupt) {
+        g_string_append_printf(out, "    corrupt: %s\n", truth(q->corrupt));
     }
     if (q->has_extended_l2) {
         g_string_append_printf(out, "    extended l2: %s\n", truth(q->extended_l2));

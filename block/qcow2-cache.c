@@ -3,15 +3,19 @@
  * The caches of L2 tables and refcount blocks: whole tables, least recently used out first.
  * A cache never writes on its own: only clean tables leave it, dirty ones wait for a flush
  * (qcow2-flush.c), which qcow2_throttle() starts in time.  A flush works on the content of
- * one instant: a table that changes meanwhile keeps the older content as "frozen".
+ * one instant: a table that changes meanwhile keeps the older content as "frozen".  What
+ * nobody needs for some time leaves the caches by a timer.
  */
 #include "qcow2.h"
 
-void qcow2_cache_init(Qcow2Cache *c, size_t table_size, size_t bytes)
+#define NS_PER_S INT64_C(1000000000)
+
+void qcow2_cache_init(Qcow2Cache *c, size_t table_size, uint8_t shift, size_t bytes)
 {
     c->map = g_hash_table_new(g_int64_hash, g_int64_equal);
     g_queue_init(&c->lru);
     c->table_size = table_size;
+    c->shift = shift;
     c->limit = MAX(bytes / table_size, 8);
     c->dirty = 0;
 }
@@ -43,6 +47,8 @@ static Qcow2Table *table_new(Qcow2Cache *c, uint64_t offset)
     Qcow2Table *t = g_new0(Qcow2Table, 1);
 
     t->offset = offset;
+    t->used = c->generation;
+    t->shift = c->shift;
     t->data = g_malloc0(c->table_size);
     t->refs = 1;
     t->link.data = t;
@@ -81,6 +87,52 @@ static void cache_shrink(Qcow2Cache *c)
     }
 }
 
+/* Clean tables that nobody has asked for since the last time leave. */
+static void cache_clean(Qcow2Cache *c)
+{
+    GList *link = c->lru.tail;
+
+    while (link && ((Qcow2Table *)link->data)->used != c->generation) {
+        Qcow2Table *t = link->data;
+
+        link = link->prev;
+        if (t->refs == 0 && !t->dirty && !t->flushing) {
+            table_remove(c, t);
+        }
+    }
+    c->generation++;
+}
+
+static void clean_due(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    Qcow2State *s = bs->opaque;
+
+    cache_clean(&s->l2_cache);
+    cache_clean(&s->rb_cache);
+    if (s->l2_cache.lru.length || s->rb_cache.lru.length) {
+        aio_timer_mod(s->clean_timer, clock_now_ns() + s->options.clean_interval * NS_PER_S);
+    } else {
+        qcow2_cache_stop_cleaning(s);
+    }
+}
+
+void qcow2_cache_stop_cleaning(Qcow2State *s)
+{
+    aio_timer_free(s->clean_timer);
+    s->clean_timer = NULL;
+}
+
+static void start_cleaning(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!s->clean_timer && s->options.clean_interval) {
+        s->clean_timer = aio_timer_new(bs->ctx, clean_due, bs);
+        aio_timer_mod(s->clean_timer, clock_now_ns() + s->options.clean_interval * NS_PER_S);
+    }
+}
+
 int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t offset,
                                  Qcow2Table **table)
 {
@@ -89,6 +141,7 @@ int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t o
 
     if (t) {
         t->refs++;
+        t->used = c->generation;
         if (c->lru.head != &t->link) {
             g_queue_unlink(&c->lru, &t->link);
             g_queue_push_head_link(&c->lru, &t->link);
@@ -99,6 +152,7 @@ int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t o
         ret = t->load_error;
     } else {
         t = table_new(c, offset);
+        start_cleaning(bs);
         t->loading = true;
         ret = bdrv_co_pread(bs->file, offset, c->table_size, t->data, 0);
         t->loading = false;

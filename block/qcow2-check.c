@@ -79,6 +79,21 @@ static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
     return true;
 }
 
+/* A bitmap of subclusters that does not go with its entry: which of the two is wrong? */
+static void report_bitmap(Check *k, Qcow2Kind kind, uint64_t index, uint64_t entry)
+{
+    if (kind == QCOW2_COMPRESSED_DATA) {
+        report(k, true, "ERROR compressed cluster %" PRIu64 " with non-zero subcluster allocation "
+               "bitmap, entry=0x%" PRIx64, index, entry);
+    } else if (kind == QCOW2_UNALLOCATED) {
+        report(k, true, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
+    } else {
+        report(k, true, "ERROR offset=%" PRIx64 ": Allocated cluster has corrupted subcluster "
+               "allocation bitmap", (uint64_t)(entry & QCOW2_OFFSET_MASK));
+    }
+    k->res->corruptions++;
+}
+
 static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_t *next)
 {
     Qcow2State *s = k->s;
@@ -91,8 +106,17 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
             report(k, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
             k->res->corruptions++;
         }
+        if (!qcow2_l2_valid(s, t, i)) {
+            report_bitmap(k, kind, i, entry);
+        }
         switch (kind) {
         case QCOW2_COMPRESSED_DATA:
+            if (s->external_data) {
+                report(k, true, "ERROR compressed cluster %" PRIu64 " with data file, entry=0x%"
+                       PRIx64, i, entry);
+                k->res->corruptions++;
+                break;
+            }
             if (entry & QCOW2_COPIED) {
                 report(k, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for "
                        "compressed clusters", offset);
@@ -121,7 +145,9 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
                 }
                 *next = offset + s->cluster_size;
             }
-            count_range(k, offset, s->cluster_size);
+            if (!s->external_data) {
+                count_range(k, offset, s->cluster_size);
+            }
             break;
         default:
             break;
@@ -316,7 +342,7 @@ static bool add_block(Check *k, uint64_t index)
     t->index = index;
     qcow2_cache_put(&s->rb_cache, t);
     set_rt_entry(k, index, offset);
-    qcow2_metadata_add(s, offset);
+    qcow2_metadata_add(s, offset, QCOW2_OL_REFCOUNT_BLOCK);
     return true;
 }
 
@@ -451,19 +477,19 @@ static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
         return; /* reported when it was counted */
     }
     for (uint64_t i = 0; i < s->l2_entries; i++) {
-        uint64_t entry = qcow2_l2_get(t, i), refcount;
+        uint64_t entry = qcow2_l2_get(t, i), refcount = 1;
         Qcow2Kind kind = qcow2_kind(s, entry);
 
         if ((kind != QCOW2_NORMAL && kind != QCOW2_ZERO_ALLOC) ||
             (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1)) ||
-            copied_ok(k, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, entry & QCOW2_COPIED,
-                      &refcount)) {
+            (s->external_data ? (entry & QCOW2_COPIED) != 0 : copied_ok(k, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, entry & QCOW2_COPIED,
+                      &refcount))) {
             continue;
         }
         report(k, true, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
                k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", entry, refcount);
         if (k->fix & BDRV_FIX_ERRORS) {
-            qcow2_l2_set(s, t, i, entry ^ QCOW2_COPIED);
+            qcow2_l2_set_copied(s, t, i, !(entry & QCOW2_COPIED));
             k->res->corruptions_fixed++;
         } else {
             k->res->corruptions++;
@@ -578,12 +604,15 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     }
     if (k.fix) {
         s->free_hint = 0;
-        if ((fix & BDRV_FIX_ERRORS) && !result->corruptions && !result->check_errors) {
+        ret = qcow2_flush_all(bs);
+        if (ret >= 0 && (fix & BDRV_FIX_ERRORS) && !result->corruptions &&
+            !result->check_errors) {
+            /* The marks go when what is repaired is durable. */
             s->incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
             s->corrupt = false;
             ret = qcow2_header_write(bs);
+            ret = ret < 0 ? ret : qcow2_sync_file(bs);
         }
-        ret = ret < 0 ? ret : qcow2_flush(bs);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not write the repaired image");

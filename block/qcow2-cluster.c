@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The mapping from guest clusters to host clusters: loading L2 tables, making them private
- * to the active layer, changing entries, and the operations that only change the mapping
- * (zeroing, discarding, preallocation, block status).  Data I/O is in qcow2-io.c.
+ * to the active layer, and the operations that only change the mapping (zeroing, discarding,
+ * preallocation, block status).  Data I/O is in qcow2-io.c, entries are in qcow2-l2.c.
  */
 #include "qcow2.h"
 
@@ -22,12 +22,6 @@ int coroutine_fn qcow2_l2_load(BlockDriverState *bs, uint64_t l1_entry, Qcow2Tab
     return qcow2_cache_get(bs, &s->l2_cache, offset, table);
 }
 
-void qcow2_l2_set(Qcow2State *s, Qcow2Table *t, uint64_t index, uint64_t entry)
-{
-    qcow2_cache_modify(s, &s->l2_cache, t);
-    qcow2_put64(t->data + index * 8, entry);
-}
-
 int coroutine_fn qcow2_l2_clone(BlockDriverState *bs, Qcow2Table *from, Qcow2Table **table)
 {
     Qcow2State *s = bs->opaque;
@@ -42,7 +36,7 @@ int coroutine_fn qcow2_l2_clone(BlockDriverState *bs, Qcow2Table *from, Qcow2Tab
         memcpy((*table)->data, from->data, s->cluster_size);
         qcow2_metadata_remove(s, from->offset);
     }
-    qcow2_metadata_add(s, (*table)->offset);
+    qcow2_metadata_add(s, (*table)->offset, QCOW2_OL_ACTIVE_L2);
     return 0;
 }
 
@@ -85,9 +79,7 @@ int coroutine_fn qcow2_l2_writable(BlockDriverState *bs, uint64_t l1_index, Qcow
     if (ret >= 0) {
         if (old) {
             /* A shared table's clusters are all shared, whatever its flags say. */
-            for (uint64_t i = 0; i < s->l2_entries; i++) {
-                (*table)->data[i * 8] &= 0x7f;
-            }
+            qcow2_l2_clear_copied(s, *table);
             qcow2_free_later(s, old->offset >> s->cluster_bits, 1);
         }
         qcow2_l1_set(s, l1_index, (*table)->offset | QCOW2_COPIED);
@@ -109,8 +101,14 @@ static bool coroutine_fn wait_for_requests(Qcow2State *s, int64_t start, int64_t
     return false;
 }
 
+/* A change of whole subclusters: they are to read as zero, or as nothing. */
+typedef struct Change {
+    uint64_t offset, bytes; /* what is left to do */
+    bool discard, unmap;
+} Change;
+
 /* The new entry for one cluster that is to read as zero (or as nothing). */
-static uint64_t zeroed_entry(BlockDriverState *bs, uint64_t entry, bool discard, bool unmap)
+static uint64_t zeroed_entry(BlockDriverState *bs, uint64_t entry, const Change *c)
 {
     Qcow2State *s = bs->opaque;
     Qcow2Kind kind = qcow2_kind(s, entry);
@@ -119,78 +117,179 @@ static uint64_t zeroed_entry(BlockDriverState *bs, uint64_t entry, bool discard,
         return bs->backing ? entry : 0;
     }
     if (kind == QCOW2_UNALLOCATED) {
-        return bs->backing && !discard ? QCOW2_ZERO : entry;
+        return bs->backing ? QCOW2_ZERO : entry;
     }
-    if (discard) {
+    if (c->discard) {
         return bs->backing ? QCOW2_ZERO : 0;
     }
-    if (unmap || kind == QCOW2_COMPRESSED_DATA ||
-        ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && !(entry & QCOW2_COPIED))) {
+    if (c->unmap || kind == QCOW2_COMPRESSED_DATA ||
+        (qcow2_kind_has_host(kind) && !(entry & QCOW2_COPIED))) {
         return QCOW2_ZERO;
     }
     return entry | QCOW2_ZERO;
 }
 
-/* Changes all entries of whole clusters in [offset, offset + bytes). */
-static int coroutine_fn change_entries(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
-                                       bool discard, bool unmap)
+/* The same for the subclusters in mask of an extended entry, which all are when it is compressed. */
+static uint64_t zeroed_extended(BlockDriverState *bs, uint64_t entry, const Change *c, uint64_t mask,
+                                uint64_t *bitmap)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Kind kind = qcow2_kind(s, entry);
+    bool nothing = c->discard && !bs->backing;
+
+    if (kind == QCOW2_COMPRESSED_DATA) {
+        *bitmap = nothing ? 0 : QCOW2_SUB_ZERO;
+        return 0;
+    }
+    if (kind == QCOW2_UNALLOCATED && !bs->backing) {
+        return entry;
+    }
+    *bitmap &= ~(mask | mask << 32);
+    *bitmap |= nothing ? 0 : mask << 32;
+    if (!(*bitmap & QCOW2_SUB_ALL) && (c->discard || c->unmap || !(entry & QCOW2_COPIED))) {
+        return 0;
+    }
+    return entry;
+}
+
+/* The subclusters of one cluster that lie in [offset, offset + bytes), as bits. */
+static uint64_t sub_mask(const Qcow2State *s, uint64_t cluster, uint64_t offset, uint64_t bytes)
+{
+    uint64_t from = MAX(offset, cluster) - cluster;
+    uint64_t to = MIN(offset + bytes - cluster, s->cluster_size);
+    unsigned first = from >> s->sub_bits, n = (to - from) >> s->sub_bits;
+
+    return ((1ULL << n) - 1) << first;
+}
+
+/* Changes entry index of t (NULL: there is no table); with dry_run only says whether it would. */
+static bool change_entry(BlockDriverState *bs, Qcow2Table *t, uint64_t index, const Change *c,
+                         uint64_t cluster, bool dry_run)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t entry = t ? qcow2_l2_get(t, index) : 0, wanted;
+    uint64_t bitmap = t ? qcow2_l2_bitmap(t, index) : 0, before = bitmap;
+
+    if (s->extended_l2) {
+        uint64_t mask = sub_mask(s, cluster, c->offset, c->bytes);
+
+        wanted = zeroed_extended(bs, entry, c, mask, &bitmap);
+    } else {
+        wanted = zeroed_entry(bs, entry, c);
+    }
+    if (wanted == entry && bitmap == before) {
+        return false;
+    }
+    if (!dry_run) {
+        qcow2_l2_set_both(s, t, index, wanted, bitmap);
+        if (!qcow2_has_host(s, wanted)) {
+            qcow2_free_entry_later_by(s, entry, QCOW2_FREED_BY_REQUEST);
+        }
+    }
+    return true;
+}
+
+/* Whether part of a compressed cluster is to change, which takes a write. */
+static bool cuts_compressed(const Qcow2State *s, const Qcow2Table *t, uint64_t index, uint64_t n,
+                            const Change *c)
+{
+    uint64_t mask = s->cluster_size - 1;
+
+    return t && s->extended_l2 &&
+           (((c->offset & mask) && qcow2_l2_get(t, index) & QCOW2_COMPRESSED) ||
+            ((c->offset & mask) + c->bytes < n << s->cluster_bits &&
+             qcow2_l2_get(t, index + n - 1) & QCOW2_COMPRESSED));
+}
+
+/*
+ * Lock held.  Does what c says in one L2 table, for n clusters from cluster on; -EAGAIN when a
+ * request began there meanwhile.
+ */
+static int coroutine_fn change_in_table(BlockDriverState *bs, const Change *c, uint64_t cluster,
+                                        uint64_t n)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t l1_index = cluster >> (s->cluster_bits + s->l2_bits);
+    uint64_t index = (cluster >> s->cluster_bits) & (s->l2_entries - 1);
+    bool needed = false;
+    Qcow2Table *t;
+    int ret = qcow2_l2_load(bs, s->l1[l1_index], &t);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (cuts_compressed(s, t, index, n, c)) {
+        ret = -ENOTSUP;
+    }
+    for (uint64_t i = 0; i < n && !needed && ret >= 0; i++) {
+        needed = change_entry(bs, t, index + i, c, cluster + (i << s->cluster_bits), true);
+    }
+    qcow2_cache_put(&s->l2_cache, t);
+    if (!needed || ret < 0) {
+        return ret;
+    }
+    ret = qcow2_l2_writable(bs, l1_index, &t);
+    if (ret < 0) {
+        return ret;
+    }
+    for (Qcow2Request *r = s->requests; r; r = r->next) {
+        if ((int64_t)cluster < r->end && r->start < (int64_t)(cluster + (n << s->cluster_bits))) {
+            ret = -EAGAIN; /* it began while a table was being read */
+        }
+    }
+    for (uint64_t i = 0; i < n && ret >= 0; i++) {
+        change_entry(bs, t, index + i, c, cluster + (i << s->cluster_bits), false);
+    }
+    qcow2_cache_put(&s->l2_cache, t);
+    return ret;
+}
+
+static int coroutine_fn change_entries(BlockDriverState *bs, Change c)
 {
     Qcow2State *s = bs->opaque;
     int ret = qcow2_throttle(bs);
 
-    while (bytes && ret >= 0) {
-        uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
-        uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
-        uint64_t n = MIN(bytes >> s->cluster_bits, s->l2_entries - index);
-        Qcow2Table *t;
-        bool needed = false;
+    while (c.bytes && ret >= 0) {
+        uint64_t in_cluster = c.offset & (s->cluster_size - 1), cluster = c.offset - in_cluster;
+        uint64_t index = (cluster >> s->cluster_bits) & (s->l2_entries - 1);
+        uint64_t n = MIN(qcow2_clusters(s, in_cluster + c.bytes), s->l2_entries - index);
+        uint64_t done = MIN(c.bytes, (n << s->cluster_bits) - in_cluster);
 
         co_mutex_lock(&s->lock);
-        if (wait_for_requests(s, offset, offset + (n << s->cluster_bits))) {
+        if (wait_for_requests(s, cluster, cluster + (n << s->cluster_bits))) {
             continue;
         }
-        ret = qcow2_l2_load(bs, s->l1[l1_index], &t);
-        if (ret >= 0) {
-            for (uint64_t i = 0; i < n && !needed; i++) {
-                uint64_t entry = t ? qcow2_l2_get(t, index + i) : 0;
-                needed = zeroed_entry(bs, entry, discard, unmap) != entry;
-            }
-            qcow2_cache_put(&s->l2_cache, t);
-        }
-        if (ret >= 0 && needed) {
-            ret = qcow2_l2_writable(bs, l1_index, &t);
-        }
-        if (ret >= 0 && needed) {
-            for (Qcow2Request *r = s->requests; r; r = r->next) {
-                /* One that began while a table was being read. */
-                if ((int64_t)offset < r->end &&
-                    r->start < (int64_t)(offset + (n << s->cluster_bits))) {
-                    needed = false;
-                }
-            }
-            if (!needed) {
-                qcow2_cache_put(&s->l2_cache, t);
-                co_mutex_unlock(&s->lock);
-                continue;
-            }
-            for (uint64_t i = 0; i < n; i++) {
-                uint64_t entry = qcow2_l2_get(t, index + i);
-                uint64_t wanted = zeroed_entry(bs, entry, discard, unmap);
-
-                if (wanted != entry) {
-                    qcow2_l2_set(s, t, index + i, wanted);
-                    if (!(wanted & QCOW2_OFFSET_MASK)) {
-                        qcow2_free_entry_later(s, entry);
-                    }
-                }
-            }
-            qcow2_cache_put(&s->l2_cache, t);
-        }
+        ret = change_in_table(bs, &c, cluster, n);
         co_mutex_unlock(&s->lock);
-        offset += n << s->cluster_bits;
-        bytes -= n << s->cluster_bits;
+        if (ret == -EAGAIN) {
+            ret = 0;
+            continue;
+        }
+        c.offset += done;
+        c.bytes -= done;
     }
     return ret;
+}
+
+/*
+ * In the data file, before L2 says so.  One that must read as the disk does needs zeroes; in
+ * any other the space is given back where it may be.
+ */
+static int coroutine_fn zero_external(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                      bool unmap)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t length = bs->length, end = MIN(offset + bytes, length);
+
+    unmap = unmap && s->options.pass_discard[QCOW2_FREED_BY_REQUEST];
+    if (offset >= end) {
+        return 0;
+    }
+    if (qcow2_data_raw(s)) {
+        return bdrv_co_pwrite_zeroes(bs->data_file, offset, end - offset,
+                                     unmap ? BDRV_REQ_MAY_UNMAP : 0);
+    }
+    return unmap ? bdrv_co_pdiscard(bs->data_file, offset, end - offset) : 0;
 }
 
 int coroutine_fn qcow2_zero_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
@@ -198,15 +297,23 @@ int coroutine_fn qcow2_zero_clusters(BlockDriverState *bs, uint64_t offset, uint
 {
     Qcow2State *s = bs->opaque;
 
+    int ret = 0;
+
     if (s->version < 3 && bs->backing) {
         return -ENOTSUP;
     }
-    return change_entries(bs, offset, bytes, false, unmap);
+    if (s->external_data) {
+        ret = zero_external(bs, offset, bytes, unmap);
+    }
+    return ret < 0 ? ret : change_entries(bs, (Change) { offset, bytes, false, unmap });
 }
 
 int coroutine_fn qcow2_discard_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
-    return change_entries(bs, offset, bytes, true, true);
+    Qcow2State *s = bs->opaque;
+    int ret = s->external_data ? zero_external(bs, offset, bytes, true) : 0;
+
+    return ret < 0 ? ret : change_entries(bs, (Change) { offset, bytes, true, true });
 }
 
 int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
@@ -214,6 +321,7 @@ int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t byte
 {
     static const int flags[] = {
         [QCOW2_UNALLOCATED] = 0,
+        [QCOW2_UNALLOCATED_ALLOC] = BDRV_BLOCK_OFFSET_VALID,
         [QCOW2_ZERO_PLAIN] = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED,
         [QCOW2_ZERO_ALLOC] = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID,
         [QCOW2_NORMAL] = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID,
@@ -221,43 +329,24 @@ int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t byte
             BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_COMPRESSED,
     };
     Qcow2State *s = bs->opaque;
-    uint64_t l1_index = (uint64_t)offset >> (s->cluster_bits + s->l2_bits);
-    uint64_t index = ((uint64_t)offset >> s->cluster_bits) & (s->l2_entries - 1);
-    uint64_t in_cluster = offset & (s->cluster_size - 1);
-    uint64_t limit = MIN((uint64_t)bytes,
-                         ((s->l2_entries - index) << s->cluster_bits) - in_cluster);
-    uint64_t n = 0, host = 0;
-    Qcow2Kind kind = QCOW2_UNALLOCATED;
     Qcow2Table *t;
-    int ret = qcow2_l2_load(bs, s->l1[l1_index], &t);
+    Qcow2Run run;
+    int ret = qcow2_l2_load(bs, s->l1[offset >> (s->cluster_bits + s->l2_bits)], &t);
 
     if (ret < 0) {
         return ret;
     }
-    if (t) {
-        uint64_t first = qcow2_l2_get(t, index);
-
-        kind = qcow2_kind(s, first);
-        host = first & QCOW2_OFFSET_MASK;
-        for (n = s->cluster_size - in_cluster; n < limit; n += s->cluster_size) {
-            uint64_t entry = qcow2_l2_get(t, ++index);
-
-            if (qcow2_kind(s, entry) != kind ||
-                ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) &&
-                 (entry & QCOW2_OFFSET_MASK) != host + n + in_cluster)) {
-                break;
-            }
-        }
-        qcow2_cache_put(&s->l2_cache, t);
-    } else {
-        n = limit;
+    qcow2_run(s, t, offset, bytes, &run);
+    qcow2_cache_put(&s->l2_cache, t);
+    if (run.kind == QCOW2_INVALID) {
+        return qcow2_signal_invalid(bs, &run);
     }
-    *pnum = MIN(n, limit);
-    *map = host + in_cluster;
-    if (kind == QCOW2_UNALLOCATED && !bs->backing) {
-        return BDRV_BLOCK_ZERO;
+    *pnum = run.bytes;
+    *map = run.host;
+    if ((run.kind == QCOW2_UNALLOCATED || run.kind == QCOW2_UNALLOCATED_ALLOC) && !bs->backing) {
+        return BDRV_BLOCK_ZERO | flags[run.kind];
     }
-    return flags[kind];
+    return flags[run.kind];
 }
 
 int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
@@ -281,15 +370,21 @@ int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64
         co_mutex_lock(&s->lock);
         ret = qcow2_l2_writable(bs, l1_index, &t);
         if (ret >= 0) {
-            ret = qcow2_alloc(bs, n, &cluster, &got);
+            if (s->external_data) {
+                cluster = offset >> s->cluster_bits;
+                got = n;
+            } else {
+                ret = qcow2_alloc(bs, n, &cluster, &got);
+            }
             for (uint64_t i = 0; i < got && ret >= 0; i++) {
+                /* Subclusters have a place then, but not yet data. */
                 qcow2_free_entry_later(s, qcow2_l2_get(t, index + i));
-                qcow2_l2_set(s, t, index + i,
-                             ((cluster + i) << s->cluster_bits) | QCOW2_COPIED);
+                qcow2_l2_set_both(s, t, index + i,
+                                  ((cluster + i) << s->cluster_bits) | QCOW2_COPIED, 0);
             }
             qcow2_cache_put(&s->l2_cache, t);
         }
-        if (ret >= 0) {
+        if (ret >= 0 && !s->external_data) {
             host_end = MAX(host_end, (cluster + got) << s->cluster_bits);
             s->zero_from = MAX(s->zero_from, host_end);
         }

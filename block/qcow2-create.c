@@ -8,8 +8,9 @@
 typedef struct CreateOptions {
     uint64_t cluster_size, size;
     int version, refcount_bits;
-    bool lazy_refcounts, preallocate;
+    bool lazy_refcounts, preallocate, extended_l2, data_file_raw;
     int compression;
+    const char *data_file;
     const char *backing_file, *backing_format;
 } CreateOptions;
 
@@ -66,6 +67,12 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
         o->refcount_bits = ok && number <= 64 ? (int)number : -1;
     } else if (!strcmp(name, "lazy_refcounts")) {
         ok = parse_bool(value, &o->lazy_refcounts);
+    } else if (!strcmp(name, "extended_l2")) {
+        ok = parse_bool(value, &o->extended_l2);
+    } else if (!strcmp(name, "data_file")) {
+        o->data_file = value;
+    } else if (!strcmp(name, "data_file_raw")) {
+        ok = parse_bool(value, &o->data_file_raw);
     } else if (!strcmp(name, "preallocation")) {
         if (!strcmp(value, "falloc") || !strcmp(value, "full")) {
             error_setg(errp, "Preallocation mode '%s' is not supported (use off or metadata)",
@@ -94,6 +101,12 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
 static const char too_large[] = "The image size is too large for file format 'qcow2' "
                                 "(try using a larger cluster size)";
 
+/* Bytes of the disk that one L2 table maps. */
+static uint64_t table_covers(const CreateOptions *o)
+{
+    return o->cluster_size / (o->extended_l2 ? 16 : 8) * o->cluster_size;
+}
+
 static bool check_options(const CreateOptions *o, GError **errp)
 {
     uint64_t cs = o->cluster_size;
@@ -112,14 +125,27 @@ static bool check_options(const CreateOptions *o, GError **errp)
     } else if (o->version < 3 && o->compression) {
         error_setg(errp, "Non-zlib compression type is only supported with compatibility level "
                    "1.1 and above (use version=v3 or greater)");
-    } else if (o->backing_file && o->preallocate) {
+    } else if (o->version < 3 && o->extended_l2) {
+        error_setg(errp, "Extended L2 entries are only supported with compatibility level 1.1 and "
+                   "above (use version=v3 or greater)");
+    } else if (o->extended_l2 && cs < 1 << QCOW2_MIN_EXTENDED_BITS) {
+        error_setg(errp, "Extended L2 entries are only supported with cluster sizes of at least "
+                   "%d bytes", 1 << QCOW2_MIN_EXTENDED_BITS);
+    } else if (o->data_file_raw && !o->data_file) {
+        error_setg(errp, "data-file-raw requires data-file");
+    } else if (o->data_file_raw && o->backing_file) {
+        error_setg(errp, "Backing file and data-file-raw cannot be used at the same time");
+    } else if (o->version < 3 && o->data_file) {
+        error_setg(errp, "External data files are only supported with compatibility level 1.1 and "
+                   "above (use version=v3 or greater)");
+    } else if (o->backing_file && o->preallocate && !o->extended_l2) {
         error_setg(errp, "Backing file and preallocation can only be used at the same time if "
-                   "extended_l2 is enabled");
+                   "extended_l2 is on");
     } else if (o->backing_file && strlen(o->backing_file) > 1023) {
         error_setg(errp, "Backing file name too long");
     } else if (o->backing_format && strlen(o->backing_format) > 15) {
         error_setg(errp, "Backing format name too long");
-    } else if (o->size > (QCOW2_MAX_L1_BYTES / 8) * (cs / 8) * cs || o->size > INT64_MAX - cs) {
+    } else if (o->size > QCOW2_MAX_L1_BYTES / 8 * table_covers(o) || o->size > INT64_MAX - cs) {
         error_setg(errp, "%s", too_large);
     } else {
         return true;
@@ -134,7 +160,7 @@ typedef struct Layout {
 
 static bool compute_layout(const CreateOptions *o, Layout *l)
 {
-    uint64_t cs = o->cluster_size, per_table = cs / 8 * cs;
+    uint64_t cs = o->cluster_size, per_table = table_covers(o);
     uint64_t per_block = cs * 8 / o->refcount_bits;
 
     *l = (Layout) { .rt = 1, .rt_count = 1, .rb_count = 1 };
@@ -180,10 +206,13 @@ static bool build_header(const CreateOptions *o, const Layout *l, uint8_t *h, GE
     uint64_t cs = o->cluster_size;
     size_t name_len = o->backing_file ? strlen(o->backing_file) : 0;
     size_t pos = o->version >= 3 ? 112 : QCOW2_V2_HEADER;
-    size_t need = pos + name_len + 8 + (o->backing_format ? 24 : 0);
+    size_t data_len = o->data_file ? strlen(o->data_file) : 0;
+    size_t need = pos + name_len + 8 + (o->backing_format ? 24 : 0) +
+                  (o->data_file ? 8 + ((data_len + 7) & ~(size_t)7) : 0);
 
     if (need > cs) {
-        error_setg(errp, "Backing file name too long for the cluster size");
+        error_setg(errp, "%s file name too long for the cluster size",
+                   o->data_file ? "Data" : "Backing");
         return false;
     }
     qcow2_put32(h, QCOW2_MAGIC);
@@ -195,7 +224,10 @@ static bool build_header(const CreateOptions *o, const Layout *l, uint8_t *h, GE
     qcow2_put64(h + 48, l->rt * cs);
     qcow2_put32(h + 56, l->rt_count);
     if (o->version >= 3) {
-        qcow2_put64(h + 72, o->compression ? QCOW2_INCOMPAT_COMPRESSION : 0);
+        qcow2_put64(h + 72, (o->compression ? QCOW2_INCOMPAT_COMPRESSION : 0) |
+                                (o->extended_l2 ? QCOW2_INCOMPAT_EXTENDED_L2 : 0) |
+                                (o->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0));
+        qcow2_put64(h + 88, o->data_file_raw ? QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0);
         qcow2_put64(h + 80, o->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
         qcow2_put32(h + 96, __builtin_ctz(o->refcount_bits));
         qcow2_put32(h + 100, 112);
@@ -204,6 +236,9 @@ static bool build_header(const CreateOptions *o, const Layout *l, uint8_t *h, GE
     if (o->backing_format) {
         put_extension(h, &pos, QCOW2_EXT_BACKING_FORMAT, o->backing_format,
                       strlen(o->backing_format));
+    }
+    if (o->data_file) {
+        put_extension(h, &pos, QCOW2_EXT_DATA_FILE, o->data_file, data_len);
     }
     if (o->version >= 3 && pos + 8 + sizeof(feature_names) + 8 + name_len <= cs) {
         put_extension(h, &pos, QCOW2_EXT_FEATURE_NAMES, feature_names, sizeof(feature_names));
@@ -323,6 +358,15 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
     if (!build_header(&o, &l, header, errp)) {
         return false;
     }
+    if (o.data_file) {
+        BdrvCreateParams data = { .filename = o.data_file, .size = o.size };
+
+        if (!bdrv_file_driver.co_create(&data, ctx, errp)) {
+            return false;
+        }
+        /* Raw: every cluster is to be found where a program that knows only raw looks for it. */
+        o.preallocate |= o.data_file_raw;
+    }
     return bdrv_file_driver.co_create(&file, ctx, errp) &&
            with_node(params, "file", ctx, &o, &l, header, errp) &&
            (!o.preallocate || !o.size ||
@@ -412,6 +456,8 @@ static int coroutine_fn resize(BlockDriverState *bs, uint64_t length)
 bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
 {
     Qcow2State *s = bs->opaque;
+    uint64_t old = s->disk_size;
+    bool grows = (uint64_t)length > old;
     int ret;
 
     if (s->save) {
@@ -433,11 +479,20 @@ bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError
     if ((uint64_t)length == s->disk_size) {
         return true;
     }
+    if (grows && bs->data_file && !bdrv_co_truncate(bs->data_file, length, errp)) {
+        return false;
+    }
     co_mutex_lock(&s->walk_lock);
     ret = resize(bs, length);
+    if (ret >= 0 && grows && qcow2_data_raw(s)) {
+        uint64_t from = qcow2_clusters(s, old) << s->cluster_bits;
+
+        ret = from < (uint64_t)length ? qcow2_preallocate(bs, from, length - from) : 0;
+    }
     co_mutex_unlock(&s->walk_lock);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not resize the image");
+        return false;
     }
-    return ret >= 0;
+    return grows || !bs->data_file || bdrv_co_truncate(bs->data_file, length, errp);
 }

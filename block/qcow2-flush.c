@@ -8,6 +8,10 @@
  * Then clusters that lost their last reference before T are given back ("frees"): a
  * reference count falls only when no durable pointer needs it, so a crash leaks at most.
  *
+ * Lazy reference counts.  With lazy_refcounts=on the image is marked dirty before the first
+ * change, and refcount blocks and table are left out of ordered flushes.  Who opens a dirty
+ * image for writing counts anew; qcow2_flush_all() writes the counts and takes the mark off.
+ *
  * Root switch.  Sharing a cluster with a snapshot takes its count from 1 to 2 and the COPIED
  * flag off the active L2 entry, and no order of two writes keeps both consistent.  So such
  * tables ("shadow") are written to fresh clusters, with a fresh L1 and refcount table, and
@@ -15,9 +19,14 @@
  */
 #include "qcow2.h"
 
+/* At most this many clusters are looked at, and become a hole, at once. */
+#define PUNCH_CLUSTERS 4096
+
 int coroutine_fn qcow2_sync_file(BlockDriverState *bs)
 {
-    return bdrv_co_flush(bs->file->bs);
+    int ret = bs->data_file ? bdrv_co_flush(bs->data_file->bs) : 0;
+
+    return ret < 0 ? ret : bdrv_co_flush(bs->file->bs);
 }
 
 /* Writes the 512-byte sectors of a table of pointers that hold the given indices. */
@@ -111,11 +120,45 @@ static int coroutine_fn flush_refcount_table(BlockDriverState *bs, GArray *indic
     return 0;
 }
 
+/*
+ * Makes holes in the file where clusters are about to become free.  While they are still
+ * counted nobody else can take them, and nothing in the file refers to them any more.
+ */
+static void coroutine_fn punch_out(BlockDriverState *bs, const Qcow2Free *f)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t end = f->cluster + f->count, start = f->cluster;
+
+    if (!s->options.pass_discard[f->by]) {
+        return;
+    }
+    while (start < end) {
+        uint64_t n = 0, count = 1;
+
+        co_mutex_lock(&s->lock);
+        while (start + n < end && count == 1 && n < PUNCH_CLUSTERS) {
+            if (qcow2_refcount_get(bs, start + n, &count) < 0) {
+                count = 0;
+            }
+            n += count == 1;
+        }
+        co_mutex_unlock(&s->lock);
+        if (n) {
+            /* It saves space, no more: an error does not matter. */
+            bdrv_co_pdiscard(bs->file, start << s->cluster_bits, n << s->cluster_bits);
+        }
+        start += MAX(n, 1);
+    }
+}
+
 /* Gives back what the flush that just succeeded has made unreferenced. */
 static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
 {
     Qcow2State *s = bs->opaque;
 
+    for (guint i = 0; i < frees->len; i++) {
+        punch_out(bs, &g_array_index(frees, Qcow2Free, i));
+    }
     co_mutex_lock(&s->lock);
     for (guint i = 0; i < frees->len; i++) {
         Qcow2Free *f = &g_array_index(frees, Qcow2Free, i);
@@ -126,27 +169,66 @@ static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
     co_mutex_unlock(&s->lock);
 }
 
+static bool many_dirty(const Qcow2Cache *c)
+{
+    return c->dirty > c->limit / 2;
+}
+
+/* The mark in the header that says that reference counts may be wrong; durable. */
+static int coroutine_fn mark_dirty(BlockDriverState *bs, bool dirty)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t before = s->incompatible;
+    int ret;
+
+    if (dirty == !!(before & QCOW2_INCOMPAT_DIRTY)) {
+        return 0;
+    }
+    s->incompatible ^= QCOW2_INCOMPAT_DIRTY;
+    ret = qcow2_header_write(bs);
+    ret = ret < 0 ? ret : qcow2_sync_file(bs);
+    if (ret < 0) {
+        s->incompatible = before;
+        qcow2_header_put_back(bs);
+    } else {
+        s->marked_dirty = dirty;
+    }
+    return ret;
+}
+
+static GArray *take_indices(GArray **list)
+{
+    GArray *taken = *list;
+
+    *list = g_array_new(false, false, sizeof(uint32_t));
+    return taken;
+}
+
 /* Refcounts, then the pointers to them, then L2 tables, then L1: see the top of the file. */
-static int coroutine_fn flush_in_order(BlockDriverState *bs)
+static int coroutine_fn flush_in_order(BlockDriverState *bs, bool lazy)
 {
     Qcow2State *s = bs->opaque;
     g_autoptr(GPtrArray) blocks = g_ptr_array_new(), tables = g_ptr_array_new();
     g_autoptr(GArray) frees = NULL, l1 = NULL, rt = NULL;
     g_autofree uint64_t *grown = NULL, *l1_values = NULL;
-    uint64_t seq, grown_size = 0, grown_offset = s->rt_new_offset;
+    uint64_t seq, grown_size = 0, grown_offset;
     bool tables_written;
-    int ret = 0;
+    int ret = lazy ? mark_dirty(bs, true) : 0;
 
+    if (ret < 0) {
+        return ret;
+    }
     /* The instant T: no yield from here ... */
     seq = s->write_seq;
-    qcow2_cache_freeze(&s->rb_cache, blocks);
+    grown_offset = lazy ? 0 : s->rt_new_offset;
+    if (!lazy) {
+        qcow2_cache_freeze(&s->rb_cache, blocks);
+    }
     qcow2_cache_freeze(&s->l2_cache, tables);
     frees = g_steal_pointer(&s->frees);
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
-    l1 = g_steal_pointer(&s->l1_dirty);
-    s->l1_dirty = g_array_new(false, false, sizeof(uint32_t));
-    rt = g_steal_pointer(&s->rt_dirty);
-    s->rt_dirty = g_array_new(false, false, sizeof(uint32_t));
+    l1 = take_indices(&s->l1_dirty);
+    rt = lazy ? g_array_new(false, false, sizeof(uint32_t)) : take_indices(&s->rt_dirty);
     l1_values = g_new(uint64_t, MAX(l1->len, 1));
     for (guint i = 0; i < l1->len; i++) {
         l1_values[i] = s->l1[g_array_index(l1, uint32_t, i)];
@@ -343,7 +425,7 @@ static void coroutine_fn root_adopt(BlockDriverState *bs, RootSwitch *r, uint64_
         s->rt[t->index] = to;
         qcow2_cache_rekey(&s->rb_cache, t, to);
         qcow2_metadata_remove(s, from);
-        qcow2_metadata_add(s, to);
+        qcow2_metadata_add(s, to, QCOW2_OL_REFCOUNT_BLOCK);
         t->shadow = false;
         if (t->dirty) {
             t->dirty = false;
@@ -425,7 +507,7 @@ static bool metadata_dirty(const Qcow2State *s)
            s->frees->len || s->rt_new_offset;
 }
 
-int coroutine_fn qcow2_flush(BlockDriverState *bs)
+static int coroutine_fn flush(BlockDriverState *bs, bool everything)
 {
     Qcow2State *s = bs->opaque;
     uint64_t wanted = s->write_seq;
@@ -434,7 +516,7 @@ int coroutine_fn qcow2_flush(BlockDriverState *bs)
     co_mutex_lock(&s->flush_lock);
     if (s->broken) {
         ret = -EIO;
-    } else if (s->synced_seq >= wanted && wanted) {
+    } else if (s->synced_seq >= wanted && wanted && !everything) {
         /* The flush we waited for began after our caller's last write. */
     } else if (!metadata_dirty(s) && !s->shadow_l1->len && !s->shadow_rb) {
         ret = qcow2_sync_file(bs);
@@ -452,10 +534,29 @@ int coroutine_fn qcow2_flush(BlockDriverState *bs)
             }
         }
         if (ret >= 0) {
-            ret = flush_in_order(bs);
+            ret = flush_in_order(bs, s->options.lazy && !everything && !many_dirty(&s->rb_cache));
         }
     }
+    if (ret >= 0 && everything && s->marked_dirty && !metadata_dirty(s)) {
+        ret = mark_dirty(bs, false);
+    }
     co_mutex_unlock(&s->flush_lock);
+    return ret;
+}
+
+int coroutine_fn qcow2_flush(BlockDriverState *bs)
+{
+    return flush(bs, false);
+}
+
+int coroutine_fn qcow2_flush_all(BlockDriverState *bs)
+{
+    int ret = 0;
+
+    /* The first flush gives back clusters, the second makes that durable. */
+    for (int i = 0; i < 3 && ret >= 0; i++) {
+        ret = flush(bs, true);
+    }
     return ret;
 }
 
@@ -463,8 +564,7 @@ int coroutine_fn qcow2_throttle(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
 
-    if (s->l2_cache.dirty > s->l2_cache.limit / 2 || s->rb_cache.dirty > s->rb_cache.limit / 2 ||
-        s->frees->len > 65536) {
+    if (many_dirty(&s->l2_cache) || many_dirty(&s->rb_cache) || s->frees->len > 65536) {
         return qcow2_flush(bs);
     }
     return 0;

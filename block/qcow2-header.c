@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The qcow2 header: parsing and checking it, its extensions and the two tables it points
- * to; writing its fixed fields back; and what happens when damage is found.  Extensions are
- * never rewritten, so unknown ones stay as they are.
+ * to; writing its fixed fields back.  Extensions are never rewritten, so unknown ones stay as
+ * they are.
  */
-#include <stdarg.h>
 #include "qcow2.h"
 
 /* A table in the file: aligned, inside 56-bit offsets, not over the header. */
@@ -100,33 +99,6 @@ void coroutine_fn qcow2_header_put_back(BlockDriverState *bs)
     }
 }
 
-int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
-{
-    Qcow2State *s = bs->opaque;
-    g_autofree char *message = NULL;
-    va_list ap;
-
-    if (s->corrupt) {
-        return -EIO;
-    }
-    s->corrupt = true;
-    va_start(ap, fmt);
-    message = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    if (bs->read_only || s->version < 3) {
-        g_printerr("qcow2: Image is corrupt: %s; further non-fatal corruption events will be "
-                   "suppressed\n", message);
-        return -EIO;
-    }
-    g_printerr("qcow2: Marking image as corrupt: %s; further corruption events will be "
-               "suppressed\n", message);
-    s->incompatible |= QCOW2_INCOMPAT_CORRUPT;
-    if (qcow2_header_write(bs) < 0) {
-        s->broken = true;
-    }
-    return -EIO;
-}
-
 /* Names the unknown incompatible features, by the image's own name table where it has one. */
 static void unknown_features_error(BlockDriverState *bs, uint64_t unknown, const uint8_t *names,
                                    uint32_t names_bytes, GError **errp)
@@ -180,6 +152,10 @@ static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t s
             *names = data;
             *names_bytes = len;
             break;
+        case QCOW2_EXT_DATA_FILE:
+            g_free(s->data_file_name);
+            s->data_file_name = g_strndup((const char *)data, len);
+            break;
         case QCOW2_EXT_BITMAPS:
             if (len >= 24 && (s->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
                 s->bitmaps_count = qcow2_be32(data);
@@ -217,8 +193,6 @@ static bool parse_fixed(BlockDriverState *bs, GError **errp)
     }
     s->cluster_bits = bits;
     s->cluster_size = 1ULL << bits;
-    s->l2_bits = bits - 3;
-    s->l2_entries = 1ULL << s->l2_bits;
     s->disk_size = qcow2_be64(h + 24);
     s->l1_disk_size = qcow2_be32(h + 36);
     s->l1_offset = qcow2_be64(h + 40);
@@ -244,6 +218,15 @@ static bool parse_fixed(BlockDriverState *bs, GError **errp)
         }
         s->refcount_order = qcow2_be32(h + 96);
     }
+    s->extended_l2 = s->incompatible & QCOW2_INCOMPAT_EXTENDED_L2;
+    if (s->extended_l2 && bits < QCOW2_MIN_EXTENDED_BITS) {
+        error_setg(errp, "Unsupported subcluster size: %" PRIu64,
+                   s->cluster_size / QCOW2_SUBCLUSTERS);
+        return false;
+    }
+    s->sub_bits = s->extended_l2 ? bits - 5 : bits;
+    s->l2_bits = bits - (s->extended_l2 ? 4 : 3);
+    s->l2_entries = 1ULL << s->l2_bits;
     s->refcount_max = s->refcount_order == 6 ? UINT64_MAX : (1ULL << (1 << s->refcount_order)) - 1;
     s->rb_bits = s->cluster_bits + 3 - s->refcount_order;
     s->rb_entries = 1ULL << s->rb_bits;
@@ -269,16 +252,9 @@ static bool check_features(BlockDriverState *bs, const uint8_t *names, uint32_t 
         unknown_features_error(bs, s->incompatible & ~known, names, names_bytes, errp);
         return false;
     }
-    if (s->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
-        error_setg(errp, "Unsupported qcow2 feature(s): external data file");
-        return false;
-    }
-    if (s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) {
+    s->external_data = s->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+    if (s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW && !s->external_data) {
         error_setg(errp, "data-file-raw requires a data file");
-        return false;
-    }
-    if (s->incompatible & QCOW2_INCOMPAT_EXTENDED_L2) {
-        error_setg(errp, "Unsupported qcow2 feature(s): extended L2 entries");
         return false;
     }
     if (s->header_length > QCOW2_V3_HEADER) {
@@ -358,12 +334,12 @@ static bool coroutine_fn load_tables(BlockDriverState *bs, GError **errp)
     s->l1_disk = g_memdup2(s->l1, ((gsize)s->l1_size + 1) * 8);
     for (uint64_t i = 0; i < s->rt_size; i++) {
         if (s->rt[i] & ~511ULL) {
-            qcow2_metadata_add(s, s->rt[i]);
+            qcow2_metadata_add(s, s->rt[i], QCOW2_OL_REFCOUNT_BLOCK);
         }
     }
     for (uint32_t i = 0; i < s->l1_size; i++) {
         if (s->l1[i] & QCOW2_OFFSET_MASK) {
-            qcow2_metadata_add(s, s->l1[i] & QCOW2_OFFSET_MASK);
+            qcow2_metadata_add(s, s->l1[i] & QCOW2_OFFSET_MASK, QCOW2_OL_ACTIVE_L2);
         }
     }
     return true;

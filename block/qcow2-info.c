@@ -18,7 +18,11 @@ ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s)
         q->lazy_refcounts = s->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
         q->has_corrupt = true;
         q->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
+        q->data_file = g_strdup(s->data_file_name);
+        q->has_data_file_raw = s->external_data;
+        q->data_file_raw = qcow2_data_raw(s);
         q->has_extended_l2 = true;
+        q->extended_l2 = s->extended_l2;
     }
     return info;
 }

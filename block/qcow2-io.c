@@ -15,11 +15,11 @@ int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector 
     int ret;
 
     if (from == 0 && bytes == iov->size) {
-        return bdrv_co_pwritev(bs->file, host, bytes, iov, 0);
+        return bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, iov, 0);
     }
     io_vector_init(&part, iov->niov);
     io_vector_concat(&part, iov, from, bytes);
-    ret = bdrv_co_pwritev(bs->file, host, bytes, &part, 0);
+    ret = bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, &part, 0);
     io_vector_destroy(&part);
     return ret;
 }
@@ -28,12 +28,13 @@ int coroutine_fn qcow2_file_read(BlockDriverState *bs, uint64_t host, IOVector *
                                  size_t bytes)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t length = bs->file->bs->length;
+    uint64_t length = qcow2_data_file(bs)->bs->length;
     IOVector part;
     int ret;
 
     if (host >= length) {
-        if ((host & ~(s->cluster_size - 1)) >= length && host >= s->zero_from) {
+        if ((host & ~(s->cluster_size - 1)) >= length && host >= s->zero_from &&
+            !s->external_data) {
             return -EIO; /* a cluster outside of the file */
         }
         io_vector_memset(iov, from, 0, bytes);
@@ -44,11 +45,11 @@ int coroutine_fn qcow2_file_read(BlockDriverState *bs, uint64_t host, IOVector *
         bytes = length - host;
     }
     if (from == 0 && bytes == iov->size) {
-        return bdrv_co_preadv(bs->file, host, bytes, iov, 0);
+        return bdrv_co_preadv(qcow2_data_file(bs), host, bytes, iov, 0);
     }
     io_vector_init(&part, iov->niov);
     io_vector_concat(&part, iov, from, bytes);
-    ret = bdrv_co_preadv(bs->file, host, bytes, &part, 0);
+    ret = bdrv_co_preadv(qcow2_data_file(bs), host, bytes, &part, 0);
     io_vector_destroy(&part);
     return ret;
 }
@@ -73,6 +74,25 @@ static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset, uint
     return ret;
 }
 
+/* Whether data may be where an entry says that it is. */
+static int coroutine_fn check_place(BlockDriverState *bs, const Qcow2Run *run, uint64_t offset)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t mask = s->cluster_size - 1, host = run->entry & QCOW2_OFFSET_MASK;
+
+    if (host & mask) {
+        return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64 " unaligned "
+                                       "(guest offset: %#" PRIx64 ")", host, offset);
+    }
+    if (s->external_data && run->host != offset) {
+        return qcow2_signal_corruption(bs, "External data file host cluster offset %#" PRIx64
+                                       " does not match guest cluster offset: %#" PRIx64
+                                       ", L2 index: %#" PRIx64 ")", host, offset & ~mask,
+                                       run->index);
+    }
+    return 0;
+}
+
 int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l1_size,
                             uint64_t offset, uint64_t bytes, IOVector *iov, size_t iov_offset,
                             bool use_backing)
@@ -81,12 +101,9 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
 
     while (bytes) {
         uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
-        uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
-        uint64_t in_cluster = offset & (s->cluster_size - 1);
-        uint64_t n = MIN(bytes, ((s->l2_entries - index) << s->cluster_bits) - in_cluster);
-        uint64_t entry = 0, limit = n;
-        Qcow2Kind kind;
+        uint64_t in_cluster = offset & (s->cluster_size - 1), n;
         Qcow2Table *t = NULL;
+        Qcow2Run run;
         int ret = 0;
 
         if (l1_index < l1_size) {
@@ -95,29 +112,13 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
                 return ret;
             }
         }
-        if (t) {
-            entry = qcow2_l2_get(t, index);
-        }
-        kind = qcow2_kind(s, entry);
-        if (t) {
-            bool contiguous = kind == QCOW2_NORMAL;
-
-            n = s->cluster_size - in_cluster;
-            while (n < limit && kind != QCOW2_COMPRESSED_DATA) {
-                uint64_t next = qcow2_l2_get(t, ++index);
-
-                if (qcow2_kind(s, next) != kind ||
-                    (contiguous && (next & QCOW2_OFFSET_MASK) !=
-                                       (entry & QCOW2_OFFSET_MASK) + in_cluster + n)) {
-                    break;
-                }
-                n += s->cluster_size;
-            }
-            n = MIN(n, limit);
-            qcow2_cache_put(&s->l2_cache, t);
-        }
-        switch (kind) {
+        qcow2_run(s, t, offset, bytes, &run);
+        qcow2_cache_put(&s->l2_cache, t);
+        n = run.kind == QCOW2_COMPRESSED_DATA ? MIN(run.bytes, s->cluster_size - in_cluster)
+                                              : run.bytes;
+        switch (run.kind) {
         case QCOW2_UNALLOCATED:
+        case QCOW2_UNALLOCATED_ALLOC:
             if (use_backing) {
                 ret = read_backing(bs, offset, n, iov, iov_offset);
                 break;
@@ -128,24 +129,23 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
             io_vector_memset(iov, iov_offset, 0, n);
             break;
         case QCOW2_NORMAL:
-            if (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1)) {
-                ret = qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64
-                                              " unaligned (guest offset: %#" PRIx64 ")",
-                                              (uint64_t)(entry & QCOW2_OFFSET_MASK), offset);
-                break;
+            ret = check_place(bs, &run, offset);
+            if (ret >= 0) {
+                ret = qcow2_file_read(bs, run.host, iov, iov_offset, n);
             }
-            ret = qcow2_file_read(bs, (entry & QCOW2_OFFSET_MASK) + in_cluster, iov, iov_offset,
-                                  n);
             break;
         case QCOW2_COMPRESSED_DATA: {
-            g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
+            g_autofree uint8_t *buf = s->external_data ? NULL : g_try_malloc(s->cluster_size);
 
-            ret = buf ? qcow2_read_compressed(bs, entry, buf) : -ENOMEM;
+            ret = s->external_data ? -EIO : buf ? qcow2_read_compressed(bs, run.entry, buf) : -ENOMEM;
             if (ret >= 0) {
                 io_vector_from_buf(iov, iov_offset, buf + in_cluster, n);
             }
             break;
         }
+        case QCOW2_INVALID:
+            ret = qcow2_signal_invalid(bs, &run);
+            break;
         }
         if (ret < 0) {
             return ret;
@@ -198,16 +198,14 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
 {
     Qcow2State *s = bs->opaque;
     uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
-    uint64_t in_cluster = offset & (s->cluster_size - 1);
-    uint64_t first = (offset >> s->cluster_bits) & (s->l2_entries - 1);
-    uint64_t limit = MIN(bytes, ((s->l2_entries - first) << s->cluster_bits) - in_cluster);
+    uint64_t mask = s->cluster_size - 1;
     Qcow2Request request, *conflict;
-    const char *what;
 
     *done = 0;
     for (;;) {
-        uint64_t index = first, l1_entry = s->l1[l1_index], host = 0, n = 0;
+        uint64_t l1_entry = s->l1[l1_index], n;
         Qcow2Table *t;
+        Qcow2Run run;
         int ret;
 
         if (!(l1_entry & QCOW2_COPIED) || qcow2_must_share(s, l1_index)) {
@@ -221,47 +219,34 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
             qcow2_cache_put(&s->l2_cache, t);
             continue;
         }
-        while (n < limit) {
-            uint64_t entry = qcow2_l2_get(t, index++);
-
-            if (qcow2_kind(s, entry) != QCOW2_NORMAL || !(entry & QCOW2_COPIED) ||
-                (n && (entry & QCOW2_OFFSET_MASK) != host + in_cluster + n)) {
-                break;
-            }
-            if (!n) {
-                host = entry & QCOW2_OFFSET_MASK;
-                n = s->cluster_size - in_cluster;
-            } else {
-                n += s->cluster_size;
-            }
-        }
+        qcow2_run(s, t, offset, bytes, &run);
         qcow2_cache_put(&s->l2_cache, t);
-        if (!n) {
+        n = run.bytes;
+        if (run.kind == QCOW2_INVALID) {
+            return qcow2_signal_invalid(bs, &run);
+        }
+        if (run.kind != QCOW2_NORMAL || !(run.entry & QCOW2_COPIED)) {
             return 0;
         }
-        n = MIN(n, limit);
         if (s->corrupt || s->broken) {
             return -EIO;
         }
-        if (host & (s->cluster_size - 1)) {
-            return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64
-                                           " unaligned (guest offset: %#" PRIx64 ")", host,
-                                           offset);
+        ret = check_place(bs, &run, offset);
+        if (ret < 0) {
+            return ret;
         }
-        host += in_cluster;
         conflict = find_conflict(s, offset, offset + n, false);
         if (conflict) {
             co_queue_wait(&conflict->waiters, NULL);
             continue;
         }
-        what = qcow2_overlap(s, host, n);
-        if (what) {
-            return qcow2_signal_corruption(bs, "Preventing invalid write on metadata (overlaps "
-                                           "with %s)", what);
+        ret = qcow2_check_write(bs, run.host, n);
+        if (ret < 0) {
+            return ret;
         }
-        qcow2_request_begin(&s->requests, &request, offset - in_cluster,
-                      (offset + n + s->cluster_size - 1) & ~(s->cluster_size - 1), false);
-        ret = qcow2_file_write(bs, host, iov, from, n);
+        qcow2_request_begin(&s->requests, &request, offset & ~mask, (offset + n + mask) & ~mask,
+                            false);
+        ret = qcow2_file_write(bs, run.host, iov, from, n);
         qcow2_request_end(&request);
         s->write_seq++;
         *done = n;
@@ -269,30 +254,105 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
     }
 }
 
-/* What a write to new clusters knows about the clusters it replaces. */
+/* What a write to new clusters, or to places without data in own ones, knows about them. */
 typedef struct Allocation {
     uint64_t guest, host; /* of the first cluster */
     uint64_t count;
-    bool head_zero, tail_zero; /* the rest of the first / last cluster reads as zero */
+    uint64_t offset, bytes; /* guest bytes that are written */
+    uint64_t start, end;    /* with what must be filled around them to make whole units */
+    bool head_zero, tail_zero; /* what is filled before / behind is zero */
     bool fresh;                /* the host clusters read as zero */
-    bool reuse;                /* the clusters were there already, flagged zero */
+    bool reuse;                /* the clusters were there already */
 } Allocation;
-
-static bool reads_zero(BlockDriverState *bs, uint64_t entry, uint64_t guest)
-{
-    Qcow2Kind kind = qcow2_kind(bs->opaque, entry);
-
-    return kind == QCOW2_ZERO_PLAIN || kind == QCOW2_ZERO_ALLOC ||
-           (kind == QCOW2_UNALLOCATED &&
-            (!bs->backing || guest >= (uint64_t)bs->backing->bs->length));
-}
 
 /* Whether a write to entry replaces its host cluster (or has none). */
 static bool needs_cluster(Qcow2State *s, uint64_t entry)
 {
-    Qcow2Kind kind = qcow2_kind(s, entry);
+    return !(qcow2_kind_has_host(qcow2_kind(s, entry)) && entry & QCOW2_COPIED);
+}
 
-    return !((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && (entry & QCOW2_COPIED));
+/*
+ * The guest bytes of the cluster of offset that a new cluster must take over if the old one
+ * is replaced: all of them, but in extended tables only subclusters with data.
+ */
+static void old_data(const Qcow2State *s, const Qcow2Table *t, uint64_t offset, uint64_t *start,
+                     uint64_t *end)
+{
+    uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
+    uint64_t guest = offset & ~(s->cluster_size - 1);
+    uint32_t data = qcow2_l2_bitmap(t, index);
+
+    *start = guest;
+    *end = guest + s->cluster_size;
+    if (s->extended_l2 && !(qcow2_l2_get(t, index) & QCOW2_COMPRESSED)) {
+        *start = data ? guest + ((uint64_t)__builtin_ctz(data) << s->sub_bits) : *end;
+        *end = data ? *end - ((uint64_t)__builtin_clz(data) << s->sub_bits) : guest;
+    }
+}
+
+/* Whether the range, in one cluster, reads as zero now. */
+static bool range_is_zero(BlockDriverState *bs, const Qcow2Table *t, uint64_t from, uint64_t to)
+{
+    Qcow2Run run;
+
+    qcow2_run(bs->opaque, t, from, to - from, &run);
+    return run.bytes == to - from && qcow2_reads_zero(bs, run.kind, from);
+}
+
+/* Sets what must be written around the data to a, whose clusters are known. */
+static void plan_fill(BlockDriverState *bs, const Qcow2Table *t, Allocation *a)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t mask = (1ULL << s->sub_bits) - 1, end = a->offset + a->bytes, from, to;
+    Qcow2Run run;
+
+    a->start = a->offset & ~mask;
+    a->end = (end + mask) & ~mask;
+    if (a->reuse) {
+        qcow2_run(s, t, a->start, 1, &run);
+        a->start = run.kind == QCOW2_NORMAL ? a->offset : a->start;
+        qcow2_run(s, t, a->end - 1, 1, &run);
+        a->end = run.kind == QCOW2_NORMAL ? end : a->end;
+    } else {
+        old_data(s, t, a->offset, &from, &to);
+        a->start = MIN(a->start, from);
+        old_data(s, t, end - 1, &from, &to);
+        a->end = MAX(a->end, to);
+    }
+    a->head_zero = a->start == a->offset || range_is_zero(bs, t, a->start, a->offset);
+    a->tail_zero = a->end == end || range_is_zero(bs, t, end, a->end);
+}
+
+/* Lock held.  Finds host clusters for n guest clusters, or fewer; the first has this entry. */
+static int coroutine_fn take_clusters(BlockDriverState *bs, uint64_t entry, uint64_t n,
+                                      Allocation *a)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t cluster;
+    int ret;
+
+    if (s->external_data) {
+        a->host = a->guest;
+        a->count = n;
+        return 0;
+    }
+    if (a->reuse) {
+        a->host = entry & QCOW2_OFFSET_MASK;
+        a->count = n;
+        if (a->host & (s->cluster_size - 1)) {
+            return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64 " unaligned "
+                                           "(guest offset: %#" PRIx64 ")", a->host, a->guest);
+        }
+        return qcow2_check_write(bs, a->host, n << s->cluster_bits);
+    }
+    ret = qcow2_alloc(bs, n, &cluster, &n);
+    if (ret >= 0) {
+        a->host = cluster << s->cluster_bits;
+        a->fresh = a->host >= s->zero_from;
+        a->count = n;
+        s->zero_from = MAX(s->zero_from, a->host + (n << s->cluster_bits));
+    }
+    return ret;
 }
 
 /*
@@ -306,21 +366,27 @@ static int coroutine_fn allocation_begin(BlockDriverState *bs, uint64_t offset, 
     uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
     uint64_t in_cluster = offset & (s->cluster_size - 1);
     uint64_t limit = MIN(qcow2_clusters(s, in_cluster + bytes), s->l2_entries - index);
-    uint64_t entry, last, n = 1, cluster;
+    uint64_t entry, n = 1;
     Qcow2Request *conflict;
     Qcow2Table *t;
+    Qcow2Run run;
     int ret;
 
-    *a = (Allocation) { .guest = offset - in_cluster };
+    *a = (Allocation) { .guest = offset - in_cluster, .offset = offset };
     co_mutex_lock(&s->lock);
     ret = qcow2_l2_writable(bs, offset >> (s->cluster_bits + s->l2_bits), &t);
     if (ret < 0) {
         co_mutex_unlock(&s->lock);
         return ret;
     }
-    entry = last = qcow2_l2_get(t, index);
-    a->reuse = qcow2_kind(s, entry) == QCOW2_ZERO_ALLOC && (entry & QCOW2_COPIED);
-    if (!a->reuse && !needs_cluster(s, entry)) {
+    entry = qcow2_l2_get(t, index);
+    qcow2_run(s, t, offset, 1, &run);
+    a->reuse = !needs_cluster(s, entry);
+    if (run.kind == QCOW2_INVALID) {
+        ret = qcow2_signal_invalid(bs, &run);
+        goto out;
+    }
+    if (a->reuse && run.kind == QCOW2_NORMAL) {
         goto out;
     }
     for (; n < limit; n++) {
@@ -329,7 +395,6 @@ static int coroutine_fn allocation_begin(BlockDriverState *bs, uint64_t offset, 
         if (a->reuse ? next != entry + (n << s->cluster_bits) : !needs_cluster(s, next)) {
             break;
         }
-        last = next;
     }
     conflict = find_conflict(s, a->guest, a->guest + (n << s->cluster_bits), true);
     if (conflict) {
@@ -338,34 +403,13 @@ static int coroutine_fn allocation_begin(BlockDriverState *bs, uint64_t offset, 
         co_queue_wait(&conflict->waiters, NULL);
         return 0;
     }
-    if (a->reuse) {
-        const char *what;
-
-        a->host = entry & QCOW2_OFFSET_MASK;
-        what = qcow2_overlap(s, a->host, n << s->cluster_bits);
-        if (what || (a->host & (s->cluster_size - 1))) {
-            ret = qcow2_signal_corruption(bs, "Preventing invalid write on metadata (overlaps "
-                                          "with %s)", what ? what : "unaligned cluster");
-            goto out;
-        }
-    } else {
-        uint64_t wanted = n;
-
-        ret = qcow2_alloc(bs, n, &cluster, &n);
-        if (ret < 0) {
-            goto out;
-        }
-        if (n < wanted) {
-            last = qcow2_l2_get(t, index + n - 1);
-        }
-        a->host = cluster << s->cluster_bits;
-        a->fresh = a->host >= s->zero_from;
-        s->zero_from = MAX(s->zero_from, a->host + (n << s->cluster_bits));
+    ret = take_clusters(bs, entry, n, a);
+    if (ret >= 0) {
+        a->bytes = MIN(bytes, (a->count << s->cluster_bits) - in_cluster);
+        plan_fill(bs, t, a);
+        qcow2_request_begin(&s->requests, request, a->guest,
+                            a->guest + (a->count << s->cluster_bits), true);
     }
-    a->count = n;
-    a->head_zero = reads_zero(bs, entry, a->guest);
-    a->tail_zero = reads_zero(bs, last, a->guest + ((n - 1) << s->cluster_bits));
-    qcow2_request_begin(&s->requests, request, a->guest, a->guest + (n << s->cluster_bits), true);
 out:
     qcow2_cache_put(&s->l2_cache, t);
     co_mutex_unlock(&s->lock);
@@ -389,33 +433,26 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
 }
 
 /* Writes the data and, in the same request, what surrounds it in its clusters. */
-static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation *a,
-                                         uint64_t offset, uint64_t bytes, IOVector *iov,
+static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation *a, IOVector *iov,
                                          size_t from)
 {
-    Qcow2State *s = bs->opaque;
-    uint64_t head = offset - a->guest;
-    uint64_t tail = (a->count << s->cluster_bits) - head - bytes;
+    uint64_t end = a->offset + a->bytes, host = a->host + (a->offset - a->guest);
+    uint64_t head = a->fresh && a->head_zero ? 0 : a->offset - a->start;
+    uint64_t tail = a->fresh && a->tail_zero ? 0 : a->end - end;
     g_autofree uint8_t *head_buf = NULL, *tail_buf = NULL;
     IOVector all;
     int ret = 0;
 
-    if (a->fresh && a->head_zero) {
-        head = 0;
-    }
-    if (a->fresh && a->tail_zero) {
-        tail = 0;
-    }
     if (!head && !tail) {
-        return qcow2_file_write(bs, a->host + (offset - a->guest), iov, from, bytes);
+        return qcow2_file_write(bs, host, iov, from, a->bytes);
     }
     if (head) {
         head_buf = g_malloc(head);
-        ret = read_old(bs, a->guest, head, a->head_zero, head_buf);
+        ret = read_old(bs, a->start, head, a->head_zero, head_buf);
     }
     if (tail && ret >= 0) {
         tail_buf = g_malloc(tail);
-        ret = read_old(bs, offset + bytes, tail, a->tail_zero, tail_buf);
+        ret = read_old(bs, end, tail, a->tail_zero, tail_buf);
     }
     if (ret < 0) {
         return ret;
@@ -424,13 +461,28 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     if (head) {
         io_vector_add(&all, head_buf, head);
     }
-    io_vector_concat(&all, iov, from, bytes);
+    io_vector_concat(&all, iov, from, a->bytes);
     if (tail) {
         io_vector_add(&all, tail_buf, tail);
     }
-    ret = bdrv_co_pwritev(bs->file, a->host + (offset - a->guest) - head, all.size, &all, 0);
+    ret = bdrv_co_pwritev(qcow2_data_file(bs), host - head, all.size, &all, 0);
     io_vector_destroy(&all);
     return ret;
+}
+
+/* The bitmap of the cluster at guest once the write is there: what is untouched stays as it is. */
+static uint64_t written_bitmap(const Qcow2State *s, const Allocation *a, uint64_t guest,
+                               uint64_t entry, uint64_t bitmap)
+{
+    uint64_t from = MAX(a->offset, guest) - guest;
+    uint64_t to = MIN(a->offset + a->bytes - guest, s->cluster_size);
+    unsigned first = from >> s->sub_bits, last = (to - 1) >> s->sub_bits;
+    uint64_t mask = ((2ULL << last) - 1) & ~((1ULL << first) - 1);
+
+    if (entry & QCOW2_COMPRESSED) {
+        return QCOW2_SUB_ALL; /* read_old() has unpacked it */
+    }
+    return (bitmap & ~(mask << 32)) | mask;
 }
 
 /* Enters the clusters in L2, or gives them back when the write has failed. */
@@ -446,14 +498,17 @@ static int coroutine_fn allocation_end(BlockDriverState *bs, const Allocation *a
     }
     if (ret >= 0) {
         for (uint64_t i = 0; i < a->count; i++) {
+            uint64_t at = i << s->cluster_bits, entry = qcow2_l2_get(t, index + i);
+
             if (!a->reuse) {
-                qcow2_free_entry_later(s, qcow2_l2_get(t, index + i));
+                qcow2_free_entry_later(s, entry);
             }
-            qcow2_l2_set(s, t, index + i,
-                         (a->host + (i << s->cluster_bits)) | QCOW2_COPIED);
+            qcow2_l2_set_both(s, t, index + i, (a->host + at) | QCOW2_COPIED,
+                              written_bitmap(s, a, a->guest + at, entry,
+                                             qcow2_l2_bitmap(t, index + i)));
         }
         qcow2_cache_put(&s->l2_cache, t);
-    } else if (!a->reuse) {
+    } else if (!a->reuse && !s->external_data) {
         qcow2_free_now(bs, a->host >> s->cluster_bits, a->count);
     }
     co_mutex_unlock(&s->lock);
@@ -475,8 +530,8 @@ int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t byt
         if (ret >= 0 && !done) {
             ret = allocation_begin(bs, offset, bytes, &a, &request);
             if (ret >= 0 && a.count) {
-                done = MIN(bytes, a.guest + (a.count << s->cluster_bits) - offset);
-                ret = allocation_write(bs, &a, offset, done, iov, from);
+                done = a.bytes;
+                ret = allocation_write(bs, &a, iov, from);
                 ret = allocation_end(bs, &a, ret);
                 qcow2_request_end(&request);
                 s->write_seq++;

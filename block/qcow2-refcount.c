@@ -60,52 +60,6 @@ void qcow2_rb_write(void *block, int order, uint64_t index, uint64_t value)
     }
 }
 
-void qcow2_metadata_add(Qcow2State *s, uint64_t offset)
-{
-    g_hash_table_add(s->metadata, GSIZE_TO_POINTER(offset >> s->cluster_bits));
-}
-
-void qcow2_metadata_remove(Qcow2State *s, uint64_t offset)
-{
-    g_hash_table_remove(s->metadata, GSIZE_TO_POINTER(offset >> s->cluster_bits));
-}
-
-static bool overlaps(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
-{
-    return b_bytes && a < b + b_bytes && b < a + a_bytes;
-}
-
-const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes)
-{
-    uint64_t end = offset + bytes;
-
-    if (overlaps(offset, bytes, 0, s->cluster_size)) {
-        return "qcow2_header";
-    }
-    if (overlaps(offset, bytes, s->l1_offset, (uint64_t)s->l1_disk_size * 8)) {
-        return "active L1 table";
-    }
-    if (overlaps(offset, bytes, s->rt_offset, (uint64_t)s->rt_clusters << s->cluster_bits)) {
-        return "refcount table";
-    }
-    if (overlaps(offset, bytes, s->snapshots_offset, s->snapshots_bytes)) {
-        return "snapshot table";
-    }
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        Qcow2Snapshot *sn = s->snapshots->pdata[i];
-
-        if (overlaps(offset, bytes, sn->l1_offset, (uint64_t)sn->l1_size * 8)) {
-            return "inactive L1 table";
-        }
-    }
-    for (uint64_t c = offset >> s->cluster_bits; c << s->cluster_bits < end; c++) {
-        if (g_hash_table_contains(s->metadata, GSIZE_TO_POINTER(c))) {
-            return "L2 table or refcount block";
-        }
-    }
-    return NULL;
-}
-
 void qcow2_l1_set(Qcow2State *s, uint64_t index, uint64_t entry)
 {
     uint32_t i = index;
@@ -226,15 +180,15 @@ void coroutine_fn qcow2_free_now(BlockDriverState *bs, uint64_t cluster, uint64_
     qcow2_refcount_add(bs, cluster, count, -1, false);
 }
 
-void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count)
+void qcow2_free_later_by(Qcow2State *s, uint64_t cluster, uint64_t count, Qcow2FreedBy by)
 {
-    Qcow2Free f = { cluster, count };
+    Qcow2Free f = { cluster, count, by };
 
     s->write_seq++;
     if (s->frees->len) {
         Qcow2Free *last = &g_array_index(s->frees, Qcow2Free, s->frees->len - 1);
 
-        if (last->cluster + last->count == cluster) {
+        if (last->cluster + last->count == cluster && last->by == by) {
             last->count += count;
             return;
         }
@@ -242,10 +196,18 @@ void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count)
     g_array_append_val(s->frees, f);
 }
 
+void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count)
+{
+    qcow2_free_later_by(s, cluster, count, QCOW2_FREED_OTHERWISE);
+}
+
 bool qcow2_entry_clusters(const Qcow2State *s, uint64_t entry, uint64_t *cluster, uint64_t *count)
 {
     uint64_t offset, bytes;
 
+    if (s->external_data) {
+        return false; /* nobody counts there */
+    }
     switch (qcow2_kind(s, entry)) {
     case QCOW2_COMPRESSED_DATA:
         qcow2_compressed_extent(s, entry, &offset, &bytes);
@@ -262,13 +224,18 @@ bool qcow2_entry_clusters(const Qcow2State *s, uint64_t entry, uint64_t *cluster
     }
 }
 
-void qcow2_free_entry_later(Qcow2State *s, uint64_t entry)
+void qcow2_free_entry_later_by(Qcow2State *s, uint64_t entry, Qcow2FreedBy by)
 {
     uint64_t cluster, count;
 
     if (qcow2_entry_clusters(s, entry, &cluster, &count)) {
-        qcow2_free_later(s, cluster, count);
+        qcow2_free_later_by(s, cluster, count, by);
     }
+}
+
+void qcow2_free_entry_later(Qcow2State *s, uint64_t entry)
+{
+    qcow2_free_entry_later_by(s, entry, QCOW2_FREED_OTHERWISE);
 }
 
 /*
@@ -337,7 +304,7 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t index, uint64_t want
 
         t->index = rt_index;
         qcow2_cache_put(&s->rb_cache, t);
-        qcow2_metadata_add(s, offset);
+        qcow2_metadata_add(s, offset, QCOW2_OL_REFCOUNT_BLOCK);
         s->rt[rt_index] = offset;
         g_array_append_val(s->rt_dirty, rt_index);
     }

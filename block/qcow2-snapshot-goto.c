@@ -48,7 +48,7 @@ static int coroutine_fn add_owner(BlockDriverState *bs, uint64_t l1_entry)
             break;
         }
         if (entry & QCOW2_COPIED) {
-            qcow2_l2_set(s, t, done, entry & ~QCOW2_COPIED);
+            qcow2_l2_set_copied(s, t, done, false);
         }
     }
     if (ret < 0) {
@@ -168,8 +168,9 @@ static int coroutine_fn same_clusters(BlockDriverState *bs, uint64_t a, uint64_t
     same = true;
     for (uint64_t i = 0; i < s->l2_entries && same; i++) {
         uint64_t ea = ta ? qcow2_l2_get(ta, i) : 0, eb = tb ? qcow2_l2_get(tb, i) : 0;
+        uint64_t ma = ta ? qcow2_l2_bitmap(ta, i) : 0, mb = tb ? qcow2_l2_bitmap(tb, i) : 0;
 
-        same = (ea & ~QCOW2_COPIED) == (eb & ~QCOW2_COPIED);
+        same = (ea & ~QCOW2_COPIED) == (eb & ~QCOW2_COPIED) && ma == mb;
     }
     if (ta) {
         qcow2_cache_put(&s->l2_cache, ta);
@@ -272,7 +273,7 @@ static void move_protection(Qcow2State *s, const uint64_t *from, uint64_t from_s
     }
     for (uint64_t i = 0; i < to_size; i++) {
         if (to[i] & QCOW2_OFFSET_MASK) {
-            qcow2_metadata_add(s, to[i] & QCOW2_OFFSET_MASK);
+            qcow2_metadata_add(s, to[i] & QCOW2_OFFSET_MASK, QCOW2_OL_ACTIVE_L2);
         }
     }
 }

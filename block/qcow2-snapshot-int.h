@@ -13,7 +13,11 @@ struct Qcow2Save {
     uint64_t disk_size;    /* at freeze */
     uint64_t guest_tables; /* L1 entries for the disk */
     uint64_t *l1;          /* the snapshot's, for the disk */
-    GPtrArray *state;      /* uint64_t[l2_entries] or NULL: its L2 tables for machine state */
+    /*
+     * Its L2 tables for machine state: NULL, or uint64_t[l2_entries], behind which in extended
+     * tables as many bitmaps follow; 0 for a cluster that has data everywhere.
+     */
+    GPtrArray *state;
     uint64_t l1_cluster, l1_count;
     uint64_t tables_cluster, tables_count; /* clusters for the tables in state */
     Qcow2Request *requests; /* writes of machine state under way */

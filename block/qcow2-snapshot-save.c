@@ -66,7 +66,9 @@ static bool check_possible(BlockDriverState *bs, uint64_t state_tables, GError *
 {
     Qcow2State *s = bs->opaque;
 
-    if (s->save) {
+    if (s->external_data) {
+        error_setg(errp, "An image with an external data file cannot have snapshots");
+    } else if (s->save) {
         error_setg(errp, "Another snapshot is being taken");
     } else if (s->corrupt || s->broken) {
         error_setg(errp, "The image is damaged");
@@ -352,6 +354,27 @@ static int coroutine_fn finish_pending(BlockDriverState *bs, Qcow2Save *save)
     return ret < 0 ? ret : save->error;
 }
 
+/* Writes one L2 table of the machine state. */
+static int coroutine_fn store_state_table(BlockDriverState *bs, const uint64_t *table,
+                                          uint64_t offset)
+{
+    Qcow2State *s = bs->opaque;
+    g_autofree uint64_t *both = NULL;
+
+    if (!s->extended_l2) {
+        return qcow2_store_numbers(bs, offset, table, s->l2_entries);
+    }
+    both = g_new(uint64_t, 2 * s->l2_entries);
+    for (uint64_t i = 0; i < s->l2_entries; i++) {
+        uint64_t bitmap = table[s->l2_entries + i];
+        bool whole = !bitmap && table[i] && !(table[i] & QCOW2_COMPRESSED);
+
+        both[2 * i] = table[i];
+        both[2 * i + 1] = whole ? QCOW2_SUB_ALL : bitmap;
+    }
+    return qcow2_store_numbers(bs, offset, both, 2 * s->l2_entries);
+}
+
 /* Writes the L2 tables of the machine state and enters them in l1. */
 static int coroutine_fn write_state_tables(BlockDriverState *bs, Qcow2Save *save, uint64_t *l1)
 {
@@ -381,7 +404,7 @@ static int coroutine_fn write_state_tables(BlockDriverState *bs, Qcow2Save *save
         }
         cluster++;
         qcow2_cache_forget(&s->l2_cache, offset);
-        ret = qcow2_store_numbers(bs, offset, save->state->pdata[i], s->l2_entries);
+        ret = store_state_table(bs, save->state->pdata[i], offset);
         l1[save->guest_tables + i] = offset;
         qcow2_breathe();
     }

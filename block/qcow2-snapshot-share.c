@@ -45,7 +45,8 @@ static bool coroutine_fn check_table(BlockDriverState *bs, const Qcow2Save *save
             error_setg(errp, "Snapshot '%s' has compressed machine state, which so many snapshots "
                        "cannot share", save->base->name);
             ok = false;
-        } else if (kind == QCOW2_NORMAL && (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1))) {
+        } else if ((kind == QCOW2_NORMAL && entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1)) ||
+                   !qcow2_l2_valid(s, t, i)) {
             error_setg(errp, "Snapshot '%s' has damaged machine state", save->base->name);
             ok = false;
         }
@@ -111,7 +112,7 @@ static int coroutine_fn share_in_table(BlockDriverState *bs, Qcow2Save *save, ui
         ret = table ? 0 : -ENOMEM;
     }
     while (t && index < end && ret >= 0) {
-        uint64_t entry = qcow2_l2_get(t, index), n = 1;
+        uint64_t entry = qcow2_l2_get(t, index), n = 1, bitmap = qcow2_l2_bitmap(t, index);
         uint64_t host = entry & QCOW2_OFFSET_MASK, first;
 
         if (qcow2_kind(s, entry) == QCOW2_COMPRESSED_DATA) {
@@ -123,7 +124,7 @@ static int coroutine_fn share_in_table(BlockDriverState *bs, Qcow2Save *save, ui
             }
             continue;
         }
-        if (qcow2_kind(s, entry) != QCOW2_NORMAL) {
+        if (qcow2_kind(s, entry) != QCOW2_NORMAL || (s->extended_l2 && !(bitmap & QCOW2_SUB_ALL))) {
             /* It reads as zeros there, and so does what is not allocated here. */
             index++;
             continue;
@@ -131,7 +132,7 @@ static int coroutine_fn share_in_table(BlockDriverState *bs, Qcow2Save *save, ui
         while (index + n < end) {
             uint64_t next = qcow2_l2_get(t, index + n);
 
-            if (qcow2_kind(s, next) != QCOW2_NORMAL ||
+            if (qcow2_kind(s, next) != QCOW2_NORMAL || qcow2_l2_bitmap(t, index + n) != bitmap ||
                 (next & QCOW2_OFFSET_MASK) != host + (n << s->cluster_bits)) {
                 break;
             }
@@ -141,6 +142,9 @@ static int coroutine_fn share_in_table(BlockDriverState *bs, Qcow2Save *save, ui
         for (; n && ret >= 0; n--, index++, host += s->cluster_size) {
             g_assert(!table[index]);
             table[index] = host;
+            if (s->extended_l2) {
+                table[s->l2_entries + index] = bitmap;
+            }
         }
     }
     qcow2_cache_put(&s->l2_cache, t);

@@ -72,7 +72,7 @@ int coroutine_fn qcow2_share_table(BlockDriverState *bs, uint64_t l1_index, uint
     if (ret >= 0) {
         ret = add_references(bs, t);
         if (ret < 0 && copy) {
-            qcow2_metadata_add(s, t->offset);
+            qcow2_metadata_add(s, t->offset, QCOW2_OL_ACTIVE_L2);
             qcow2_free_now(bs, copy->offset >> s->cluster_bits, 1);
         } else if (ret < 0) {
             qcow2_free_now(bs, t->offset >> s->cluster_bits, 1);
@@ -81,9 +81,7 @@ int coroutine_fn qcow2_share_table(BlockDriverState *bs, uint64_t l1_index, uint
     if (ret >= 0) {
         *shared = t->offset;
         if (copy) {
-            for (uint64_t i = 0; i < s->l2_entries; i++) {
-                copy->data[i * 8] &= 0x7f;
-            }
+            qcow2_l2_clear_copied(s, copy);
             /* The old table is the snapshot's; what the active layer wrote to it and has
              * not reached the disk goes there as any table does. */
             t->shadow = false;
@@ -164,7 +162,7 @@ static int coroutine_fn drop_shared(BlockDriverState *bs, uint64_t cluster, Qcow
     }
     ret = qcow2_refcount_add(bs, cluster, 1, -1, count == 2);
     if (ret >= 0 && count == 2) {
-        qcow2_l2_set(s, active, index, qcow2_l2_get(active, index) | QCOW2_COPIED);
+        qcow2_l2_set_copied(s, active, index, true);
     }
     return ret;
 }
@@ -193,11 +191,11 @@ static int coroutine_fn release_table(BlockDriverState *bs, uint64_t l1_entry, u
         if (active && same_cluster(s, entry, qcow2_l2_get(active, i))) {
             ret = drop_shared(bs, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, active, i);
         } else {
-            qcow2_free_entry_later(s, entry);
+            qcow2_free_entry_later_by(s, entry, QCOW2_FREED_BY_SNAPSHOT);
         }
     }
     if (ret >= 0) {
-        qcow2_free_later(s, t->offset >> s->cluster_bits, 1);
+        qcow2_free_later_by(s, t->offset >> s->cluster_bits, 1, QCOW2_FREED_BY_SNAPSHOT);
     }
     qcow2_cache_put(&s->l2_cache, active);
     qcow2_cache_put(&s->l2_cache, t);

@@ -257,6 +257,7 @@ bool coroutine_fn qcow2_snapshots_store(BlockDriverState *bs, Qcow2Snapshot *add
     if (add) {
         g_ptr_array_add(s->snapshots, add);
     }
+    qcow2_load_inactive_l2(bs);
     return true;
 }
 
@@ -335,15 +336,15 @@ static int coroutine_fn snapshot_read_disk(BlockDriverState *bs, void *reader, u
     return qcow2_read(bs, r->l1, r->sn->l1_size, offset, iov->size, iov, 0, true);
 }
 
-/* One run of clusters of one kind, within one L2 table. */
+/* One run of one kind, within one L2 table. */
 static int coroutine_fn snapshot_map(BlockDriverState *bs, void *reader, uint64_t offset,
                                      uint64_t bytes, uint64_t *pnum, int64_t *map)
 {
     Qcow2State *s = bs->opaque;
     Reader *r = reader;
-    uint64_t at, l1_index, index, in_cluster, entry, n;
+    uint64_t at, l1_index;
     Qcow2Table *t = NULL;
-    Qcow2Kind kind;
+    Qcow2Run run;
     int ret = 0;
 
     if (offset > INT64_MAX - r->base || bytes > INT64_MAX - r->base - offset) {
@@ -351,40 +352,21 @@ static int coroutine_fn snapshot_map(BlockDriverState *bs, void *reader, uint64_
     }
     at = r->base + offset;
     l1_index = at >> (s->cluster_bits + s->l2_bits);
-    index = (at >> s->cluster_bits) & (s->l2_entries - 1);
-    in_cluster = at & (s->cluster_size - 1);
     if (l1_index < r->sn->l1_size) {
         ret = qcow2_l2_load(bs, r->l1[l1_index], &t);
     }
     if (ret < 0) {
         return ret;
     }
-    *map = -1;
-    if (!t) {
-        *pnum = MIN(bytes, ((s->l2_entries - index) << s->cluster_bits) - in_cluster);
-        return 0;
-    }
-    entry = qcow2_l2_get(t, index);
-    kind = qcow2_kind(s, entry);
-    if (kind == QCOW2_NORMAL) {
-        *map = (entry & QCOW2_OFFSET_MASK) + in_cluster;
-    }
-    n = s->cluster_size - in_cluster;
-    while (n < bytes && ++index < s->l2_entries) {
-        uint64_t next = qcow2_l2_get(t, index);
-
-        if (qcow2_kind(s, next) != kind ||
-            (kind == QCOW2_NORMAL && (int64_t)(next & QCOW2_OFFSET_MASK) != *map + (int64_t)n)) {
-            break;
-        }
-        n += s->cluster_size;
-    }
+    qcow2_run(s, t, at, bytes, &run);
     qcow2_cache_put(&s->l2_cache, t);
-    *pnum = MIN(n, bytes);
-    if (kind == QCOW2_COMPRESSED_DATA) {
+    *pnum = run.bytes;
+    *map = run.kind == QCOW2_NORMAL ? (int64_t)run.host : -1;
+    if (run.kind == QCOW2_COMPRESSED_DATA) {
         return -ENOTSUP;
     }
-    if (kind == QCOW2_NORMAL && (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1))) {
+    if (run.kind == QCOW2_INVALID ||
+        (run.kind == QCOW2_NORMAL && run.entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1))) {
         return -EINVAL;
     }
     return 0;

@@ -5,9 +5,6 @@
  */
 #include "qcow2.h"
 
-#define L2_CACHE_BYTES (32 << 20)
-#define RB_CACHE_BYTES (8 << 20)
-
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
     if (len >= 8 && qcow2_be32(buf) == QCOW2_MAGIC && qcow2_be32(buf + 4) >= 2) {
@@ -18,9 +15,11 @@ static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 
 static void state_free(Qcow2State *s)
 {
+    qcow2_cache_stop_cleaning(s);
     qcow2_cache_destroy(&s->l2_cache);
     qcow2_cache_destroy(&s->rb_cache);
     g_clear_pointer(&s->metadata, g_hash_table_destroy);
+    g_clear_pointer(&s->inactive_l2, g_hash_table_destroy);
     g_clear_pointer(&s->snapshots, g_ptr_array_unref);
     g_clear_pointer(&s->l1_dirty, g_array_unref);
     g_clear_pointer(&s->rt_dirty, g_array_unref);
@@ -33,6 +32,7 @@ static void state_free(Qcow2State *s)
     g_clear_pointer(&s->pending, g_free);
     g_clear_pointer(&s->backing_file, g_free);
     g_clear_pointer(&s->backing_format, g_free);
+    g_clear_pointer(&s->data_file_name, g_free);
     co_mutex_destroy(&s->lock);
     co_mutex_destroy(&s->flush_lock);
     co_mutex_destroy(&s->walk_lock);
@@ -42,20 +42,14 @@ static void state_free(Qcow2State *s)
 /* A writable image whose reference counts may be stale is repaired before anything else. */
 static bool coroutine_fn repair_dirty(BlockDriverState *bs, GError **errp)
 {
-    Qcow2State *s = bs->opaque;
     BdrvCheckResult result = { 0 };
     GError *err = NULL;
 
     if (!qcow2_co_check(bs, &result, BDRV_FIX_ERRORS | BDRV_FIX_LEAKS, &err) ||
-        result.corruptions > result.corruptions_fixed || result.check_errors) {
+        result.corruptions || result.check_errors) {
         error_setg(errp, "Could not repair dirty image: %s",
                    err ? err->message : "damage that cannot be repaired remains");
         g_clear_error(&err);
-        return false;
-    }
-    s->incompatible &= ~QCOW2_INCOMPAT_DIRTY;
-    if (qcow2_header_write(bs) < 0 || qcow2_flush(bs) < 0) {
-        error_setg(errp, "Could not clear the image's dirty bit");
         return false;
     }
     return true;
@@ -75,9 +69,9 @@ static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
     if ((s->incompatible & QCOW2_INCOMPAT_DIRTY) && !repair_dirty(bs, errp)) {
         return false;
     }
-    if (s->autoclear) {
+    if (s->autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW) {
         /* We keep none of these features up to date. */
-        s->autoclear = 0;
+        s->autoclear &= QCOW2_AUTOCLEAR_DATA_FILE_RAW;
         s->bitmaps_count = 0;
         if (qcow2_header_write(bs) < 0) {
             error_setg(errp, "Could not update qcow2 header");
@@ -87,19 +81,44 @@ static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
     return true;
 }
 
-static bool coroutine_fn open_image(BlockDriverState *bs, GError **errp)
+static bool coroutine_fn open_data_file(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
 
-    if (!qcow2_header_load(bs, errp)) {
+    if (!s->external_data) {
+        if (bs->data_file) {
+            error_setg(errp, "'data-file' can only be set for images with an external data file");
+        }
+        return !bs->data_file;
+    }
+    if (bs->data_file || bs->no_io) {
+        return true;
+    }
+    if (!s->data_file_name) {
+        error_setg(errp, "'data-file' is required for this image");
         return false;
     }
-    qcow2_cache_init(&s->l2_cache, s->cluster_size, L2_CACHE_BYTES);
-    qcow2_cache_init(&s->rb_cache, s->cluster_size, RB_CACHE_BYTES);
+    return bdrv_co_open_data_file(bs, s->data_file_name, errp);
+}
+
+/* options is NULL when the image is opened once more: those of the first time are there. */
+static bool coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptions *options,
+                                    bool again, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!qcow2_header_load(bs, errp) || !open_data_file(bs, errp) ||
+        (!again && !qcow2_options_set(bs, options, errp))) {
+        return false;
+    }
+    qcow2_cache_init(&s->l2_cache, s->cluster_size, s->extended_l2 ? 4 : 3,
+                     s->options.l2_cache_bytes);
+    qcow2_cache_init(&s->rb_cache, s->cluster_size, 0, s->options.rb_cache_bytes);
     s->zero_from = ((uint64_t)bs->file->bs->length + s->cluster_size - 1) & ~(s->cluster_size - 1);
     if (!qcow2_snapshots_load(bs, errp)) {
         return false;
     }
+    qcow2_load_inactive_l2(bs);
     bdrv_set_length(bs, s->disk_size);
     if (!bs->read_only && !bs->inactive && !prepare_writing(bs, errp)) {
         return false;
@@ -111,8 +130,8 @@ static bool coroutine_fn open_image(BlockDriverState *bs, GError **errp)
     return true;
 }
 
-static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *options,
-                                       GError **errp)
+static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOptions *options,
+                                        bool again, GError **errp)
 {
     Qcow2State *s = bs->opaque;
 
@@ -126,11 +145,17 @@ static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptio
     s->rt_dirty = g_array_new(false, false, sizeof(uint32_t));
     s->shadow_l1 = g_array_new(false, false, sizeof(uint32_t));
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
-    if (!open_image(bs, errp)) {
+    if (!open_image(bs, options, again, errp)) {
         state_free(s);
         return false;
     }
     return true;
+}
+
+static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptions *options,
+                                       GError **errp)
+{
+    return open_new_state(bs, options, false, errp);
 }
 
 static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
@@ -140,16 +165,13 @@ static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
     while (s->background) {
         co_queue_wait(&s->pin_queue, NULL);
     }
+    qcow2_cache_stop_cleaning(s);
 }
 
 static int coroutine_fn flush_all(BlockDriverState *bs)
 {
-    int ret = 0;
+    int ret = qcow2_flush_all(bs);
 
-    /* The first flush gives back clusters, the second makes that durable. */
-    for (int i = 0; i < 3 && ret >= 0; i++) {
-        ret = qcow2_flush(bs);
-    }
     if (ret < 0) {
         g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename, strerror(-ret));
     }
@@ -200,8 +222,11 @@ static bool coroutine_fn qcow2_co_activate(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *old = bs->opaque;
 
-    bs->opaque = g_new0(Qcow2State, 1);
-    if (!qcow2_co_open(bs, NULL, errp)) {
+    Qcow2State *s = g_new0(Qcow2State, 1);
+
+    s->options = old->options;
+    bs->opaque = s;
+    if (!open_new_state(bs, NULL, true, errp)) {
         g_free(bs->opaque);
         bs->opaque = old;
         return false;
@@ -244,28 +269,42 @@ static int coroutine_fn write_zero_bytes(BlockDriverState *bs, int64_t offset, i
     return ret;
 }
 
+/* Whole subclusters, by changing the mapping where that can be done. */
+static int coroutine_fn zero_mapped(BlockDriverState *bs, int64_t from, int64_t to, int flags)
+{
+    int ret;
+
+    if (from >= to) {
+        return 0;
+    }
+    ret = qcow2_zero_clusters(bs, from, to - from, flags & BDRV_REQ_MAY_UNMAP);
+    if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
+        ret = write_zero_bytes(bs, from, MIN(to, bs->length) - from);
+    }
+    return ret;
+}
+
 static int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                                int flags)
 {
     Qcow2State *s = bs->opaque;
-    int64_t mask = s->cluster_size - 1, end = offset + bytes;
-    int64_t first = (offset + mask) & ~mask;
-    /* The last cluster counts as whole when the disk ends in it. */
-    int64_t last = end == bs->length ? (end + mask) & ~mask : end & ~mask;
+    int64_t cluster = s->cluster_size - 1, mask = (1LL << s->sub_bits) - 1, end = offset + bytes;
+    int64_t first = (offset + mask) & ~mask, last, whole, whole_end;
     int ret = 0;
 
+    /* The last cluster counts as whole when the disk ends in it. */
+    last = end == bs->length ? (end + cluster) & ~cluster : end & ~mask;
     if (first >= last) {
         ret = write_zero_bytes(bs, offset, bytes);
     } else {
+        whole = MIN((first + cluster) & ~cluster, last);
+        whole_end = MAX(last & ~cluster, whole);
         if (offset < first) {
             ret = write_zero_bytes(bs, offset, first - offset);
         }
-        if (ret >= 0) {
-            ret = qcow2_zero_clusters(bs, first, last - first, flags & BDRV_REQ_MAY_UNMAP);
-            if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
-                ret = write_zero_bytes(bs, first, MIN(last, end) - first);
-            }
-        }
+        ret = ret < 0 ? ret : zero_mapped(bs, first, whole, flags);
+        ret = ret < 0 ? ret : zero_mapped(bs, whole, whole_end, flags);
+        ret = ret < 0 ? ret : zero_mapped(bs, whole_end, last, flags);
         if (ret >= 0 && last < end) {
             ret = write_zero_bytes(bs, last, end - last);
         }

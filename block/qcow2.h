@@ -39,6 +39,12 @@
 #define QCOW2_L1_RESERVED 0x7f000000000001ffULL
 #define QCOW2_L2_RESERVED 0x3f000000000001feULL /* in entries that are not compressed */
 
+/* Extended L2 entries: 16 bytes, the second half a bit for each of 32 subclusters. */
+#define QCOW2_MIN_EXTENDED_BITS 14
+#define QCOW2_SUBCLUSTERS 32
+#define QCOW2_SUB_ALL 0xffffffffULL        /* all subclusters have data */
+#define QCOW2_SUB_ZERO (QCOW2_SUB_ALL << 32) /* all read as zero */
+
 enum { /* incompatible_features */
     QCOW2_INCOMPAT_DIRTY = 1,
     QCOW2_INCOMPAT_CORRUPT = 2,
@@ -55,6 +61,7 @@ enum { /* header extensions */
     QCOW2_EXT_BACKING_FORMAT = 0xe2792aca,
     QCOW2_EXT_FEATURE_NAMES = 0x6803f857,
     QCOW2_EXT_BITMAPS = 0x23852875,
+    QCOW2_EXT_DATA_FILE = 0x44415441,
 };
 
 typedef struct Qcow2State Qcow2State;
@@ -72,6 +79,8 @@ typedef struct Qcow2Table {
     unsigned refs;
     int load_error;
     bool loading, dirty, flushing;
+    uint8_t shift;  /* of an L2 table: an entry has 1 << shift bytes */
+    unsigned used;  /* the cache's generation when it was last asked for */
     bool shadow;    /* may reach the disk by an atomic root switch only */
     bool forgotten; /* out of the cache; freed with the last reference */
     CoQueue waiters;
@@ -82,8 +91,10 @@ struct Qcow2Cache {
     GHashTable *map; /* offset (pointer to Qcow2Table.offset) -> Qcow2Table */
     GQueue lru;      /* head: most recent */
     size_t table_size;
+    uint8_t shift; /* for Qcow2Table.shift */
     unsigned limit;
     unsigned dirty;
+    unsigned generation; /* counts cleanings */
 };
 
 /* A write, discard or zeroing of guest clusters under way. */
@@ -105,10 +116,47 @@ typedef struct Qcow2Snapshot {
     unsigned pins;
 } Qcow2Snapshot;
 
+/* Why a cluster loses a reference. */
+typedef enum Qcow2FreedBy {
+    QCOW2_FREED_OTHERWISE,
+    QCOW2_FREED_BY_REQUEST,  /* a discard, or zeroes with unmap */
+    QCOW2_FREED_BY_SNAPSHOT, /* one that is deleted, or a disk that went back to one */
+    QCOW2_FREED_MAX,
+} Qcow2FreedBy;
+
 /* A run of clusters that loses one reference once the present metadata is durable. */
 typedef struct Qcow2Free {
     uint64_t cluster, count;
+    Qcow2FreedBy by;
 } Qcow2Free;
+
+/* Metadata that no write may hit, and what qcow2_overlap() looks for. */
+enum {
+    QCOW2_OL_MAIN_HEADER = 1,
+    QCOW2_OL_ACTIVE_L1 = 2,
+    QCOW2_OL_ACTIVE_L2 = 4,
+    QCOW2_OL_REFCOUNT_TABLE = 8,
+    QCOW2_OL_REFCOUNT_BLOCK = 16,
+    QCOW2_OL_SNAPSHOT_TABLE = 32,
+    QCOW2_OL_INACTIVE_L1 = 64,
+    QCOW2_OL_INACTIVE_L2 = 128,
+    QCOW2_OL_BITMAP_DIRECTORY = 256,
+};
+#define QCOW2_OL_CONSTANT                                                                         \
+    (QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 | QCOW2_OL_REFCOUNT_TABLE |                        \
+     QCOW2_OL_SNAPSHOT_TABLE | QCOW2_OL_BITMAP_DIRECTORY)
+#define QCOW2_OL_CACHED                                                                           \
+    (QCOW2_OL_CONSTANT | QCOW2_OL_ACTIVE_L2 | QCOW2_OL_REFCOUNT_BLOCK | QCOW2_OL_INACTIVE_L1)
+#define QCOW2_OL_ALL (QCOW2_OL_CACHED | QCOW2_OL_INACTIVE_L2)
+
+/* What the user has said about the image: qcow2-options.c. */
+typedef struct Qcow2Options {
+    bool lazy; /* counts may be out of date in the file, which is marked dirty then */
+    bool pass_discard[QCOW2_FREED_MAX];
+    unsigned overlap; /* QCOW2_OL_* */
+    uint64_t l2_cache_bytes, rb_cache_bytes;
+    uint32_t clean_interval; /* seconds, 0: never */
+} Qcow2Options;
 
 typedef struct Qcow2Save Qcow2Save;
 
@@ -116,11 +164,14 @@ struct Qcow2State {
     /* Constant after open. */
     int version;
     int cluster_bits, l2_bits, refcount_order, rb_bits; /* logarithms */
+    int sub_bits;    /* the unit that the mapping knows: a subcluster, or a cluster */
+    bool extended_l2;
+    bool external_data; /* guest data is in a file of its own */
     uint64_t cluster_size, l2_entries, rb_entries;
     uint64_t refcount_max;
     uint32_t header_length;
     int compression; /* 0: zlib, 1: zstd */
-    char *backing_file, *backing_format;
+    char *backing_file, *backing_format, *data_file_name;
     uint64_t bitmaps_offset, bitmaps_size; /* bitmap directory when it is valid */
     uint32_t bitmaps_count;
 
@@ -141,13 +192,17 @@ struct Qcow2State {
     GArray *l1_dirty, *rt_dirty;    /* indices (uint32_t) that differ from the file */
 
     Qcow2Cache l2_cache, rb_cache;
-    GHashTable *metadata; /* cluster numbers of L2 tables and refcount blocks */
+    GHashTable *metadata; /* cluster number of an active L2 table or refcount block -> QCOW2_OL_* */
+    GHashTable *inactive_l2; /* cluster numbers of the snapshots' L2 tables, if they are checked */
     uint64_t free_hint;   /* no free cluster below this one */
     uint64_t zero_from;   /* the file was never written at or above this offset */
     GArray *frees;        /* Qcow2Free: waiting for the next flush */
     GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
     unsigned shadow_rb;   /* refcount blocks that wait for it */
     uint64_t write_seq, synced_seq;
+    Qcow2Options options;
+    bool marked_dirty; /* by us: to be undone */
+    AioTimer *clean_timer; /* for the caches; NULL while nothing is in them */
     bool corrupt;   /* found damage: no more writes */
     bool broken;    /* a header write failed: the file's state is unknown */
 
@@ -208,6 +263,12 @@ static inline uint64_t qcow2_clusters(const Qcow2State *s, uint64_t bytes)
     return (bytes >> s->cluster_bits) + ((bytes & (s->cluster_size - 1)) != 0);
 }
 
+/* The file that guest data is in. */
+static inline BdrvChild *qcow2_data_file(const BlockDriverState *bs)
+{
+    return bs->data_file ? bs->data_file : bs->file;
+}
+
 /* Number of L1 entries that size bytes of guest data need. */
 static inline uint64_t qcow2_l1_entries(const Qcow2State *s, uint64_t size)
 {
@@ -218,7 +279,19 @@ static inline uint64_t qcow2_l1_entries(const Qcow2State *s, uint64_t size)
 
 static inline uint64_t qcow2_l2_get(const Qcow2Table *t, uint64_t index)
 {
-    return qcow2_be64(t->data + index * 8);
+    return qcow2_be64(t->data + (index << t->shift));
+}
+
+/* The bitmap of an extended entry: bits 0-31 have data, bits 32-63 read as zero. */
+static inline uint64_t qcow2_l2_bitmap(const Qcow2Table *t, uint64_t index)
+{
+    return t->shift == 4 ? qcow2_be64(t->data + (index << 4) + 8) : 0;
+}
+
+/* Whether the data file must at any time read as the guest's disk does. */
+static inline bool qcow2_data_raw(const Qcow2State *s)
+{
+    return s->external_data && s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW;
 }
 
 static inline bool qcow2_is_pending(const Qcow2State *s, uint64_t l1_index)
@@ -239,18 +312,46 @@ typedef enum Qcow2Kind {
     QCOW2_ZERO_ALLOC,
     QCOW2_NORMAL,
     QCOW2_COMPRESSED_DATA,
+    /* Of subclusters only. */
+    QCOW2_UNALLOCATED_ALLOC, /* in a cluster of the file, but without data there */
+    QCOW2_INVALID,
 } Qcow2Kind;
 
+/*
+ * Whether an entry that is not compressed has a cluster: in an external data file, its first
+ * one too.
+ */
+static inline bool qcow2_has_host(const Qcow2State *s, uint64_t entry)
+{
+    return entry & QCOW2_OFFSET_MASK || (s->external_data && entry & QCOW2_COPIED);
+}
+
+/* Of a whole entry; an extended one is QCOW2_NORMAL when there is a cluster in the file. */
 static inline Qcow2Kind qcow2_kind(const Qcow2State *s, uint64_t entry)
 {
     if (entry & QCOW2_COMPRESSED) {
         return QCOW2_COMPRESSED_DATA;
     }
-    if ((entry & QCOW2_ZERO) && s->version >= 3) {
-        return entry & QCOW2_OFFSET_MASK ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
+    if ((entry & QCOW2_ZERO) && s->version >= 3 && !s->extended_l2) {
+        return qcow2_has_host(s, entry) ? QCOW2_ZERO_ALLOC : QCOW2_ZERO_PLAIN;
     }
-    return entry & QCOW2_OFFSET_MASK ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+    return qcow2_has_host(s, entry) ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
 }
+
+/* Whether guest bytes of this kind have a place in the file that may be used for them. */
+static inline bool qcow2_kind_has_host(Qcow2Kind kind)
+{
+    return kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC || kind == QCOW2_UNALLOCATED_ALLOC;
+}
+
+/* A run of guest bytes that one L2 table maps alike. */
+typedef struct Qcow2Run {
+    Qcow2Kind kind;
+    uint64_t entry; /* the entry of the first byte; all have the same COPIED flag */
+    uint64_t host;  /* where the first byte lies; the others follow */
+    uint64_t bytes;
+    uint64_t table, index; /* where the entry is, for messages */
+} Qcow2Run;
 
 /* Host bytes of a compressed cluster: its start, and how many to read at most. */
 static inline void qcow2_compressed_extent(const Qcow2State *s, uint64_t entry, uint64_t *offset,
@@ -281,20 +382,36 @@ uint64_t *coroutine_fn qcow2_load_numbers(BlockDriverState *bs, uint64_t offset,
 /* Writes count numbers big-endian and pads with zeroes to whole clusters. */
 int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, const uint64_t *numbers,
                                      uint64_t count);
+
+/* --- qcow2-corrupt.c ------------------------------------------------------------------------ */
+
 /*
  * Damage was found: notes it in the header (version 3), refuses writes from now on, tells
  * the user once.  Returns -EIO.
  */
 int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);
+/* The same for a write of these host bytes, which would hit what name says. */
+int coroutine_fn qcow2_signal_overlap(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                      const char *name);
+/* The same for an entry that says what no entry may. */
+int coroutine_fn qcow2_signal_invalid(BlockDriverState *bs, const Qcow2Run *run);
+
+/* --- qcow2-options.c ----------------------------------------------------------------------- */
+
+/* Sets s->options, once the header is known.  options may be NULL. */
+bool qcow2_options_set(BlockDriverState *bs, const BlockdevOptions *options, GError **errp);
 
 /* --- qcow2-cache.c ------------------------------------------------------------------------ */
 
-void qcow2_cache_init(Qcow2Cache *c, size_t table_size, size_t bytes);
+/* shift: log2 of an entry's bytes, for L2 tables. */
+void qcow2_cache_init(Qcow2Cache *c, size_t table_size, uint8_t shift, size_t bytes);
 void qcow2_cache_destroy(Qcow2Cache *c);
 /* The table at offset, read if need be; with a reference. 0 or -errno. */
 int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t offset,
                                  Qcow2Table **table);
+/* Nothing happens by itself any more until a table is asked for again. */
+void qcow2_cache_stop_cleaning(Qcow2State *s);
 /* A new table at offset, all zero and dirty; with a reference. Never reads. */
 Qcow2Table *qcow2_cache_new(Qcow2Cache *c, uint64_t offset);
 void qcow2_cache_put(Qcow2Cache *c, Qcow2Table *t);
@@ -318,9 +435,11 @@ void qcow2_cache_thaw(Qcow2Cache *c, GPtrArray *list);
  * deferred frees.  No lock may be held but walk_lock.
  */
 int coroutine_fn qcow2_flush(BlockDriverState *bs);
+/* The same with nothing left to do, for whoever will not write any more. */
+int coroutine_fn qcow2_flush_all(BlockDriverState *bs);
 /* The same when the caches hold much that is dirty; called before an operation. */
 int coroutine_fn qcow2_throttle(BlockDriverState *bs);
-/* fdatasync of the file. */
+/* fdatasync of the file, and of the file of guest data. */
 int coroutine_fn qcow2_sync_file(BlockDriverState *bs);
 
 /* --- qcow2-refcount.c (lock held) --------------------------------------------------------- */
@@ -341,18 +460,53 @@ int coroutine_fn qcow2_alloc(BlockDriverState *bs, uint64_t want, uint64_t *clus
 int coroutine_fn qcow2_alloc_contiguous(BlockDriverState *bs, uint64_t count, uint64_t *cluster);
 /* Takes back clusters that nothing on disk refers to. Failure leaks them. */
 void coroutine_fn qcow2_free_now(BlockDriverState *bs, uint64_t cluster, uint64_t count);
-/* Drops one reference of each cluster after the next flush. No lock needed. */
+/*
+ * Drops one reference of each cluster after the next flush. No lock needed.  What becomes
+ * free by it is given back to the host if the user wants that (Qcow2Options).
+ */
 void qcow2_free_later(Qcow2State *s, uint64_t cluster, uint64_t count);
+void qcow2_free_later_by(Qcow2State *s, uint64_t cluster, uint64_t count, Qcow2FreedBy by);
 /* Drops the references an L2 entry holds, later. */
 void qcow2_free_entry_later(Qcow2State *s, uint64_t entry);
+void qcow2_free_entry_later_by(Qcow2State *s, uint64_t entry, Qcow2FreedBy by);
 /* The host clusters an L2 entry refers to; false when none. */
 bool qcow2_entry_clusters(const Qcow2State *s, uint64_t entry, uint64_t *cluster, uint64_t *count);
-/* Whether [offset, offset + bytes) touches metadata: its name, or NULL. */
-const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes);
-void qcow2_metadata_add(Qcow2State *s, uint64_t offset);
-void qcow2_metadata_remove(Qcow2State *s, uint64_t offset);
 /* L1[index] = entry, to be written by the next flush. */
 void qcow2_l1_set(Qcow2State *s, uint64_t index, uint64_t entry);
+
+/* --- qcow2-overlap.c ------------------------------------------------------------------------ */
+
+/* Whether [offset, offset + bytes) touches any metadata that we know: its name, or NULL. */
+const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes);
+/* Before guest data is written: -EIO when it would hit metadata that the user wants checked. */
+int coroutine_fn qcow2_check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
+/* kind: QCOW2_OL_ACTIVE_L2 or QCOW2_OL_REFCOUNT_BLOCK. */
+void qcow2_metadata_add(Qcow2State *s, uint64_t offset, unsigned kind);
+void qcow2_metadata_remove(Qcow2State *s, uint64_t offset);
+/* After each change of the snapshot table. */
+void coroutine_fn qcow2_load_inactive_l2(BlockDriverState *bs);
+
+/* --- qcow2-l2.c (no yield) ----------------------------------------------------------------- */
+
+/*
+ * The whole cluster is as entry says.  In an extended table the bitmap follows: all zero when
+ * entry has QCOW2_ZERO (which is not stored), all data when it has a cluster, else nothing.
+ */
+void qcow2_l2_set(Qcow2State *s, Qcow2Table *t, uint64_t index, uint64_t entry);
+/* Entry and bitmap as they are given; the bitmap is left out where tables have none. */
+void qcow2_l2_set_both(Qcow2State *s, Qcow2Table *t, uint64_t index, uint64_t entry,
+                       uint64_t bitmap);
+/* Whether entry and bitmap fit together; always in tables without bitmaps. */
+bool qcow2_l2_valid(const Qcow2State *s, const Qcow2Table *t, uint64_t index);
+/* Sets or clears the COPIED flag. */
+void qcow2_l2_set_copied(Qcow2State *s, Qcow2Table *t, uint64_t index, bool copied);
+/* Clears the COPIED flags of a new table. */
+void qcow2_l2_clear_copied(const Qcow2State *s, Qcow2Table *t);
+/* What t (NULL: no table) says of [offset, offset + bytes), as far as it is one run. */
+void qcow2_run(const Qcow2State *s, const Qcow2Table *t, uint64_t offset, uint64_t bytes,
+               Qcow2Run *run);
+/* Whether bytes of this kind at a guest offset read as zero without a look at the backing file. */
+bool qcow2_reads_zero(BlockDriverState *bs, Qcow2Kind kind, uint64_t offset);
 
 /* --- qcow2-cluster.c ------------------------------------------------------------------------ */
 
@@ -363,7 +517,6 @@ int coroutine_fn qcow2_l2_load(BlockDriverState *bs, uint64_t l1_entry, Qcow2Tab
  * pending work, made or copied if need be.
  */
 int coroutine_fn qcow2_l2_writable(BlockDriverState *bs, uint64_t l1_index, Qcow2Table **table);
-void qcow2_l2_set(Qcow2State *s, Qcow2Table *t, uint64_t index, uint64_t entry);
 /* Lock held. A copy of the active table from in a fresh cluster; the caller sets L1. */
 int coroutine_fn qcow2_l2_clone(BlockDriverState *bs, Qcow2Table *from, Qcow2Table **table);
 /* Reads guest-layout data through an L1 table: the active one, or a snapshot's. */
@@ -371,6 +524,10 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
                             uint64_t offset, uint64_t bytes, IOVector *iov, size_t iov_offset,
                             bool use_backing);
 int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes, IOVector *iov);
+/*
+ * Makes whole subclusters read as zero by changing the mapping only; -ENOTSUP where that is
+ * not possible: in version 2 with a backing file, and for parts of compressed clusters.
+ */
 int coroutine_fn qcow2_zero_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
                                      bool unmap);
 int coroutine_fn qcow2_discard_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes);

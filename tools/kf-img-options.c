@@ -23,6 +23,9 @@ const ImgOption img_option_table[] = {
       "Compatibility level (v2 [0.10] or v3 [1.1])" },
     { "qcow2", "backing_file", IMG_OPTION_STRING, NULL, "File name of a base image" },
     { "qcow2", "backing_fmt", IMG_OPTION_STRING, NULL, "Image format of the base image" },
+    { "qcow2", "data_file", IMG_OPTION_STRING, NULL, "File name of an external data file" },
+    { "qcow2", "data_file_raw", IMG_OPTION_BOOL, NULL,
+      "The external data file must stay valid as a raw image" },
     { "qcow2", "lazy_refcounts", IMG_OPTION_BOOL, "off", "Postpone refcount updates" },
     { "qcow2", "refcount_bits", IMG_OPTION_NUMBER, "16",
       "Width of a reference count entry in bits" },
@@ -128,17 +131,12 @@ bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **err
         }
         g_hash_table_iter_replace(&iter, plain);
     }
-    value = g_hash_table_lookup(options, "extended_l2");
-    if (value && strcmp(value, "off")) {
-        error_setg(errp, "extended_l2=on is not supported");
-        return false;
-    }
     return true;
 }
 
 GHashTable *img_driver_options(GHashTable *options)
 {
-    static const char *const common[] = { "size", "backing_file", "backing_fmt", "extended_l2" };
+    static const char *const common[] = { "size", "backing_file", "backing_fmt" };
     GHashTable *own = img_options_new();
     GHashTableIter iter;
     gpointer name, value;

@@ -46,7 +46,7 @@ static int coroutine_fn take_snapshot(BlockDriverState *bs, const char *name)
     GError *err = NULL;
     bool ok;
 
-    if (!bs->drv->snapshot) {
+    if (!bs->drv->snapshot || bs->data_file) {
         img_error("Could not create snapshot '%s': %d (%s)", name, -ENOTSUP, strerror(ENOTSUP));
         return 1;
     }

@@ -17,6 +17,7 @@ typedef struct BdrvCheckResult BdrvCheckResult;
 /* What a child is to its parent. */
 typedef enum BdrvChildRole {
     BDRV_CHILD_FILE,    /* the parent's data and metadata, or a filter's content */
+    BDRV_CHILD_DATA,    /* the parent's guest data, where it is apart from its metadata */
     BDRV_CHILD_BACKING, /* read-only content behind unallocated clusters */
     BDRV_CHILD_TARGET,  /* where a job copies what the parent is about to lose */
 } BdrvChildRole;
@@ -50,6 +51,7 @@ struct BlockDriverState {
     bool read_only;
     bool user_owned; /* made by blockdev-add / -blockdev */
     bool no_backing; /* a backing file named in the image is not opened */
+    bool no_io;      /* opened to be looked at only: nor is a data file */
     bool for_check;  /* opened to be checked: writable even if it is marked as damaged */
     bool opening;    /* name is taken, but the node cannot be found yet */
     bool probed;     /* raw by guess: must not turn into another format by a write */
@@ -60,7 +62,7 @@ struct BlockDriverState {
     bool drained_inactive; /* bdrv_co_inactivate_all() has drained it */
     BlockdevDetectZeroesOptions detect_zeroes;
     BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
-    BdrvChild *file, *backing;
+    BdrvChild *file, *data_file, *backing;
     GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
     GQueue dirty_bitmaps; /* BdrvDirtyBitmap; the same rule */
     GQueue before_write;  /* BdrvBeforeWrite; the same rule */
@@ -195,7 +197,8 @@ struct BlockDriver {
      * right.  0 or -errno.  Reads go on meanwhile. */
     int coroutine_fn (*co_set_read_only)(BlockDriverState *bs);
     bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, GError **errp);
-    /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->file. */
+    /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->data_file,
+     * if there is one, else in bs->file. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                         int64_t *pnum, int64_t *map);
     /* In the main thread; what it opens is homed in ctx. */
@@ -281,6 +284,13 @@ static inline void coroutine_fn bdrv_co_move_to(AioContext *ctx)
  */
 bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filename,
                                        const char *format, GError **errp);
+
+/*
+ * The same for the file of guest data that is named in the image: always a file, whatever it
+ * looks like, and its name is taken from the working directory, as other programs do.
+ */
+bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filename,
+                                         GError **errp);
 
 /* A checked position in an image: whether [offset, offset + bytes) is a sane range. */
 static inline bool bdrv_range_ok(int64_t offset, int64_t bytes)

@@ -52,7 +52,7 @@ typedef struct BdrvOpenFile {
     bool read_only;
     bool force_share; /* do not lock, read what others may be writing */
     bool direct, no_flush; /* cache mode */
-    bool no_backing; /* leave a backing file closed */
+    bool no_backing; /* leave backing file and data file closed */
     bool discard;    /* pass discards on */
     bool for_check;  /* to check and repair it: damage noted in the image does not matter */
     const char *node_name; /* NULL: generated */

@@ -2,7 +2,8 @@
 /*
  * For the qcow2 tests: an image file in memory that records what is written and flushed,
  * can fail, and lets other coroutines run in the middle of each request; a qcow2 node on
- * top of it, put together by hand; and a checker.  Include once per program.
+ * top of it, put together by hand; and a checker.  The file of guest data of an image that
+ * has one is another such file.  Include once per program.
  */
 #ifndef TESTS_UNIT_QCOW2_TEST_H
 #define TESTS_UNIT_QCOW2_TEST_H
@@ -26,6 +27,9 @@ typedef struct MemFile {
     int fail_errno;
     bool fail_once;    /* the one write only, not all that follow */
     GRand *yield_rand; /* not NULL: requests yield now and then */
+    uint64_t punched;  /* bytes that were discarded */
+    struct MemFile *guest_data; /* the image's external data file; its own */
+    char *data_name;            /* what the image calls it */
 } MemFile;
 
 static void mem_grow(MemFile *m, size_t len)
@@ -62,8 +66,12 @@ static void mem_clear_log(MemFile *m)
 
 static void mem_free(MemFile *m)
 {
+    if (m->guest_data) {
+        mem_free(m->guest_data);
+    }
     mem_clear_log(m);
     g_array_unref(m->log);
+    g_free(m->data_name);
     g_free(m->data);
     g_free(m);
 }
@@ -117,6 +125,24 @@ static int coroutine_fn mem_pwritev(BlockDriverState *bs, int64_t offset, int64_
     return 0;
 }
 
+/* A hole in the file: zeroes for whoever reads, and for a recorded run a write of them. */
+static int coroutine_fn mem_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    MemFile *m = mem_of(bs);
+
+    mem_yield(m);
+    g_assert_cmpuint(offset + bytes, <=, m->len);
+    memset(m->data + offset, 0, bytes);
+    m->punched += bytes;
+    if (m->record) {
+        MemEvent e = { offset, bytes, g_malloc0(bytes) };
+
+        g_array_append_val(m->log, e);
+    }
+    mem_yield(m);
+    return 0;
+}
+
 static int coroutine_fn mem_flush(BlockDriverState *bs)
 {
     MemFile *m = mem_of(bs);
@@ -145,7 +171,8 @@ static bool coroutine_fn mem_truncate(BlockDriverState *bs, int64_t length, GErr
 
 static const BlockDriver mem_driver = {
     .name = "mem", .instance_size = sizeof(MemFile *), .co_preadv = mem_preadv,
-    .co_pwritev = mem_pwritev, .co_flush = mem_flush, .co_truncate = mem_truncate,
+    .co_pwritev = mem_pwritev, .co_pdiscard = mem_pdiscard,
+    .co_flush = mem_flush, .co_truncate = mem_truncate,
 };
 
 /* --- Nodes --------------------------------------------------------------------------------- */
@@ -188,23 +215,44 @@ static BdrvChild *edge_new(BlockDriverState *bs, BlockDriverState *parent, BdrvC
     return child;
 }
 
-/* Opens the image in m; backing may be NULL. What is returned is an edge to do I/O on. */
-static BdrvChild *coroutine_fn image_open(MemFile *m, BlockDriverState *backing, bool read_only,
-                                          GError **errp)
+static BlockDriverState *mem_node(MemFile *m, bool read_only)
 {
-    BlockDriverState *file = node_new(&mem_driver, read_only);
+    BlockDriverState *bs = node_new(&mem_driver, read_only);
+
+    *(MemFile **)bs->opaque = m;
+    bdrv_set_length(bs, m->len);
+    return bs;
+}
+
+static void drop_mem_node(BdrvChild *edge)
+{
+    if (edge) {
+        node_free(edge->bs);
+        g_free(edge);
+    }
+}
+
+/*
+ * Opens the image in m; backing may be NULL, and so may be options. What is returned is an
+ * edge to do I/O on.
+ */
+static BdrvChild *coroutine_fn image_open_with(MemFile *m, BlockDriverState *backing,
+                                               bool read_only, const BlockdevOptions *options,
+                                               GError **errp)
+{
     BlockDriverState *bs = node_new(&bdrv_qcow2_driver, read_only);
 
-    *(MemFile **)file->opaque = m;
-    bdrv_set_length(file, m->len);
     bs->no_backing = true;
-    bs->file = edge_new(file, bs, BDRV_CHILD_FILE);
+    bs->file = edge_new(mem_node(m, read_only), bs, BDRV_CHILD_FILE);
+    if (m->guest_data) {
+        bs->data_file = edge_new(mem_node(m->guest_data, read_only), bs, BDRV_CHILD_DATA);
+    }
     if (backing) {
         bs->backing = edge_new(backing, bs, BDRV_CHILD_BACKING);
     }
-    if (!bs->drv->co_open(bs, NULL, errp)) {
-        node_free(file);
-        g_free(bs->file);
+    if (!bs->drv->co_open(bs, options, errp)) {
+        drop_mem_node(bs->file);
+        drop_mem_node(bs->data_file);
         g_free(bs->backing);
         node_free(bs);
         return NULL;
@@ -212,13 +260,19 @@ static BdrvChild *coroutine_fn image_open(MemFile *m, BlockDriverState *backing,
     return edge_new(bs, NULL, BDRV_CHILD_FILE);
 }
 
+static BdrvChild *coroutine_fn image_open(MemFile *m, BlockDriverState *backing, bool read_only,
+                                          GError **errp)
+{
+    return image_open_with(m, backing, read_only, NULL, errp);
+}
+
 static void coroutine_fn image_close(BdrvChild *child)
 {
     BlockDriverState *bs = child->bs;
 
     bs->drv->co_close(bs);
-    node_free(bs->file->bs);
-    g_free(bs->file);
+    drop_mem_node(bs->file);
+    drop_mem_node(bs->data_file);
     g_free(bs->backing);
     node_free(bs);
     g_free(child);
@@ -297,12 +351,25 @@ static MemFile *mem_load(const char *path)
     return mem_new(data, len);
 }
 
+/* Writes the image to path, and its data file to where the image says. */
 static void mem_store(MemFile *m, const char *path)
 {
     GError *err = NULL;
 
     g_file_set_contents(path, (char *)m->data, m->len, &err);
     g_assert_no_error(err);
+    if (m->guest_data) {
+        mem_store(m->guest_data, m->data_name);
+    }
+}
+
+/* Removes what mem_store() wrote. */
+static inline void mem_unlink(MemFile *m, const char *path)
+{
+    g_unlink(path);
+    if (m->guest_data) {
+        g_unlink(m->data_name);
+    }
 }
 
 /* Runs a command line; returns its exit status. *output is what it printed. */
@@ -327,31 +394,40 @@ static inline void qemu_img_check(MemFile *m, bool leaks_allowed)
 
     mem_store(m, name);
     status = run_tool(command, &output);
-    g_unlink(name);
+    mem_unlink(m, name);
     if (status != 0 && !(leaks_allowed && status == 3)) {
         g_error("qemu-img check says %d:\n%s", status, output);
     }
 }
 
-/* A new image as our own driver makes it; options "a=b,c=d". */
+/* A new image as our own driver makes it; options "a=b,c=d", "data_file=TEMP" for a new file. */
 static inline MemFile *coroutine_fn image_create(int64_t size, const char *options)
 {
     g_autofree char *name = temp_name();
     g_auto(GStrv) list = g_strsplit(options, ",", -1);
     g_autoptr(GHashTable) table = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     BdrvCreateParams params = { .filename = name, .size = size, .options = table };
+    char *data_name = NULL;
     GError *err = NULL;
     MemFile *m;
 
     for (int i = 0; list[i] && list[i][0]; i++) {
-        char *value = strchr(list[i], '=');
+        size_t name_len = strcspn(list[i], "=");
+        const char *value = list[i] + name_len + 1;
 
-        g_hash_table_insert(table, g_strndup(list[i], value - list[i]), g_strdup(value + 1));
+        if (!strcmp(value, "TEMP")) {
+            value = data_name = temp_name();
+        }
+        g_hash_table_insert(table, g_strndup(list[i], name_len), g_strdup(value));
     }
     bdrv_qcow2_driver.co_create(&params, main_aio_context(), &err);
     g_assert_no_error(err);
     m = mem_load(name);
-    g_unlink(name);
+    if (data_name) {
+        m->guest_data = mem_load(data_name);
+        m->data_name = data_name;
+    }
+    mem_unlink(m, name);
     return m;
 }
 

@@ -5,22 +5,22 @@
  * of the record: once as after kill -9 (every write that began is there), and a few times
  * as after a power cut (of the writes since the last flush, any subset, whole or by
  * sectors).  Each such image must check without damage (leaks allowed), hold what the guest
- * had flushed or something it wrote later, and every snapshot published by then.
+ * had flushed or something it wrote later, and every snapshot published by then.  One with
+ * lazy reference counts must do so once it has been opened for writing.
  *
  * KEYFRAME_TEST_ROUNDS=N runs N seeds instead of a few.
  */
 #include "qcow2-test.h"
 
 #define SECTOR 512
-#define STATE_BYTES 6144
-#define STATE_PART 2048 /* the largest cluster in use */
+#define STATE_PARTS 3
 
 /* What must be true of any image cut at or behind event "from" of the record. */
 typedef struct Fact {
     guint from, until; /* until: when the opposite was begun, UINT_MAX for never */
     char name[16];
     uint32_t *disk;    /* generation per sector */
-    uint8_t state[STATE_BYTES / STATE_PART]; /* the byte that fills each part */
+    uint8_t state[STATE_PARTS]; /* the byte that fills each part */
 } Fact;
 
 typedef struct Run {
@@ -29,6 +29,8 @@ typedef struct Run {
     size_t start_len;
     BdrvChild *image;
     int64_t sectors;
+    bool lazy;       /* reference counts are right after a repair only */
+    size_t part;     /* bytes of a part of the machine state: whole clusters */
     uint32_t *disk;  /* generation per sector, as the guest sees it */
     uint32_t generation;
     GPtrArray *flushed; /* Fact without name: a guest's flush that has returned */
@@ -90,6 +92,13 @@ static void coroutine_fn guest_write(Run *r)
     uint32_t generation = ++r->generation;
     g_autofree uint8_t *buf = g_malloc(n * SECTOR);
 
+    if (g_rand_int_range(r->rand, 0, 6) == 0) {
+        memset(r->disk + sector, 0, n * sizeof(*r->disk));
+        fact_new(r, r->written);
+        g_assert_cmpint(bdrv_co_pwrite_zeroes(r->image, sector * SECTOR, n * SECTOR,
+                                              BDRV_REQ_MAY_UNMAP), ==, 0);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         fill_sector(buf + i * SECTOR, sector + i, generation);
         r->disk[sector + i] = generation;
@@ -134,9 +143,9 @@ static void coroutine_fn save_state(Run *r, void *save, const Fact *base, Fact *
 {
     BlockDriverState *bs = r->image->bs;
 
-    for (int i = 0; i < STATE_BYTES / STATE_PART; i++) {
-        BdrvSnapshotExtent extent = { i * STATE_PART, STATE_PART };
-        uint8_t part[STATE_PART];
+    for (int i = 0; i < STATE_PARTS; i++) {
+        BdrvSnapshotExtent extent = { i * r->part, r->part };
+        g_autofree uint8_t *part = g_malloc(r->part);
         IOVector iov;
 
         if (base && g_rand_boolean(r->rand)) {
@@ -145,9 +154,9 @@ static void coroutine_fn save_state(Run *r, void *save, const Fact *base, Fact *
             continue;
         }
         f->state[i] = r->serial;
-        memset(part, r->serial, sizeof(part));
-        io_vector_init_buf(&iov, part, sizeof(part));
-        g_assert_cmpint(snap(r)->write(bs, save, i * STATE_PART, &iov), ==, 0);
+        memset(part, r->serial, r->part);
+        io_vector_init_buf(&iov, part, r->part);
+        g_assert_cmpint(snap(r)->write(bs, save, i * r->part, &iov), ==, 0);
     }
 }
 
@@ -164,7 +173,7 @@ static void coroutine_fn step_save(Run *r)
     Fact *f;
 
     g_snprintf(info.name, sizeof(info.name), "s%d", r->serial++);
-    save = snap(r)->prepare(bs, &info, STATE_BYTES, &err);
+    save = snap(r)->prepare(bs, &info, STATE_PARTS * r->part, &err);
     g_assert_no_error(err);
     guest_steps(r, 2);
     if (base) {
@@ -181,7 +190,7 @@ static void coroutine_fn step_save(Run *r)
         snap(r)->abort(bs, save);
         return;
     }
-    info.vm_state_size = STATE_BYTES;
+    info.vm_state_size = STATE_PARTS * r->part;
     snap(r)->publish(bs, save, &info, &err);
     g_assert_no_error(err);
     snap(r)->done(bs, save);
@@ -237,6 +246,7 @@ static void coroutine_fn record(Run *r, int steps)
 
     r->image = image_open(r->file, NULL, false, &err);
     g_assert_no_error(err);
+    r->part = MAX(2048, ((Qcow2State *)r->image->bs->opaque)->cluster_size);
     for (int i = 0; i < steps; i++) {
         guest_steps(r, 8);
         switch (g_rand_int_range(r->rand, 0, 6)) {
@@ -311,7 +321,8 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
         Fact *f = r->snapshots->pdata[i];
         Qcow2Snapshot *sn;
         g_autofree uint64_t *l1 = NULL;
-        uint8_t state[STATE_BYTES];
+        size_t state_bytes = STATE_PARTS * r->part;
+        g_autofree uint8_t *state = g_malloc(state_bytes);
         IOVector iov;
         void *reader;
 
@@ -336,13 +347,26 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
         }
         reader = bs->drv->snapshot->open(bs, f->name, NULL);
         g_assert_nonnull(reader);
-        io_vector_init_buf(&iov, state, sizeof(state));
+        io_vector_init_buf(&iov, state, state_bytes);
         g_assert_cmpint(bs->drv->snapshot->read(bs, reader, 0, &iov), ==, 0);
-        for (size_t j = 0; j < sizeof(state); j++) {
-            g_assert_cmpint(state[j], ==, f->state[j / STATE_PART]);
+        for (size_t j = 0; j < state_bytes; j++) {
+            g_assert_cmpint(state[j], ==, f->state[j / r->part]);
         }
         bs->drv->snapshot->close(bs, reader);
     }
+}
+
+/* Opening a dirty image for writing repairs it. */
+static void coroutine_fn reopen(MemFile *m, const char *where)
+{
+    GError *err = NULL;
+    BdrvChild *image = image_open(m, NULL, false, &err);
+
+    if (!image) {
+        g_error("%s: %s", where, err->message);
+    }
+    image_close(image);
+    image_assert_clean(m, false, where);
 }
 
 static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char *kind)
@@ -351,6 +375,9 @@ static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char 
     GError *err = NULL;
     BdrvChild *image;
 
+    if (r->lazy) {
+        reopen(m, where);
+    }
     image_assert_clean(m, true, where);
     if (have_qemu_img() && g_rand_int_range(r->rand, 0, 40) == 0) {
         qemu_img_check(m, true); /* a sample: Debian's must agree */
@@ -391,7 +418,14 @@ static void coroutine_fn crash_everywhere(Run *r)
     guint last_flush = 0;
 
     for (guint cut = 0; cut <= r->file->log->len; cut++) {
-        assert_image(r, now, cut, "kill");
+        if (r->lazy) {
+            MemFile *m = mem_new(now->data, now->len);
+
+            assert_image(r, m, cut, "kill");
+            mem_free(m);
+        } else {
+            assert_image(r, now, cut, "kill");
+        }
         if (g_rand_int_range(r->rand, 0, 3) == 0) {
             MemFile *m = power_cut(r, safe, last_flush, cut);
 
@@ -418,6 +452,7 @@ static void coroutine_fn crash_everywhere(Run *r)
 static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t seed, int steps)
 {
     Run r = { .file = image_create(size, options), .sectors = size / SECTOR,
+              .lazy = strstr(options, "lazy_refcounts=on"),
               .disk = g_new0(uint32_t, size / SECTOR), .rand = g_rand_new_with_seed(seed),
               .flushed = g_ptr_array_new_with_free_func(fact_free),
               .written = g_ptr_array_new_with_free_func(fact_free),
@@ -450,6 +485,8 @@ static void coroutine_fn test_crash(void)
         { "cluster_size=1024,refcount_bits=64", 96 * 1024 },
         { "cluster_size=2048", 256 * 1024 },
         { "cluster_size=512,compat=0.10", 64 * 1024 },
+        { "cluster_size=16384,extended_l2=on", 64 * 1024 },
+        { "cluster_size=512,lazy_refcounts=on", 64 * 1024 },
     };
     const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
     int rounds = more ? atoi(more) : 1;

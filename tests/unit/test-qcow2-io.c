@@ -109,12 +109,17 @@ static void coroutine_fn compare_all(Model *m)
     }
 }
 
-static void coroutine_fn model_run(MemFile *file, int64_t size, uint32_t seed, int rounds)
+/* raw: the data file must read as the disk does. */
+static void coroutine_fn model_run(MemFile *file, int64_t size, bool raw, uint32_t seed,
+                                   int rounds)
 {
     Model m = { .size = size, .data = g_malloc0(size), .rand = g_rand_new_with_seed(seed) };
     GError *err = NULL;
 
     file->yield_rand = g_rand_new_with_seed(seed);
+    if (file->guest_data) {
+        file->guest_data->yield_rand = file->yield_rand;
+    }
     for (int round = 0; round < rounds; round++) {
         m.image = image_open(file, NULL, false, &err);
         g_assert_no_error(err);
@@ -131,6 +136,12 @@ static void coroutine_fn model_run(MemFile *file, int64_t size, uint32_t seed, i
         compare_all(&m);
         image_close(m.image);
         image_assert_clean(file, false, "after closing");
+        if (raw) {
+            g_assert_cmpmem(file->guest_data->data, size, m.data, size);
+        }
+    }
+    if (file->guest_data) {
+        file->guest_data->yield_rand = NULL;
     }
     g_clear_pointer(&file->yield_rand, g_rand_free);
     g_rand_free(m.rand);
@@ -154,6 +165,15 @@ static void coroutine_fn test_model(void)
         { "cluster_size=512,compat=0.10", 400 * 1024 },
         { "cluster_size=65536,compat=0.10", 2 << 20 },
         { "cluster_size=4096,preallocation=metadata", 1 << 20 },
+        { "cluster_size=16384,extended_l2=on", (1 << 20) + 512 },
+        { "cluster_size=65536,extended_l2=on", (3 << 20) + 512 },
+        { "cluster_size=2097152,extended_l2=on", 5 << 20 },
+        { "cluster_size=16384,extended_l2=on,preallocation=metadata", 1 << 20 },
+        { "cluster_size=4096,lazy_refcounts=on", 1 << 20 },
+        { "cluster_size=4096,data_file=TEMP", (1 << 20) + 512 },
+        { "cluster_size=4096,data_file=TEMP,data_file_raw=on", (1 << 20) + 512 },
+        { "cluster_size=65536,extended_l2=on,data_file=TEMP", 3 << 20 },
+        { "cluster_size=65536,extended_l2=on,data_file=TEMP,data_file_raw=on", 3 << 20 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -163,7 +183,7 @@ static void coroutine_fn test_model(void)
         if (have_qemu_img()) {
             qemu_img_check(file, false);
         }
-        model_run(file, cases[i].size, i + 1, 2);
+        model_run(file, cases[i].size, strstr(cases[i].options, "data_file_raw"), i + 1, 2);
         if (have_qemu_img()) {
             qemu_img_check(file, false);
         }
@@ -180,6 +200,8 @@ static void coroutine_fn test_foreign(void)
         "-o cluster_size=65536,refcount_bits=32", "-o cluster_size=65536,refcount_bits=64",
         "-o cluster_size=2097152", "-o compat=0.10", "-o preallocation=metadata", "-c",
         "-c -o cluster_size=4096", "-c -o compression_type=zstd",
+        "-o extended_l2=on,cluster_size=16384", "-o extended_l2=on,preallocation=metadata",
+        "-c -o extended_l2=on",
     };
     g_autofree char *raw = temp_name(), *image_name = temp_name();
     int64_t size = (2 << 20) + 512;
@@ -228,10 +250,10 @@ static void coroutine_fn test_foreign(void)
 }
 
 /* A backing file shorter than the image: copy on write, zeroes, discards, growing. */
-static void coroutine_fn test_backing(void)
+static void coroutine_fn backing_run(const char *options)
 {
     MemFile *base_file = image_create(300 * 1024, "cluster_size=4096");
-    MemFile *file = image_create(500 * 1024, "cluster_size=65536");
+    MemFile *file = image_create(500 * 1024, options);
     g_autofree uint8_t *model = g_malloc0(600 * 1024), *buf = g_malloc(600 * 1024);
     GError *err = NULL;
     BdrvChild *base = image_open(base_file, NULL, false, &err), *image;
@@ -262,6 +284,235 @@ static void coroutine_fn test_backing(void)
     mem_free(file);
 }
 
+static void coroutine_fn test_backing(void)
+{
+    backing_run("cluster_size=65536");
+    backing_run("cluster_size=65536,extended_l2=on");
+}
+
+/* Entry and bitmap of the cluster at offset. */
+static void coroutine_fn assert_entry(BdrvChild *image, uint64_t offset, bool cluster, uint32_t data,
+                                      uint32_t zero)
+{
+    Qcow2State *s = image->bs->opaque;
+    uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
+    Qcow2Table *t;
+
+    g_assert_cmpint(qcow2_l2_load(image->bs, s->l1[offset >> (s->cluster_bits + s->l2_bits)], &t),
+                    ==, 0);
+    g_assert_nonnull(t);
+    g_assert_cmpint((qcow2_l2_get(t, index) & QCOW2_OFFSET_MASK) != 0, ==, cluster);
+    g_assert_cmphex(qcow2_l2_bitmap(t, index), ==, data | (uint64_t)zero << 32);
+    qcow2_cache_put(&s->l2_cache, t);
+}
+
+static void coroutine_fn write_at(BdrvChild *image, int64_t offset, int64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, 0x5a, bytes);
+    g_assert_cmpint(bdrv_co_pwrite(image, offset, bytes, buf, 0), ==, 0);
+}
+
+/* What becomes of single subclusters (512 bytes each), over a backing file. */
+static void coroutine_fn test_subclusters(void)
+{
+    MemFile *base_file = image_create(1 << 20, "");
+    MemFile *file = image_create(1 << 20, "cluster_size=16384,extended_l2=on");
+    BdrvChild *base = image_open(base_file, NULL, false, NULL);
+    BdrvChild *image = image_open(file, base->bs, false, NULL);
+    const int64_t cluster = 16384;
+    int64_t pnum, map;
+    uint8_t buf[1024];
+
+    write_at(base, 0, 1 << 20);
+    write_at(image, 1000, 100); /* in subclusters 1 and 2 */
+    assert_entry(image, 0, true, 6, 0);
+    write_at(image, 512 * 5, 512);
+    assert_entry(image, 0, true, 0x26, 0);
+    write_at(image, 512 * 4, 512 * 28 + 1); /* over all to the end, and one byte of the next */
+    assert_entry(image, 0, true, 0xfffffff6, 0);
+    assert_entry(image, cluster, true, 1, 0);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 512 * 3, 512 * 2, 0), ==, 0);
+    assert_entry(image, 0, true, 0xffffffe6, 0x18);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, cluster, cluster, 0), ==, 0);
+    assert_entry(image, cluster, true, 0, 0xffffffff);
+    write_at(image, cluster + 512 * 31, 10);
+    assert_entry(image, cluster, true, 1u << 31, 0x7fffffff);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, cluster + 512 * 31, 512, BDRV_REQ_MAY_UNMAP), ==,
+                    0);
+    assert_entry(image, cluster, false, 0, 0xffffffff);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 2 * cluster + 512, 1024, 0), ==, 0);
+    assert_entry(image, 2 * cluster, false, 0, 6);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 0, cluster), ==, 0);
+    assert_entry(image, 0, false, 0, 0xffffffff);
+    g_assert_cmpint(bdrv_co_block_status(image->bs, 2 * cluster, cluster, &pnum, &map), ==, 0);
+    g_assert_cmpint(pnum, ==, 512);
+    g_assert_cmpint(bdrv_co_pread(image, 2 * cluster + 1000, 1024, buf, 0), ==, 0);
+    g_assert_true(buffer_is_zero(buf, 536));
+    g_assert_cmpint(buf[536], ==, 0x5a);
+    image_close(image);
+    image_assert_clean(file, false, "subclusters");
+    if (have_qemu_img()) {
+        qemu_img_check(file, false);
+    }
+    image_close(base);
+    mem_free(base_file);
+    mem_free(file);
+}
+
+/* --- Options ------------------------------------------------------------------------------ */
+
+static bool is_marked_dirty(const MemFile *m)
+{
+    return qcow2_be64(m->data + 72) & QCOW2_INCOMPAT_DIRTY;
+}
+
+/* The dirty bit comes with the first change and goes with a clean end; else it repairs. */
+static void coroutine_fn test_lazy(void)
+{
+    MemFile *file = image_create(1 << 20, "cluster_size=4096,lazy_refcounts=on"), *killed;
+    BdrvChild *image = image_open(file, NULL, false, NULL);
+    GError *err = NULL;
+    uint8_t buf[512];
+    char *lines;
+
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_false(is_marked_dirty(file));
+    write_at(image, 10000, 100000);
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_true(is_marked_dirty(file));
+    killed = mem_new(file->data, file->len);
+    image_close(image);
+    g_assert_false(is_marked_dirty(file));
+    image_assert_clean(file, false, "closed");
+
+    g_assert_cmpint(image_check(killed, &lines).corruptions, >, 0);
+    g_free(lines);
+    image = image_open(killed, NULL, true, &err); /* as it is */
+    g_assert_no_error(err);
+    image_close(image);
+    g_assert_true(is_marked_dirty(killed));
+    image = image_open(killed, NULL, false, &err);
+    g_assert_no_error(err);
+    g_assert_false(is_marked_dirty(killed));
+    g_assert_cmpint(bdrv_co_pread(image, 10000, 512, buf, 0), ==, 0);
+    g_assert_cmpint(buf[0], ==, 0x5a);
+    image_close(image);
+    image_assert_clean(killed, false, "repaired");
+    if (have_qemu_img()) {
+        qemu_img_check(killed, false);
+    }
+    mem_free(killed);
+    mem_free(file);
+}
+
+static BdrvChild *coroutine_fn open_with(MemFile *m, const BlockdevOptionsQcow2 *q)
+{
+    BlockdevOptions o = { .driver = BLOCKDEV_DRIVER_QCOW2, .u.qcow2 = *q };
+    GError *err = NULL;
+    BdrvChild *image = image_open_with(m, NULL, false, &o, &err);
+
+    g_assert_no_error(err);
+    return image;
+}
+
+/* What is discarded, or freed otherwise, becomes holes: by option, and after a flush only. */
+static void coroutine_fn test_pass_discard(void)
+{
+    MemFile *file = image_create(1 << 20, "cluster_size=4096");
+    BlockdevOptionsQcow2 q = { 0 };
+    BdrvChild *image = open_with(file, &q);
+    BdrvSnapshotInfo info = { .name = "s", .icount = UINT64_MAX };
+    const BdrvSnapshotDriver *snap = image->bs->drv->snapshot;
+    GError *err = NULL;
+    void *save;
+
+    write_at(image, 0, 40960);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 0, 8192), ==, 0);
+    g_assert_cmpuint(file->punched, ==, 0);
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_cmpuint(file->punched, ==, 8192);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 8192, 4096, BDRV_REQ_MAY_UNMAP), ==, 0);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 12288, 4096, 0), ==, 0);
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_cmpuint(file->punched, ==, 12288);
+
+    /* A snapshot's clusters, but only those that nobody else has. */
+    save = snap->prepare(image->bs, &info, 0, &err);
+    g_assert_no_error(err);
+    snap->freeze(image->bs, save, NULL);
+    g_assert_true(snap->publish(image->bs, save, &info, NULL));
+    snap->done(image->bs, save);
+    write_at(image, 20480, 8192);
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_cmpuint(file->punched, ==, 12288);
+    g_assert_true(bdrv_co_snapshot_delete(image->bs, "s", &err));
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    g_assert_cmpuint(file->punched, ==, 12288 + 8192 + 4096); /* and its L2 table */
+    image_close(image);
+    image_assert_clean(file, false, "discarded");
+
+    file->punched = 0;
+    q = (BlockdevOptionsQcow2) { .has_pass_discard_request = true };
+    image = open_with(file, &q);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 16384, 8192), ==, 0);
+    image_close(image);
+    g_assert_cmpuint(file->punched, ==, 0);
+    mem_free(file);
+}
+
+/* Caches of the given sizes, and what must be refused. */
+static void coroutine_fn test_cache_options(void)
+{
+    static const struct {
+        BlockdevOptionsQcow2 options;
+        const char *message; /* NULL: accepted */
+    } cases[] = {
+        { { .has_l2_cache_size = true, .l2_cache_size = 1 }, NULL },
+        { { .has_cache_size = true, .cache_size = 65536 }, NULL },
+        { { .has_l2_cache_entry_size = true, .l2_cache_entry_size = 512 }, NULL },
+        { { .has_l2_cache_entry_size = true, .l2_cache_entry_size = 8192 },
+          "L2 cache entry size must be a power of two between 512 and the cluster size (4096)" },
+        { { .has_cache_size = true, .cache_size = 65536, .has_l2_cache_size = true,
+            .l2_cache_size = 65537 }, "l2-cache-size may not exceed cache-size" },
+        { { .has_cache_size = true, .cache_size = 65536, .has_refcount_cache_size = true,
+            .refcount_cache_size = 65537 }, "refcount-cache-size may not exceed cache-size" },
+        { { .has_cache_size = true, .has_refcount_cache_size = true, .has_l2_cache_size = true },
+          "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time" },
+    };
+    MemFile *file = image_create(16 << 20, "cluster_size=4096");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        BlockdevOptions o = { .driver = BLOCKDEV_DRIVER_QCOW2, .u.qcow2 = cases[i].options };
+        GError *err = NULL;
+        BdrvChild *image = image_open_with(file, NULL, false, &o, &err);
+        Qcow2State *s;
+
+        g_assert_cmpstr(err ? err->message : NULL, ==, cases[i].message);
+        g_clear_error(&err);
+        if (!image) {
+            continue;
+        }
+        s = image->bs->opaque;
+        for (int64_t at = 0; at < 16 << 20; at += 65536) {
+            write_at(image, at, 5000);
+        }
+        g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+        for (int64_t at = 0; at < 16 << 20; at += 1 << 20) {
+            uint8_t byte;
+
+            g_assert_cmpint(bdrv_co_pread(image, at, 1, &byte, 0), ==, 0);
+            g_assert_cmpint(byte, ==, 0x5a);
+        }
+        g_assert_cmpuint(s->l2_cache.lru.length, <=, s->l2_cache.limit);
+        g_assert_cmpuint(s->rb_cache.lru.length, <=, s->rb_cache.limit);
+        image_close(image);
+        image_assert_clean(file, false, "caches");
+    }
+    mem_free(file);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -270,5 +521,9 @@ int main(int argc, char **argv)
     add_test("/qcow2/io/model", test_model);
     add_test("/qcow2/io/foreign", test_foreign);
     add_test("/qcow2/io/backing", test_backing);
+    add_test("/qcow2/io/subclusters", test_subclusters);
+    add_test("/qcow2/io/lazy", test_lazy);
+    add_test("/qcow2/io/pass-discard", test_pass_discard);
+    add_test("/qcow2/io/cache-options", test_cache_options);
     return g_test_run();
 }

@@ -470,6 +470,7 @@ static void coroutine_fn test_parallel(void)
         { "cluster_size=512", 96 * 1024 },
         { "cluster_size=1024,refcount_bits=32", 300 * 1024 },
         { "cluster_size=4096", 3 << 20 },
+        { "cluster_size=16384,extended_l2=on", 256 * 1024 },
     };
     const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
     int rounds = more ? atoi(more) : 1;
@@ -492,6 +493,7 @@ static void coroutine_fn test_model(void)
         { "cluster_size=1024,refcount_bits=8", 300 * 1024 },
         { "cluster_size=4096", 1 << 20 },
         { "cluster_size=65536", 1 << 20 },
+        { "cluster_size=16384,extended_l2=on", 1 << 20 },
         { "cluster_size=4096,refcount_bits=2", 256 * 1024 },
         { "cluster_size=1024,compat=0.10", 128 * 1024 },
     };
