@@ -129,6 +129,8 @@ GByteArray *stream_sequential_header(const char *machine_type);
 GByteArray *stream_sequential_ram(const RAMBlock *ram, int nr_ram);
 GByteArray *stream_sequential_tail(const char *machine_type, const VMStateRegistry *r,
                                    GError **errp);
+/* Ends a tail behind its end mark. */
+void stream_put_description(GByteArray *out, json_object *description);
 /* Parts of a stream's beginning; false and errp, in->ended if bytes are missing only. */
 bool stream_parse_configuration(VMReader *in, char machine_type[256], GError **errp);
 bool stream_parse_ram_start(VMReader *in, uint64_t *total, GError **errp);

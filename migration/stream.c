@@ -242,8 +242,9 @@ static json_object *describe_configuration(const char *machine_type, bool mapped
  * Readers that know no device look for the first brace behind the last NUL: the length,
  * which stands in between, must not have that byte.  Spaces at the end do no harm.
  */
-static void put_description(GByteArray *out, const char *text)
+void stream_put_description(GByteArray *out, json_object *description)
 {
+    const char *text = json_object_to_json_string_ext(description, JSON_C_TO_STRING_PLAIN);
     size_t len = strlen(text), padded = len;
 
     while ((padded & 0xff) == '{' || (padded >> 8 & 0xff) == '{' || (padded >> 16 & 0xff) == '{') {
@@ -263,7 +264,6 @@ static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStat
     g_autoptr(GByteArray) out = g_byte_array_new();
     json_object *description = json_object_new_object();
     json_object *devices = json_object_new_array();
-    const char *text;
 
     json_object_object_add(description, "configuration", describe_configuration(machine_type, mapped));
     json_object_object_add(description, "page_size", json_object_new_int64(STREAM_PAGE_SIZE));
@@ -280,8 +280,7 @@ static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStat
         return NULL;
     }
     vm_put_u8(out, STREAM_EOF);
-    text = json_object_to_json_string_ext(description, JSON_C_TO_STRING_PLAIN);
-    put_description(out, text);
+    stream_put_description(out, description);
     json_object_put(description);
     return g_steal_pointer(&out);
 }

@@ -416,6 +416,26 @@ static json_object *parse_description(const GByteArray *tail, size_t *sections_e
     return NULL;
 }
 
+GByteArray *vmstate_sequential_tail(const GByteArray *tail, GError **errp)
+{
+    size_t end;
+    json_object *description = parse_description(tail, &end, errp), *configuration;
+    GByteArray *out;
+
+    if (!description) {
+        return NULL;
+    }
+    if (json_object_object_get_ex(description, "configuration", &configuration) &&
+        json_object_is_type(configuration, json_type_object)) {
+        json_object_object_del(configuration, "subsections");
+    }
+    out = g_byte_array_new();
+    g_byte_array_append(out, tail->data, end + 1); /* with the end mark */
+    stream_put_description(out, description);
+    json_object_put(description);
+    return out;
+}
+
 /* Sections by name and instance, pointing into the description. */
 static GHashTable *index_description(json_object *description, GError **errp)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the vmstate file system: the decoder of device state, the builder of core.elf, and
- * the tree of files (migration/vmstate-fs.h) over both.
+ * Inside the vmstate file system: the decoder of device state, the builder of core.elf, the
+ * state as a sequence of records, and the tree of files (migration/vmstate-fs.h) over them.
  */
 #ifndef MIGRATION_VMSTATE_FS_INT_H
 #define MIGRATION_VMSTATE_FS_INT_H
@@ -40,6 +40,12 @@ GPtrArray *vmstate_decode(const GByteArray *tail, uint64_t offset, GError **errp
 bool vmstate_decoded_number(const VMDecodedDevice *d, const GByteArray *tail, const char *name,
                             size_t n, uint64_t *value);
 
+/*
+ * The same tail for a stream without places: the description does not say that RAM is
+ * mapped.  A new array; NULL and errp if there is no sound description.  Any thread.
+ */
+GByteArray *vmstate_sequential_tail(const GByteArray *tail, GError **errp);
+
 /* --- vmstate-core.c: an ELF core file for debuggers ---------------------------------------------- */
 
 /* Reads RAM of block at offset; 0 or -errno. */
@@ -67,6 +73,26 @@ VMCore *coroutine_fn vmstate_core_new(const StreamLayout *l, const GByteArray *t
                                       const GPtrArray *devices, VMCoreRead *read, void *opaque,
                                       const char **reason, int *ret);
 void vmstate_core_free(VMCore *c);
+
+/* --- vmstate-fs-seq.c: the state as it is sent ------------------------------------------------------ */
+
+typedef struct VMSequential VMSequential;
+
+/* Bytes of a bitmap that an entry of the array before stands for: 128 MiB of RAM. */
+#define VMSTATE_SEQ_GROUP_BYTES 4096u
+
+/*
+ * before: for each RAM block, uint64_t for each such piece of its bitmap: pages present in
+ * front of it; and their total at the end.  tail: from vmstate_sequential_tail().  All stay
+ * the caller's and must stay.
+ */
+VMSequential *vmstate_sequential_new(const StreamSource *src, const StreamLayout *l,
+                                     const GByteArray *tail, GArray *const *before);
+void vmstate_sequential_free(VMSequential *s);
+uint64_t vmstate_sequential_size(const VMSequential *s);
+/* [offset, offset + len) lies in it.  0 or -errno. */
+int coroutine_fn vmstate_sequential_read(VMSequential *s, uint64_t offset, uint8_t *buf,
+                                         size_t len);
 
 /* --- vmstate-fuse.c: the tree as a mount ---------------------------------------------------------- */
 

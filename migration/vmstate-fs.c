@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The tree of files in a snapshot's machine state (migration/vmstate-fs.h).  Everything but
- * RAM, the core file's RAM and the stream is in memory after opening; those are read from
- * the image as they are asked for, by any number of coroutines at once.  A page of RAM is
+ * RAM, also that of the core file and the streams, is in memory after opening; RAM is read from
+ * the image as it is asked for, by any number of coroutines at once.  A page of RAM is
  * what the bitmap says: zeros, or the bytes at its place.
  */
 #include <errno.h>
@@ -23,11 +23,12 @@ struct VmstateFs {
     BdrvSnapshotInfo info;
     StreamSource source;
     StreamLayout *layout;
-    GByteArray *tail;
+    GByteArray *tail, *sequential_tail;
     GPtrArray *devices;  /* VMDecodedDevice */
-    uint64_t *present;   /* pages in the image, for each RAM block */
+    GArray **present;    /* pages in the image, for each RAM block: see VMSequential's before */
     VMCore *core;        /* or NULL, then: */
     const char *no_core; /* why not */
+    VMSequential *sequential;
     GArray *files;       /* VmstateFile */
 };
 
@@ -131,12 +132,26 @@ static int64_t coroutine_fn seek_ram(VmstateFs *fs, int block, uint64_t offset, 
     return page < 0 ? page : (int64_t)MAX(offset, (uint64_t)page * STREAM_PAGE_SIZE);
 }
 
+/* Pages of a piece of the bitmap, which begins at bitmap byte at; bits behind the end are none. */
+static uint64_t count_bits(const uint8_t *bits, uint64_t at, uint64_t n, uint64_t pages)
+{
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t left = pages - MIN(pages, (at + i) * 8);
+
+        count += __builtin_popcount(left >= 8 ? bits[i] : bits[i] & ((1u << left) - 1));
+    }
+    return count;
+}
+
 static int coroutine_fn count_present(VmstateFs *fs, int block)
 {
     const StreamBlock *b = &fs->layout->blocks[block];
-    uint64_t pages = b->length / STREAM_PAGE_SIZE;
     g_autofree uint8_t *window = g_malloc(BITMAP_WINDOW);
+    uint64_t sum = 0;
 
+    fs->present[block] = g_array_new(false, false, sizeof(uint64_t));
     for (uint64_t at = 0; at < b->bitmap_bytes; at += BITMAP_WINDOW) {
         uint64_t n = MIN(BITMAP_WINDOW, b->bitmap_bytes - at);
         int ret = read_bitmap(fs, b, at, n, window);
@@ -144,15 +159,22 @@ static int coroutine_fn count_present(VmstateFs *fs, int block)
         if (ret < 0) {
             return ret;
         }
-        for (uint64_t i = 0; i < n; i++) {
-            uint64_t left = pages - MIN(pages, (at + i) * 8); /* bits behind the end are none */
-
-            fs->present[block] +=
-                __builtin_popcount(left >= 8 ? window[i] : window[i] & ((1u << left) - 1));
+        for (uint64_t i = 0; i < n; i += VMSTATE_SEQ_GROUP_BYTES) {
+            g_array_append_val(fs->present[block], sum);
+            sum += count_bits(window + i, at + i, MIN(VMSTATE_SEQ_GROUP_BYTES, n - i),
+                              b->length / STREAM_PAGE_SIZE);
         }
         co_sleep_ns(0);
     }
+    g_array_append_val(fs->present[block], sum);
     return 0;
+}
+
+static uint64_t present_bytes(VmstateFs *fs, int block)
+{
+    const GArray *present = fs->present[block];
+
+    return g_array_index(present, uint64_t, present->len - 1) * STREAM_PAGE_SIZE;
 }
 
 /* --- The core file ------------------------------------------------------------------------------ */
@@ -310,6 +332,9 @@ int64_t coroutine_fn vmstate_fs_read(VmstateFs *fs, int file, uint64_t offset, v
     case VMSTATE_FILE_CORE:
         ret = read_core(fs, offset, buf, len);
         break;
+    case VMSTATE_FILE_MIGRATION:
+        ret = vmstate_sequential_read(fs->sequential, offset, buf, len);
+        break;
     default:
         ret = read_stream(fs, offset, buf, len);
     }
@@ -412,7 +437,7 @@ static json_object *describe_ram(VmstateFs *fs, const VmstateFile *f)
     put_text(o, "name", b->idstr);
     put_text(o, "file", f->name);
     put_number(o, "size", b->length);
-    put_number(o, "present-bytes", fs->present[f->block] * STREAM_PAGE_SIZE);
+    put_number(o, "present-bytes", present_bytes(fs, f->block));
     if (vmstate_block_address(fs->layout->machine_type, b->idstr, &address)) {
         put_number(o, "guest-address", address);
     }
@@ -492,7 +517,7 @@ static void add_files(VmstateFs *fs)
         file = add_file(fs, directory, VMSTATE_FILE_RAM, file_name(fs, directory, b->idstr, ""),
                         b->length);
         file_at(fs, file)->block = i;
-        file_at(fs, file)->data_bytes = fs->present[i] * STREAM_PAGE_SIZE;
+        file_at(fs, file)->data_bytes = present_bytes(fs, i);
         json_object_array_add(ram, describe_ram(fs, file_at(fs, file)));
     }
     add_info(fs, ram, devices);
@@ -500,14 +525,16 @@ static void add_files(VmstateFs *fs)
                     fs->source.size);
     for (int i = 0; i < fs->layout->nr_blocks; i++) {
         file_at(fs, file)->data_bytes -=
-            fs->layout->blocks[i].length - fs->present[i] * STREAM_PAGE_SIZE;
+            fs->layout->blocks[i].length - present_bytes(fs, i);
     }
+    add_file(fs, VMSTATE_FS_ROOT, VMSTATE_FILE_MIGRATION, g_strdup("migration"),
+             vmstate_sequential_size(fs->sequential));
     if (fs->core) {
         file = add_file(fs, VMSTATE_FS_ROOT, VMSTATE_FILE_CORE, g_strdup("core.elf"),
                         fs->core->size);
         file_at(fs, file)->data_bytes = fs->core->head->len;
         for (int i = 0; i < fs->layout->nr_blocks; i++) {
-            file_at(fs, file)->data_bytes += fs->present[i] * STREAM_PAGE_SIZE;
+            file_at(fs, file)->data_bytes += present_bytes(fs, i);
         }
     }
 }
@@ -524,6 +551,9 @@ static int decode_worker(void *opaque)
     DecodeWork *w = opaque;
 
     w->fs->devices = vmstate_decode(w->fs->tail, w->fs->layout->tail_offset, &w->err);
+    if (w->fs->devices) {
+        w->fs->sequential_tail = vmstate_sequential_tail(w->fs->tail, &w->err);
+    }
     return 0;
 }
 
@@ -535,14 +565,14 @@ static bool coroutine_fn decode_devices(VmstateFs *fs, GError **errp)
     if (w.err) {
         g_propagate_error(errp, w.err);
     }
-    return fs->devices != NULL;
+    return fs->sequential_tail != NULL;
 }
 
 static bool coroutine_fn look_at_ram(VmstateFs *fs, GError **errp)
 {
     int ret = 0;
 
-    fs->present = g_new0(uint64_t, MAX(fs->layout->nr_blocks, 1));
+    fs->present = g_new0(GArray *, MAX(fs->layout->nr_blocks, 1));
     for (int i = 0; i < fs->layout->nr_blocks && ret == 0; i++) {
         ret = count_present(fs, i);
     }
@@ -573,6 +603,8 @@ static bool coroutine_fn read_state(VmstateFs *fs, GError **errp)
     if (!fs->tail || !decode_devices(fs, errp) || !look_at_ram(fs, errp)) {
         return false;
     }
+    fs->sequential =
+        vmstate_sequential_new(&fs->source, fs->layout, fs->sequential_tail, fs->present);
     add_files(fs);
     return true;
 }
@@ -609,9 +641,14 @@ void coroutine_fn vmstate_fs_close(VmstateFs *fs)
     }
     g_array_unref(fs->files);
     vmstate_core_free(fs->core);
+    vmstate_sequential_free(fs->sequential);
+    for (int i = 0; fs->present && i < fs->layout->nr_blocks; i++) {
+        g_clear_pointer(&fs->present[i], g_array_unref);
+    }
     g_free(fs->present);
     g_clear_pointer(&fs->devices, g_ptr_array_unref);
     g_clear_pointer(&fs->tail, g_byte_array_unref);
+    g_clear_pointer(&fs->sequential_tail, g_byte_array_unref);
     stream_layout_free(fs->layout);
     if (fs->reader) {
         bdrv_co_snapshot_close(fs->reader);

@@ -2,7 +2,7 @@
 /*
  * A snapshot's machine state as a tree of read-only files:
  *
- *   info.json  devices/NAME.json  ram/BLOCK  core.elf  stream
+ *   info.json  devices/NAME.json  ram/BLOCK  core.elf  stream  migration
  *
  * All functions run in the home context of the node that holds the snapshot.
  */
@@ -17,6 +17,7 @@ typedef enum VmstateFileKind {
     VMSTATE_FILE_RAM,
     VMSTATE_FILE_CORE,
     VMSTATE_FILE_STREAM,
+    VMSTATE_FILE_MIGRATION,
 } VmstateFileKind;
 
 typedef struct VmstateFile {

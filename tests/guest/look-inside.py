@@ -176,6 +176,28 @@ def test_stream_by_its_own_description(t):
     t.unmount(qmp)
 
 
+def test_as_it_is_sent(t):
+    """The file migration is a stream without places, which a new VM can be started from."""
+    qmp = t.mount()
+    stream, mapped = (Stream(read(t.mnt, n)) for n in ('migration', 'stream'))
+    assert stream.capabilities == [] and 'subsections' not in stream.description['configuration']
+    assert dict(mapped.pages(BLOCK)) == stream.records[BLOCK]
+    assert stream.devices == mapped.devices and stream.order == mapped.order
+    other = Rig(SYSTEM)
+    try:
+        other.start('-S', '-incoming', 'defer')
+        target = other.vm.qmp
+        target.cmd('migrate-set-capabilities',
+                   capabilities=[{'capability': 'events', 'state': True}])
+        target.cmd('migrate-incoming', uri=f'exec:cat {t.mnt}/migration')
+        target.wait_event('MIGRATION', match=lambda d: d['status'] == 'completed')
+        target.cmd('cont')
+        other.vm.serial.expect('hhh')
+    finally:
+        other.stop()
+    t.unmount(qmp)
+
+
 def test_every_way_shows_the_same(t):
     qmp = t.mount()
     names = files(t.mnt)
@@ -188,7 +210,8 @@ def test_every_way_shows_the_same(t):
     t.unmount(qmp)
     t.qmp()
     listed = run(IMG, 'vmstate', 'ls', t.path, 't').stdout.split()
-    assert sorted(listed) == [b'core.elf', b'devices/', b'info.json', b'ram/', b'stream']
+    assert sorted(listed) == [b'core.elf', b'devices/', b'info.json', b'migration', b'ram/',
+                              b'stream']
     for name in names:
         assert hashlib.sha256(run(IMG, 'vmstate', 'cat', t.path, 't',
                                   name).stdout).digest() == digests[name], name

@@ -11,7 +11,7 @@ import json
 PAGE = 4096
 EOF, START, PART, END, FULL, SUBSECTION, DESCRIPTION, CONFIGURATION, FOOTER = (
     0, 1, 2, 3, 4, 5, 6, 7, 0x7e)
-RAM_SIZES, RAM_END = 0x04, 0x10
+RAM_SIZES, RAM_PAGE, RAM_END, RAM_CONTINUE = 0x04, 0x08, 0x10, 0x20
 
 
 class StreamError(Exception):
@@ -41,14 +41,15 @@ class Reader:
 
 
 class Stream:
-    """machine, blocks {name: (length, bitmap, offset of the pages)}, devices {(name,
-    instance): {field: value}}, description."""
+    """machine, blocks {name: (length, bitmap, offset of the pages)} or, of a stream without
+    places, records {name: {page: bytes}}, devices {(name, instance): {field: value}},
+    description."""
 
     def __init__(self, data):
         self.r = Reader(data)
         self.description = self.read_description(data)
         self.sections = {(d['name'], d['instance_id']): d for d in self.description['devices']}
-        self.capabilities, self.blocks, self.devices = [], {}, {}
+        self.capabilities, self.blocks, self.records, self.devices = [], {}, {}, {}
         self.order = []
         self.read()
 
@@ -101,14 +102,24 @@ class Stream:
 
     def ram(self):
         r = self.r
+        mapped = 'mapped-ram' in self.capabilities
+        page_of = None
         while True:
             word = r.number(8)
             flags, value = word % PAGE, word - word % PAGE
             if flags == RAM_END:
                 return
-            want(flags == RAM_SIZES and 'mapped-ram' in self.capabilities, f'RAM flags {flags}')
+            if flags & ~RAM_CONTINUE == RAM_PAGE and not mapped:
+                page_of = page_of if flags & RAM_CONTINUE else self.records[r.string()]
+                page_of[value // PAGE] = r.bytes(PAGE)
+                continue
+            want(flags == RAM_SIZES, f'RAM flags {flags}')
             while value:
                 name, length = r.string(), r.number(8)
+                if not mapped:
+                    self.records[name] = {}
+                    value -= length
+                    continue
                 want((r.number(4), r.number(8)) == (1, PAGE), 'header of mapped RAM')
                 bitmap_at, pages_at = r.number(8), r.number(8)
                 size = (length // PAGE + 63) // 64 * 8

@@ -585,6 +585,14 @@ static uint8_t *coroutine_fn read_file(VmstateFs *fs, int file)
     return buf;
 }
 
+static uint64_t big_endian_64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, 8);
+    return GUINT64_FROM_BE(v);
+}
+
 /* Data and holes take turns up to the end; what is in a hole is zero. */
 static void coroutine_fn check_holes(VmstateFs *fs, int file, const uint8_t *content)
 {
@@ -669,6 +677,70 @@ TEST_CO(test_files)
     close_image(bs);
 }
 
+/* The state as it is sent: the same bytes wherever reading begins, a record for each page. */
+TEST_CO(test_migration)
+{
+    g_autoptr(StreamLayout) l = stream_layout_new("virt", blocks, G_N_ELEMENTS(blocks));
+    g_autoptr(GByteArray) stream = make_stream(l);
+    BlockDriverState *bs = make_snapshot("tag", stream);
+    g_autoptr(GByteArray) head = stream_sequential_header("virt");
+    g_autoptr(GByteArray) start = stream_sequential_ram(blocks, G_N_ELEMENTS(blocks));
+    GError *err = NULL;
+    VmstateFs *fs;
+    uint8_t *content, *p, part[65536];
+    uint64_t size;
+    int file;
+
+    reset_guest(0, 1);
+    to_io();
+    fs = vmstate_fs_open(bs, "tag", "the test", &err);
+    g_assert_no_error(err);
+    file = vmstate_fs_find(fs, "migration");
+    size = vmstate_fs_file(fs, file)->size;
+    content = read_file(fs, file);
+    for (int i = 0; i < 500; i++) {
+        uint64_t at = g_random_int_range(0, size);
+        uint64_t len = g_random_int_range(1, i % 2 ? 20 : sizeof(part));
+        int64_t want = MIN(len, size - at);
+
+        g_assert_cmpint(vmstate_fs_read(fs, file, at, part, want), ==, want);
+        g_assert_cmpmem(part, want, content + at, want);
+    }
+    g_assert_cmpint(vmstate_fs_seek(fs, file, 1, true), ==, size);
+
+    p = content;
+    g_assert_cmpmem(p, head->len, head->data, head->len);
+    p += head->len;
+    g_assert_cmpmem(p, start->len, start->data, start->len);
+    p += start->len;
+    g_assert_cmpmem(p, 5, "\2\0\0\0\1", 5);
+    p += 5;
+    for (int i = 0; i < 2; i++) {
+        bool first = true;
+
+        for (uint64_t n = 0; n < blocks[i].size / 4096; n++) {
+            if (!page_is_there(n)) {
+                continue;
+            }
+            g_assert_cmphex(big_endian_64(p), ==, n * 4096 | 0x08 | (first ? 0 : 0x20));
+            p += 8;
+            if (first) {
+                g_assert_cmpuint(*p, ==, strlen(blocks[i].idstr));
+                g_assert_cmpmem(p + 1, *p, blocks[i].idstr, *p);
+                p += 1 + *p;
+            }
+            g_assert_true(all_bytes(p, (int)(n % 255) + 1, 4096));
+            p += 4096;
+            first = false;
+        }
+    }
+    g_assert_cmphex(big_endian_64(p), ==, 0x10);
+    g_assert_null(memmem(p, size - (p - content), "mapped-ram", 10));
+    g_free(content);
+    vmstate_fs_close(fs);
+    close_image(bs);
+}
+
 TEST_CO(test_bad_states)
 {
     g_autoptr(StreamLayout) l = stream_layout_new("virt", blocks, G_N_ELEMENTS(blocks));
@@ -701,6 +773,7 @@ static void add_tests(void)
     g_test_add_func("/vmstate-fs/core/sv48", test_core_sv48_and_registers);
     g_test_add_func("/vmstate-fs/core/hostile", test_core_hostile);
     g_test_add_func("/vmstate-fs/files", test_files);
+    g_test_add_func("/vmstate-fs/migration", test_migration);
     g_test_add_func("/vmstate-fs/bad-states", test_bad_states);
 }
 
