@@ -15,6 +15,7 @@ struct BlockBackend {
     void *opaque;
     unsigned quiesce;
     bool snapshot_optional; /* main thread */
+    BlockDeviceIoStatus io_status; /* atomic */
 };
 
 static GQueue backends = G_QUEUE_INIT; /* main thread */
@@ -93,6 +94,16 @@ BlockDriverState *blk_bs(BlockBackend *blk)
 const char *blk_name(BlockBackend *blk)
 {
     return blk->name;
+}
+
+void blk_set_io_status(BlockBackend *blk, BlockDeviceIoStatus status)
+{
+    __atomic_store_n(&blk->io_status, status, __ATOMIC_RELAXED);
+}
+
+BlockDeviceIoStatus blk_io_status(BlockBackend *blk)
+{
+    return __atomic_load_n(&blk->io_status, __ATOMIC_RELAXED);
 }
 
 void blk_set_snapshot_optional(BlockBackend *blk)

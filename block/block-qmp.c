@@ -66,7 +66,7 @@ static BlockInfo *describe(BlockBackend *blk)
     info->qdev = g_strdup(blk_device(blk));
     info->type = g_strdup("unknown");
     info->has_io_status = blk_device(blk) != NULL;
-    info->io_status = BLOCK_DEVICE_IO_STATUS_OK;
+    info->io_status = blk_io_status(blk);
     return info;
 }
 

@@ -11,6 +11,7 @@
 #include "qapi/qapi-commands-block-core.h"
 #include "qapi/qapi-visit-block-core.h"
 #include "system-int.h"
+#include "system/run-state.h"
 #include "util/iothreads.h"
 
 /* A -drive, or the handle of a device that names a node itself. */
@@ -19,6 +20,7 @@ typedef struct Disk {
     int bank;                  /* of flash, for if=pflash */
     BlockBackend *blk;
     bool in_use;
+    BlockdevOnError werror, rerror;
     VirtIOBlock *device;
 } Disk;
 
@@ -109,6 +111,35 @@ static int choose_bank(const DriveOptions *d, GError **errp)
     return bank;
 }
 
+/* What -drive says about errors; false and errp if that is no policy. */
+static bool parse_on_error(const char *text, const char *what, bool with_enospc,
+                           BlockdevOnError *policy, GError **errp)
+{
+    for (int i = 0; i < BLOCKDEV_ON_ERROR_AUTO; i++) {
+        if (!strcmp(text, BlockdevOnError_str(i)) &&
+            (with_enospc || i != BLOCKDEV_ON_ERROR_ENOSPC)) {
+            *policy = i;
+            return true;
+        }
+    }
+    error_setg(errp, "'%s' invalid %s error action", text, what);
+    return false;
+}
+
+/* What -drive says about errors, else what QEMU does. */
+static bool choose_on_error(Disk *disk, const DriveOptions *d, GError **errp)
+{
+    disk->werror = BLOCKDEV_ON_ERROR_ENOSPC;
+    disk->rerror = BLOCKDEV_ON_ERROR_REPORT;
+    if ((d->werror || d->rerror) && d->has_if && d->q_if == DRIVE_INTERFACE_PFLASH) {
+        error_setg(errp, "%s is not supported by this bus type",
+                   d->werror ? "werror" : "rerror");
+        return false;
+    }
+    return (!d->werror || parse_on_error(d->werror, "write", true, &disk->werror, errp)) &&
+           (!d->rerror || parse_on_error(d->rerror, "read", false, &disk->rerror, errp));
+}
+
 static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, int index,
                                     GError **errp)
 {
@@ -130,11 +161,11 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
                    (d->discard == DRIVE_DISCARD_UNMAP || d->discard == DRIVE_DISCARD_ON),
         .node_name = d->node_name,
     };
+    g_autofree Disk *disk = g_new0(Disk, 1);
     BlockDriverState *bs;
     bool overlay;
-    Disk *disk;
 
-    if (!ctx || bank < 0) {
+    if (!ctx || bank < 0 || !choose_on_error(disk, d, errp)) {
         return false;
     }
     if (interface != DRIVE_INTERFACE_PFLASH && (d->has_unit || d->has_index)) {
@@ -153,16 +184,14 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
     if (!bs) {
         return false;
     }
-    disk = g_new0(Disk, 1);
     disk->drive = d;
     disk->bank = bank;
     disk->blk = blk_new(name, bs, !bdrv_is_read_only(bs), errp);
     bdrv_co_unref(bs);
     if (!disk->blk) {
-        g_free(disk);
         return false;
     }
-    g_ptr_array_add(disks, disk);
+    g_ptr_array_add(disks, g_steal_pointer(&disk));
     return true;
 }
 
@@ -249,6 +278,7 @@ static Disk *disk_for_device(const char *device, const char *property, const cha
         return NULL;
     }
     disk = g_new0(Disk, 1);
+    disk->werror = BLOCKDEV_ON_ERROR_ENOSPC;
     disk->blk = blk_new("", bs, !bdrv_is_read_only(bs), errp);
     if (!disk->blk) {
         g_free(disk);
@@ -277,6 +307,18 @@ static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
                                                : NULL;
     int queue_size = b && b->has_queue_size ? b->queue_size : 256;
     g_autofree char *path = NULL;
+    VirtIOBlockConfig config = {
+        .blk = disk->blk,
+        .serial = serial,
+        .read_only = bdrv_is_read_only(blk_bs(disk->blk)),
+        .write_through = is_write_through(disk, b),
+        .queue_size = queue_size,
+        .werror = b && b->has_werror && b->werror != BLOCKDEV_ON_ERROR_AUTO ? b->werror
+                                                                            : disk->werror,
+        .rerror = b && b->has_rerror && b->rerror != BLOCKDEV_ON_ERROR_AUTO ? b->rerror
+                                                                            : disk->rerror,
+        .io_error = run_state_request_io_error,
+    };
     int slot;
 
     if (queue_size < 4 || queue_size > 1024 || (queue_size & (queue_size - 1))) {
@@ -287,13 +329,7 @@ static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
         error_setg(errp, "serial '%s' is longer than 20 bytes", serial);
         return false;
     }
-    disk->device = virtio_blk_new(&(VirtIOBlockConfig){
-        .blk = disk->blk,
-        .serial = serial,
-        .read_only = bdrv_is_read_only(blk_bs(disk->blk)),
-        .write_through = is_write_through(disk, b),
-        .queue_size = queue_size,
-    });
+    disk->device = virtio_blk_new(&config);
     disk->in_use = true;
     if (!virt_plug(board, virtio_blk_vdev(disk->device), &slot, errp)) {
         return false;
@@ -415,6 +451,18 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
         }
     }
     return true;
+}
+
+void disks_retry(void)
+{
+    for (guint i = 0; disks && i < disks->len; i++) {
+        Disk *disk = disks->pdata[i];
+
+        if (disk->device) {
+            blk_set_io_status(disk->blk, BLOCK_DEVICE_IO_STATUS_OK);
+            virtio_blk_retry(disk->device);
+        }
+    }
 }
 
 void coroutine_fn disks_co_flush(void)

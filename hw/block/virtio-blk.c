@@ -8,14 +8,14 @@
  *
  * Each request is exactly one call into the block layer, and nothing yields between taking
  * it off the queue and that call, nor between its end and the used ring.  So while the disk
- * is drained no request is half done, and the rings alone are the machine state.
+ * is drained no request is half done, and the machine state is the rings, together with the
+ * list of requests that failed and wait to be tried again (virtio-blk-error.c).
  */
 #include <glib.h>
 #include <errno.h>
 #include <string.h>
-#include "hw/block/virtio-blk.h"
 #include "migration/machine.h"
-#include "qapi/error.h"
+#include "virtio-blk-int.h"
 
 #define F_SEG_MAX (UINT64_C(1) << 2)
 #define F_GEOMETRY (UINT64_C(1) << 4)
@@ -28,45 +28,16 @@
 #define F_WRITE_ZEROES (UINT64_C(1) << 14)
 
 enum {
-    T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13,
+    T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13,
     S_OK = 0, S_IOERR = 1, S_UNSUPP = 2,
     WRITE_ZEROES_UNMAP = 1,
     HEADER_SIZE = 16,
     RANGE_SIZE = 16, /* struct virtio_blk_discard_write_zeroes */
-    ID_SIZE = 20,
     CONFIG_SIZE = 60,
     SECTOR = 512,
     DEFAULT_QUEUE_SIZE = 256,
     MAX_RANGE_SECTORS = INT32_MAX / SECTOR,
 };
-
-struct VirtIOBlock {
-    VirtIODevice vdev;
-    BlockBackend *blk;
-    AioContext *ctx;
-    AioBH *queue_bh;
-    char id[ID_SIZE + 1];
-    bool initial_write_through;
-    uint64_t capacity; /* sectors */
-    atomic_bool write_through;
-    /* home */
-    int in_flight;
-    int drained;
-    bool stopped;
-    void (*stop_done)(void *opaque);
-    void *stop_opaque;
-    /* machine state */
-    bool saved_write_through;
-};
-
-typedef struct BlkRequest {
-    VirtIOBlock *s;
-    VirtQueueElement *elem;
-    IOVector data; /* without header and status */
-    uint8_t *status;
-    uint32_t type;
-    uint64_t sector;
-} BlkRequest;
 
 static VirtIOBlock *to_blk(VirtIODevice *vdev)
 {
@@ -134,6 +105,7 @@ static int coroutine_fn do_rw(BlkRequest *req)
     if (bytes % SECTOR || bytes > INT32_MAX || !in_range(s, req->sector, bytes / SECTOR)) {
         return -EINVAL;
     }
+    req->at_disk = true;
     if (req->type == T_OUT) {
         return blk_co_pwritev(s->blk, req->sector * SECTOR, bytes, &req->data, write_flags(s));
     }
@@ -170,6 +142,7 @@ static int coroutine_fn do_range(BlkRequest *req)
     if (sectors == 0) {
         return 0;
     }
+    req->at_disk = true;
     if (req->type == T_DISCARD) {
         return blk_co_pdiscard(s->blk, sector * SECTOR, (uint64_t)sectors * SECTOR);
     }
@@ -178,26 +151,23 @@ static int coroutine_fn do_range(BlkRequest *req)
                                     (flags & WRITE_ZEROES_UNMAP ? BDRV_REQ_MAY_UNMAP : 0));
 }
 
-static int coroutine_fn do_request(BlkRequest *req, uint32_t *written)
+static int coroutine_fn do_request(BlkRequest *req)
 {
     VirtIOBlock *s = req->s;
     bool modifies = req->type == T_OUT || req->type == T_DISCARD || req->type == T_WRITE_ZEROES;
-    int ret;
 
     if (modifies && s->vdev.host_features & F_RO) {
         return -EROFS;
     }
     switch (req->type) {
-    case T_IN:
-        ret = do_rw(req);
-        *written = ret < 0 ? 0 : req->data.size;
-        return ret;
+    case VIRTIO_BLK_T_IN:
     case T_OUT:
         return do_rw(req);
     case T_FLUSH:
+        req->at_disk = true;
         return blk_co_flush(s->blk);
     case T_GET_ID:
-        *written = io_vector_from_buf(&req->data, 0, s->id, ID_SIZE);
+        io_vector_from_buf(&req->data, 0, s->id, VIRTIO_BLK_ID_SIZE);
         return 0;
     case T_DISCARD:
     case T_WRITE_ZEROES:
@@ -207,34 +177,54 @@ static int coroutine_fn do_request(BlkRequest *req, uint32_t *written)
     }
 }
 
-static void request_ended(VirtIOBlock *s)
+/* What the device has written for a request that ended well. */
+static uint32_t bytes_read(const BlkRequest *req)
 {
-    s->in_flight--;
-    if (s->in_flight == 0 && s->stop_done) {
-        void (*done)(void *opaque) = s->stop_done;
+    return req->type == VIRTIO_BLK_T_IN ? req->data.size
+           : req->type == T_GET_ID ? MIN(req->data.size, VIRTIO_BLK_ID_SIZE)
+                                   : 0;
+}
 
-        s->stop_done = NULL;
-        done(s->stop_opaque);
-    } else if (!s->drained && !s->stopped) {
-        aio_bh_schedule(s->queue_bh); /* it may have paused for want of room */
+/* Returns whether that was what somebody waits for; s may be gone then. */
+static bool stop_if_idle(VirtIOBlock *s)
+{
+    void (*done)(void *opaque) = s->stop_done;
+
+    if (s->in_flight || !done) {
+        return false;
     }
+    s->nr_failed = 0; /* whoever stops us gives up what is in the rings */
+    s->stop_done = NULL;
+    done(s->stop_opaque);
+    return true;
+}
+
+static void complete(BlkRequest *req, int ret)
+{
+    VirtIOBlock *s = req->s;
+
+    __atomic_store_n(req->status, ret >= 0 ? S_OK : ret == -ENOTSUP ? S_UNSUPP : S_IOERR,
+                     __ATOMIC_RELAXED);
+    virtqueue_push(&s->vdev, 0, req->elem, (ret < 0 ? 0 : bytes_read(req)) + 1);
+    virtqueue_notify(&s->vdev, 0);
 }
 
 static void coroutine_fn request_entry(void *opaque)
 {
     BlkRequest *req = opaque;
     VirtIOBlock *s = req->s;
-    uint32_t written = 0;
-    int ret = do_request(req, &written);
+    int ret = do_request(req);
 
-    __atomic_store_n(req->status, ret >= 0 ? S_OK : ret == -ENOTSUP ? S_UNSUPP : S_IOERR,
-                     __ATOMIC_RELAXED);
-    virtqueue_push(&s->vdev, 0, req->elem, written + 1);
-    virtqueue_notify(&s->vdev, 0);
+    if (ret >= 0 || !req->at_disk || virtio_blk_give_up(req, &ret)) {
+        complete(req, ret);
+    }
     io_vector_destroy(&req->data);
     virtqueue_element_free(req->elem);
     g_free(req);
-    request_ended(s);
+    s->in_flight--;
+    if (!stop_if_idle(s) && !s->drained && !s->stopped) {
+        aio_bh_schedule(s->queue_bh); /* it may have paused for want of room */
+    }
 }
 
 /* Takes header and status off the chain; NULL if the guest built it wrong. */
@@ -257,7 +247,7 @@ static BlkRequest *parse(VirtIOBlock *s, VirtQueueElement *elem)
     req->sector = get64(header + 8);
     req->status = (uint8_t *)last->iov_base + last->iov_len - 1;
     io_vector_init(&req->data, 4);
-    if (req->type == T_IN || req->type == T_GET_ID) {
+    if (req->type == VIRTIO_BLK_T_IN || req->type == T_GET_ID) {
         io_vector_concat(&req->data, &elem->in, 0, elem->in.size - 1);
     } else {
         io_vector_concat(&req->data, &elem->out, HEADER_SIZE, elem->out.size - HEADER_SIZE);
@@ -265,30 +255,62 @@ static BlkRequest *parse(VirtIOBlock *s, VirtQueueElement *elem)
     return req;
 }
 
+/* Starts the request in elem, which it takes; false if there is none. */
+static bool begin(VirtIOBlock *s, VirtQueueElement *elem)
+{
+    BlkRequest *req = elem ? parse(s, elem) : NULL;
+
+    if (req) {
+        s->in_flight++;
+        aio_co_enter(s->ctx, coroutine_create(request_entry, req));
+    } else if (elem) {
+        virtqueue_element_free(elem);
+    }
+    return req != NULL;
+}
+
+static bool has_room(VirtIOBlock *s)
+{
+    /* no more at once than a well-behaved driver can have queued */
+    return s->in_flight + s->nr_failed < s->vdev.vq[0].num;
+}
+
 /* Bottom half in the home context: starts everything that waits in the queue. */
 static void process_queue(void *opaque)
 {
     VirtIOBlock *s = opaque;
-    VirtQueueElement *elem;
 
     if (s->drained || s->stopped || !virtio_is_running(&s->vdev)) {
         return;
     }
+    if (s->retry) {
+        g_autofree uint16_t *heads = g_memdup2(s->failed, sizeof(s->failed));
+        uint32_t n = s->nr_failed;
+
+        s->retry = false;
+        s->nr_failed = 0;
+        for (uint32_t i = 0; i < n && begin(s, virtqueue_again(&s->vdev, 0, heads[i])); i++) {
+        }
+    }
     do {
         virtqueue_enable_notify(&s->vdev, 0, false);
-        /* no more at once than a well-behaved driver can have queued */
-        while (s->in_flight < (int)s->vdev.vq[0].num && (elem = virtqueue_pop(&s->vdev, 0))) {
-            BlkRequest *req = parse(s, elem);
-
-            if (!req) {
-                virtqueue_element_free(elem);
-                break;
-            }
-            s->in_flight++;
-            aio_co_enter(s->ctx, coroutine_create(request_entry, req));
+        while (has_room(s) && begin(s, virtqueue_pop(&s->vdev, 0))) {
         }
-    } while (virtio_is_running(&s->vdev) && s->in_flight < (int)s->vdev.vq[0].num &&
+    } while (virtio_is_running(&s->vdev) && has_room(s) &&
              virtqueue_enable_notify(&s->vdev, 0, true));
+}
+
+static void retry_bh(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    s->retry = s->nr_failed > 0;
+    process_queue(s);
+}
+
+void virtio_blk_retry(VirtIOBlock *s)
+{
+    aio_bh_schedule(s->retry_bh);
 }
 
 /* --- The block layer's wishes (home) ---------------------------------------------------- */
@@ -378,14 +400,11 @@ static void stop_bh(void *opaque)
 {
     g_autofree StopRequest *r = opaque;
 
+    g_assert(!r->s->stop_done);
     r->s->stopped = true;
-    if (r->s->in_flight) {
-        g_assert(!r->s->stop_done);
-        r->s->stop_done = r->done;
-        r->s->stop_opaque = r->opaque;
-    } else {
-        r->done(r->opaque);
-    }
+    r->s->stop_done = r->done;
+    r->s->stop_opaque = r->opaque;
+    stop_if_idle(r->s);
 }
 
 static void blk_stop(VirtIODevice *vdev, void (*done)(void *opaque), void *opaque)
@@ -401,6 +420,7 @@ static void blk_reset(VirtIODevice *vdev)
     VirtIOBlock *s = to_blk(vdev);
 
     atomic_store(&s->write_through, s->initial_write_through);
+    s->nr_failed = 0;
 }
 
 static const VirtIODeviceOps virtio_blk_ops = {
@@ -425,10 +445,21 @@ static bool blk_pre_save(void *opaque, GError **errp)
     return true;
 }
 
+static bool blk_pre_load(void *opaque, GError **errp)
+{
+    VirtIOBlock *s = opaque;
+
+    s->nr_failed = 0; /* a state without the subsection has none */
+    return true;
+}
+
 static bool blk_post_load(void *opaque, int version, GError **errp)
 {
     VirtIOBlock *s = opaque;
 
+    if (!virtio_blk_failed_valid(s, errp)) {
+        return false;
+    }
     atomic_store(&s->write_through, s->saved_write_through);
     return true;
 }
@@ -444,8 +475,10 @@ static const VMStateDescription vmstate_blk = {
     .version = 1,
     .minimum_version = 1,
     .pre_save = blk_pre_save,
+    .pre_load = blk_pre_load,
     .post_load = blk_post_load,
     .fields = blk_fields,
+    .subsections = (const VMStateDescription *const[]){&vmstate_virtio_blk_failed, NULL},
 };
 
 /* --- Life ------------------------------------------------------------------------------------ */
@@ -461,8 +494,12 @@ VirtIOBlock *virtio_blk_new(const VirtIOBlockConfig *config)
     s->ctx = bdrv_context(bs);
     s->capacity = bdrv_length(bs) / SECTOR;
     s->initial_write_through = config->write_through;
+    s->rerror = config->rerror;
+    s->werror = config->werror;
+    s->io_error = config->io_error;
     g_strlcpy(s->id, config->serial ? config->serial : "", sizeof(s->id));
     s->queue_bh = aio_bh_new(s->ctx, process_queue, s);
+    s->retry_bh = aio_bh_new(s->ctx, retry_bh, s);
     virtio_init(&s->vdev, &virtio_blk_ops, features | (config->read_only ? F_RO : 0), 1,
                 config->queue_size ? config->queue_size : DEFAULT_QUEUE_SIZE);
     blk_set_ops(s->blk, &blk_ops, s);
@@ -490,6 +527,7 @@ void coroutine_fn virtio_blk_co_free(VirtIOBlock *s)
     coroutine_yield();
     blk_set_ops(s->blk, NULL, NULL);
     aio_bh_delete(s->queue_bh);
+    aio_bh_delete(s->retry_bh);
     virtio_cleanup(&s->vdev);
     g_free(s);
 }

@@ -158,10 +158,32 @@ static bool read_chain(VirtIODevice *vdev, VirtQueue *vq, VirtQueueElement *elem
     }
 }
 
+/* The request at descriptor head, which is in range; NULL if the device broke. */
+static VirtQueueElement *read_element(VirtIODevice *vdev, VirtQueue *vq, uint16_t head)
+{
+    VirtQueueElement *elem = g_new0(VirtQueueElement, 1);
+
+    elem->head = head;
+    io_vector_init(&elem->out, 4);
+    io_vector_init(&elem->in, 4);
+    if (!read_chain(vdev, vq, elem)) {
+        virtqueue_element_free(elem);
+        return NULL;
+    }
+    return elem;
+}
+
+VirtQueueElement *virtqueue_again(VirtIODevice *vdev, int n, uint16_t head)
+{
+    VirtQueue *vq = &vdev->vq[n];
+
+    return virtio_is_running(vdev) && vq->ready && head < vq->num ? read_element(vdev, vq, head)
+                                                                  : NULL;
+}
+
 VirtQueueElement *virtqueue_pop(VirtIODevice *vdev, int n)
 {
     VirtQueue *vq = &vdev->vq[n];
-    VirtQueueElement *elem;
     uint16_t head, waiting;
 
     if (!virtio_is_running(vdev) || !vq->ready) {
@@ -182,16 +204,7 @@ VirtQueueElement *virtqueue_pop(VirtIODevice *vdev, int n)
         return NULL;
     }
     vq->last_avail++;
-
-    elem = g_new0(VirtQueueElement, 1);
-    elem->head = head;
-    io_vector_init(&elem->out, 4);
-    io_vector_init(&elem->in, 4);
-    if (!read_chain(vdev, vq, elem)) {
-        virtqueue_element_free(elem);
-        return NULL;
-    }
-    return elem;
+    return read_element(vdev, vq, head);
 }
 
 void virtqueue_push(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len)

@@ -139,6 +139,9 @@ void blk_set_ops(BlockBackend *blk, const BlockBackendOps *ops, void *opaque);
 void blk_set_device(BlockBackend *blk, const char *device_id);
 /* What blk_set_device() said, NULL if nothing.  Main thread. */
 const char *blk_device(BlockBackend *blk);
+/* What query-block says about the last error of a guest's request.  Any thread. */
+void blk_set_io_status(BlockBackend *blk, BlockDeviceIoStatus status);
+BlockDeviceIoStatus blk_io_status(BlockBackend *blk);
 /*
  * A snapshot of the whole machine (savevm, -loadvm) may leave the node out if its driver has
  * no snapshots: a flash bank in a raw file.  Main thread.

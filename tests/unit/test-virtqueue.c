@@ -235,6 +235,15 @@ static void test_request(Fixture *f, gconstpointer data)
     g_assert_cmphex(e->in_addr[1], ==, DATA + 0x1000);
     g_assert_null(virtqueue_pop(&f->vdev, 0));
 
+    /* The same once more; the driver may have spoilt it meanwhile. */
+    virtqueue_element_free(e);
+    g_assert_null(virtqueue_again(&f->vdev, 0, QUEUE));
+    e = virtqueue_again(&f->vdev, 0, 2);
+    g_assert_nonnull(e);
+    g_assert_cmpuint(e->head, ==, 2);
+    g_assert_cmpuint(e->in.size, ==, 513);
+    g_assert_null(virtqueue_pop(&f->vdev, 0));
+
     virtqueue_push(&f->vdev, 0, e, 513);
     virtqueue_notify(&f->vdev, 0);
     g_assert_cmpuint(get(f, USED + 2, 2), ==, 1);
@@ -421,6 +430,21 @@ static void test_hostile(Fixture *f, gconstpointer data)
     g_assert_false(is_broken(f));
 }
 
+static void test_hostile_again(Fixture *f, gconstpointer data)
+{
+    VirtQueueElement *e;
+
+    start(f, 0);
+    desc(f, 0, DATA, 16, 0, 0);
+    offer(f, 0);
+    e = virtqueue_pop(&f->vdev, 0);
+    virtqueue_element_free(e);
+    desc(f, 0, DATA, 16, NEXT, 0); /* a loop now */
+    g_assert_null(virtqueue_again(&f->vdev, 0, 0));
+    g_assert_true(is_broken(f));
+    g_assert_null(virtqueue_again(&f->vdev, 0, 0));
+}
+
 static void test_hostile_rings(Fixture *f, gconstpointer data)
 {
     static const struct {
@@ -461,6 +485,7 @@ int main(int argc, char **argv)
     ADD("/virtio/event-index", test_event_index);
     ADD("/virtio/indirect", test_indirect);
     ADD("/virtio/hostile", test_hostile);
+    ADD("/virtio/hostile-again", test_hostile_again);
     ADD("/virtio/hostile-rings", test_hostile_rings);
     return g_test_run();
 }

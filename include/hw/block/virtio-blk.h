@@ -13,13 +13,21 @@ typedef struct VirtIOBlockConfig {
     const char *serial;  /* at most 20 bytes are shown; NULL: empty */
     bool read_only;
     bool write_through;  /* cache=writethrough: the guest sees no volatile cache */
-    int queue_size;      /* 0: 256 */
+    int queue_size;      /* at most 1024; 0: 256 */
+    BlockdevOnError rerror, werror; /* "stop": see io_error */
+    /*
+     * A request has failed and waits for virtio_blk_retry(); if the guest runs it shall stand
+     * with state io-error.  Any thread.
+     */
+    void (*io_error)(void);
 } VirtIOBlockConfig;
 
 /* The device works in the AioContext of blk's node.  Main thread. */
 VirtIOBlock *virtio_blk_new(const VirtIOBlockConfig *config);
 VirtIODevice *virtio_blk_vdev(VirtIOBlock *s);
 void virtio_blk_register(VirtIOBlock *s, VMStateRegistry *r, int instance);
+/* The guest goes on: what has failed is tried again.  Any thread. */
+void virtio_blk_retry(VirtIOBlock *s);
 /*
  * Finishes what is in flight and frees it; the machine does not run any more.  Main thread.
  */

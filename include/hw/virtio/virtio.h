@@ -128,6 +128,11 @@ void virtio_reset_stopped(VirtIODevice *vdev);
 
 /* The next request, NULL if there is none or the device broke. */
 VirtQueueElement *virtqueue_pop(VirtIODevice *vdev, int n);
+/*
+ * The request at descriptor head, taken before and not given back yet, once more; NULL if
+ * the device broke.
+ */
+VirtQueueElement *virtqueue_again(VirtIODevice *vdev, int n, uint16_t head);
 /* Gives a request back, len bytes of which have been written.  Frees nothing. */
 void virtqueue_push(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len);
 /* Interrupts the driver for what was pushed, if it wants to know. */
