@@ -100,6 +100,15 @@ static void coroutine_fn hmp_info_block(HMPSession *s, const HMPArgs *args)
     hmp_handle_error(s, err);
 }
 
+void coroutine_fn hmp_complete_block(HMPCompletion *c, int nr)
+{
+    for (BlockBackend *blk = blk_next(NULL); nr == 0 && blk; blk = blk_next(blk)) {
+        if (*blk_name(blk)) {
+            hmp_complete_add(c, blk_name(blk));
+        }
+    }
+}
+
 const HMPCommand block_hmp_commands[] = {
     {
         .name = "info block",
@@ -108,6 +117,7 @@ const HMPCommand block_hmp_commands[] = {
         .help = "show info of one block device or all block devices (-n: show named nodes; -v: "
                 "show details)",
         .handler = hmp_info_block,
+        .complete = hmp_complete_block,
     },
     { 0 },
 };

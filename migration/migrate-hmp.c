@@ -12,18 +12,31 @@
 /* How often a migrate that is not detached looks whether it is over. */
 #define WAIT_NS (10 * 1000 * 1000)
 
+/* Ctrl-C. */
+static void give_up(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
 static void coroutine_fn hmp_migrate(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
     MigrationInfo *info;
+    bool interrupted = false;
 
     qmp_migrate(hmp_arg_str(args, "uri"), false, NULL, false, false, &err);
     if (hmp_handle_error(s, err) || hmp_arg_flag(args, "detach")) {
         return;
     }
+    hmp_set_interrupt(s, give_up, &interrupted);
     while (migrate_under_way()) {
+        if (interrupted) {
+            interrupted = false;
+            qmp_migrate_cancel(NULL);
+        }
         co_sleep_ns(WAIT_NS);
     }
+    hmp_set_interrupt(s, NULL, NULL);
     info = qmp_query_migrate(NULL);
     if (info->error_desc) {
         hmp_printf(s, "Error: %s\n", info->error_desc);
@@ -97,6 +110,38 @@ static void coroutine_fn hmp_migrate_set_parameter(HMPSession *s, const HMPArgs 
         qapi_free_MigrationParameters(p);
     }
     hmp_handle_error(s, err);
+}
+
+#define OFFER_ALL(c, type, max) \
+    for (int i = 0; i < (max); i++) { \
+        hmp_complete_add(c, type##_str(i)); \
+    }
+
+static void coroutine_fn complete_capability(HMPCompletion *c, int nr)
+{
+    if (nr == 0) {
+        OFFER_ALL(c, MigrationCapability, MIGRATION_CAPABILITY__MAX);
+    } else if (nr == 1) {
+        hmp_complete_add(c, "on");
+        hmp_complete_add(c, "off");
+    }
+}
+
+static void coroutine_fn complete_parameter(HMPCompletion *c, int nr)
+{
+    static const char *const names[] = {"max-bandwidth", "downtime-limit", "direct-io",
+                                        "max-passes"};
+
+    for (size_t i = 0; nr == 0 && i < G_N_ELEMENTS(names); i++) {
+        hmp_complete_add(c, names[i]);
+    }
+}
+
+static void coroutine_fn complete_state(HMPCompletion *c, int nr)
+{
+    if (nr == 0) {
+        OFFER_ALL(c, MigrationStatus, MIGRATION_STATUS__MAX);
+    }
 }
 
 /* --- info -------------------------------------------------------------------------------------- */
@@ -219,6 +264,7 @@ const HMPCommand migrate_hmp_commands[] = {
         .params = "state",
         .help = "Continue migration from the given paused state",
         .handler = hmp_migrate_continue,
+        .complete = complete_state,
     },
     {
         .name = "migrate_incoming",
@@ -233,6 +279,7 @@ const HMPCommand migrate_hmp_commands[] = {
         .params = "capability state",
         .help = "Enable/Disable the usage of a capability for migration",
         .handler = hmp_migrate_set_capability,
+        .complete = complete_capability,
     },
     {
         .name = "migrate_set_parameter",
@@ -240,6 +287,7 @@ const HMPCommand migrate_hmp_commands[] = {
         .params = "parameter value",
         .help = "Set the parameter for migration",
         .handler = hmp_migrate_set_parameter,
+        .complete = complete_parameter,
     },
     {
         .name = "info migrate",

@@ -36,6 +36,12 @@ static char *choice(const SnapshotJob *sj, const char *id)
                            snapshot_node_label(sj->nodes[sj->nr_nodes - 1].bs));
 }
 
+/* Ctrl-C. */
+static void give_up(void *opaque)
+{
+    job_cancel(opaque, true);
+}
+
 /*
  * Starts sj; waits for its end unless it is detached, and then says what will be done and
  * shows in 'info jobs'.
@@ -51,8 +57,12 @@ static void coroutine_fn run_job(HMPSession *s, SnapshotJob *sj, const char *ver
     if (job) {
         if (detach) {
             hmp_printf(s, "%s\n", chosen);
-        } else if (job_co_wait(job, &err)) {
-            print_warning(s, sj); /* our reference keeps it */
+        } else {
+            hmp_set_interrupt(s, give_up, job);
+            if (job_co_wait(job, &err)) {
+                print_warning(s, sj); /* our reference keeps it */
+            }
+            hmp_set_interrupt(s, NULL, NULL);
         }
         job_unref(job);
     }
@@ -112,6 +122,29 @@ static void coroutine_fn hmp_delvm(HMPSession *s, const HMPArgs *args)
         return;
     }
     run_job(s, sj, "delvm", false);
+}
+
+/* Tags of the first disk that has snapshots, in which loadvm looks for the machine's state. */
+static void coroutine_fn complete_tag(HMPCompletion *c, int nr)
+{
+    int n, n_nodes;
+    g_autofree BlockDriverState **nodes = snapshot_all_nodes(&n_nodes);
+    BlockDriverState *bs = NULL;
+    BdrvSnapshotInfo *list;
+
+    for (int i = 0; i < n_nodes && !bs; i++) {
+        bs = bdrv_can_snapshot(nodes[i]) ? bdrv_ref(nodes[i]) : NULL;
+    }
+    if (nr != 0 || !bs) {
+        bdrv_co_unref(bs);
+        return;
+    }
+    list = snapshot_list_of(bs, &n, NULL);
+    for (int i = 0; list && i < n; i++) {
+        hmp_complete_add(c, list[i].name);
+    }
+    g_free(list);
+    bdrv_co_unref(bs);
 }
 
 /* --- info snapshots ----------------------------------------------------------------------- */
@@ -240,6 +273,7 @@ const HMPCommand migration_hmp_commands[] = {
         .params = "[-d] tag",
         .help = "restore a VM snapshot from its tag",
         .handler = hmp_loadvm,
+        .complete = complete_tag,
     },
     {
         .name = "delvm",
@@ -247,6 +281,7 @@ const HMPCommand migration_hmp_commands[] = {
         .params = "tag",
         .help = "delete a VM snapshot from its tag",
         .handler = hmp_delvm,
+        .complete = complete_tag,
     },
     {
         .name = "info snapshots",

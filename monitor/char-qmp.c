@@ -318,14 +318,25 @@ static void coroutine_fn hmp_ringbuf_read(HMPSession *s, const HMPArgs *args)
     }
 }
 
+static void coroutine_fn complete_chardev(HMPCompletion *c, int nr)
+{
+    Chardev *chr;
+
+    for (unsigned i = 0; nr == 0 && (chr = chardev_by_index(i)); i++) {
+        hmp_complete_add(c, chardev_label(chr));
+    }
+}
+
 const HMPCommand hmp_chardev_commands[] = {
     {"chardev-add", "args:S", "args", "add chardev", hmp_chardev_add},
-    {"chardev-remove", "id:s", "id", "remove chardev", hmp_chardev_remove},
-    {"chardev-send-break", "id:s", "id", "send a break on chardev", hmp_chardev_send_break},
+    {"chardev-remove", "id:s", "id", "remove chardev", hmp_chardev_remove,
+     complete_chardev},
+    {"chardev-send-break", "id:s", "id", "send a break on chardev", hmp_chardev_send_break,
+     complete_chardev},
     {"ringbuf_read", "device:s,size:i", "device size", "Read from a ring buffer character device",
-     hmp_ringbuf_read},
+     hmp_ringbuf_read, complete_chardev},
     {"ringbuf_write", "device:s,data:s", "device data",
-     "Write to a ring buffer character device", hmp_ringbuf_write},
+     "Write to a ring buffer character device", hmp_ringbuf_write, complete_chardev},
     {"info chardev", "", "", "show the character devices", hmp_info_chardev},
     {0},
 };

@@ -12,7 +12,8 @@
 typedef struct HMPArg {
     char *name;
     char *str;
-    int64_t number;
+    int64_t number; /* of a format: whether it has a count */
+    HMPFormat format;
 } HMPArg;
 
 struct HMPArgs {
@@ -66,9 +67,21 @@ bool hmp_arg_flag(const HMPArgs *args, const char *name)
     return arg && arg->number;
 }
 
+bool hmp_arg_given(const HMPArgs *args, const char *name)
+{
+    return find_arg(args, name) != NULL;
+}
+
+HMPFormat hmp_arg_format(const HMPArgs *args, const char *name)
+{
+    const HMPArg *arg = find_arg(args, name);
+
+    return arg ? arg->format : (HMPFormat){0};
+}
+
 static void add_arg(HMPArgs *args, const char *name, char *str, int64_t number)
 {
-    HMPArg arg = {g_strdup(name), str, number};
+    HMPArg arg = {g_strdup(name), str, number, {0}};
 
     g_array_append_val(args->list, arg);
 }
@@ -118,36 +131,6 @@ static char *take_string(const char **p)
     return g_string_free(s, false);
 }
 
-/* Decimal, 0x hexadecimal or 0 octal, with a sign. */
-static bool take_int(const char **p, int64_t *value, char **message)
-{
-    bool minus;
-    uint64_t n;
-    char *end;
-
-    skip_blanks(p);
-    minus = **p == '-';
-    *p += minus || **p == '+';
-    if (!**p || g_ascii_isspace(**p)) {
-        *message = g_strdup("unexpected end of expression");
-        return false;
-    }
-    errno = 0;
-    n = g_ascii_isdigit(**p) ? g_ascii_strtoull(*p, &end, 0) : 0;
-    if (!g_ascii_isdigit(**p) || (*end && !g_ascii_isspace(*end))) {
-        *message = g_strdup_printf("invalid char '%c' in expression",
-                                   g_ascii_isdigit(**p) ? *end : **p);
-        return false;
-    }
-    if (errno) {
-        *message = g_strdup("number too large");
-        return false;
-    }
-    *p = end;
-    *value = minus ? -n : n;
-    return true;
-}
-
 /* A number with an optional fraction and suffix; MiB without one. */
 static bool take_size(const char **p, int64_t *value)
 {
@@ -186,6 +169,41 @@ static bool take_on_off(const char **p, int64_t *value, char **message)
     return true;
 }
 
+/* "/4xw": a count, letters for the form and for the size, in any order. */
+static bool take_format(HMPArgs *args, const char *name, const char **p, char **message)
+{
+    HMPArg arg = {.name = (char *)name};
+
+    skip_blanks(p);
+    if (**p != '/') {
+        return true;
+    }
+    (*p)++;
+    for (; g_ascii_isdigit(**p); (*p)++) {
+        arg.format.count = MIN(arg.format.count * 10 + (**p - '0'), INT32_MAX);
+        arg.number = 1;
+    }
+    if (!arg.number) {
+        arg.format.count = 1;
+    }
+    for (; **p && !g_ascii_isspace(**p); (*p)++) {
+        static const char sizes[] = "bhwg";
+        const char *size = strchr(sizes, **p);
+
+        if (size) {
+            arg.format.size = 1 << (size - sizes);
+        } else if (strchr("xduoci", **p)) {
+            arg.format.format = **p;
+        } else {
+            *message = g_strdup_printf("invalid char in format: '%c'", **p);
+            return false;
+        }
+    }
+    arg.name = g_strdup(name);
+    g_array_append_val(args->list, arg);
+    return true;
+}
+
 /* One argument that is not a flag. */
 static bool take_arg(HMPArgs *args, const char *command, const char *name, char type,
                      const char **p, char **message)
@@ -219,7 +237,7 @@ static bool take_arg(HMPArgs *args, const char *command, const char *name, char 
         return true;
     case 'i':
     case 'l':
-        if (!take_int(p, &number, message)) {
+        if (!hmp_expr_parse(p, &number, message)) {
             return false;
         }
         if (type == 'i' && (number < INT32_MIN || number > UINT32_MAX)) {
@@ -304,6 +322,12 @@ static bool parse_all(HMPArgs *args, const char *command, char **specs, const ch
             break;
         }
         skip_blanks(&p);
+        if (colon[1] == '/') {
+            if (!take_format(args, *specs, &p, message)) {
+                return false;
+            }
+            continue;
+        }
         if (!*p && colon[2] == '?') {
             continue;
         }

@@ -11,6 +11,11 @@
  */
 HMPArgs *hmp_args_parse(const char *name, const char *args_type, const char *text,
                         char **message);
+/*
+ * Reads an expression at *p and moves *p behind it.  False on failure, with *message as
+ * above.
+ */
+bool hmp_expr_parse(const char **p, int64_t *value, char **message);
 void hmp_args_free(HMPArgs *args);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HMPArgs, hmp_args_free)
 

@@ -5,6 +5,7 @@
 #include "config-host.h"
 #include "monitor/monitor-int.h"
 #include "monitor/readline.h"
+#include "qapi/qapi-commands-misc.h"
 
 typedef struct CommandList {
     bool info;
@@ -86,7 +87,27 @@ static void coroutine_fn hmp_info_history(HMPSession *s, const HMPArgs *args)
     }
 }
 
+static void coroutine_fn hmp_getfd(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_getfd(hmp_arg_str(args, "fdname"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_closefd(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_closefd(hmp_arg_str(args, "fdname"), &err);
+    hmp_handle_error(s, err);
+}
+
 const HMPCommand hmp_own_commands[] = {
+    {"getfd", "fdname:s", "getfd name",
+     "receive a file descriptor via SCM rights and assign it a name", hmp_getfd},
+    {"closefd", "fdname:s", "closefd name",
+     "close a file descriptor previously passed via SCM rights", hmp_closefd},
     {"help|?", "name:S?", "[cmd]", "show the help", hmp_help},
     {"info", "item:s?", "[subcommand]", "show various information about the system state",
      hmp_info},

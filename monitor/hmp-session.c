@@ -11,6 +11,7 @@
 #include "monitor/readline.h"
 
 #define INPUT_MAX 4096
+#define CTRL_C 3
 
 typedef struct HMPPeer {
     MonitorSession parent;
@@ -28,83 +29,43 @@ static void peer_print(void *opaque, const char *buf, size_t len)
     monitor_session_write(&p->parent, buf, len);
 }
 
-/* --- Completion ---------------------------------------------------------------------- */
-
-typedef struct Completion {
-    bool info;
-    const char *word;
-    size_t len;
-    GPtrArray *found;
-} Completion;
-
-static void complete_command(const HMPCommand *cmd, void *opaque)
-{
-    Completion *c = opaque;
-    const char *blank = strchr(cmd->name, ' ');
-    g_auto(GStrv) names = NULL;
-
-    if (!!blank != c->info) {
-        return;
-    }
-    names = g_strsplit(blank ? blank + 1 : cmd->name, "|", -1);
-    for (char **name = names; *name; name++) {
-        if (!strncmp(*name, c->word, c->len)) {
-            g_ptr_array_add(c->found, g_strdup(*name));
-        }
-    }
-}
-
-static gint compare_words(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Names of commands; behind "help" and "info" too. */
-static GPtrArray *peer_complete(void *opaque, const char *line, size_t len)
-{
-    g_autofree char *text = g_strndup(line, len);
-    g_auto(GStrv) words = g_strsplit_set(g_strchug(text), " ", -1);
-    guint n = g_strv_length(words), at = 0;
-    Completion c = {0};
-
-    if (at + 1 < n && (!strcmp(words[at], "help") || !strcmp(words[at], "?"))) {
-        at++;
-    }
-    if (at + 1 < n && !strcmp(words[at], "info")) {
-        at++;
-        c.info = true;
-    }
-    if (at + 1 != n) {
-        return NULL;
-    }
-    c.word = words[at];
-    c.len = strlen(c.word);
-    c.found = g_ptr_array_new_with_free_func(g_free);
-    hmp_for_each_command(complete_command, &c);
-    g_ptr_array_sort(c.found, compare_words);
-    return c.found;
-}
-
-static const ReadlineOps peer_readline_ops = {
-    .print = peer_print,
-    .complete = peer_complete,
-};
+static const ReadlineOps peer_readline_ops = {.print = peer_print};
 
 /* --- The coroutine ------------------------------------------------------------------- */
 
-/* The next whole line of the input, NULL if there is none yet. */
-static char *peer_take_line(HMPPeer *p)
+/* Takes what was typed up to the end of a line or a Tab; false if there is neither yet. */
+static bool peer_take_input(HMPPeer *p, ReadlineEvent *event, char **line)
 {
-    char *line = NULL;
     guint i = 0;
 
-    while (i < p->input->len && !line) {
-        line = readline_input(p->hmp.readline, p->input->data[i++]);
+    *event = READLINE_MORE;
+    while (i < p->input->len && *event == READLINE_MORE) {
+        *event = readline_input(p->hmp.readline, p->input->data[i++], line);
     }
     if (i) {
         g_byte_array_remove_range(p->input, 0, i);
     }
-    return line;
+    return *event != READLINE_MORE;
+}
+
+static void coroutine_fn peer_complete(HMPPeer *p)
+{
+    g_autofree char *text = readline_text(p->hmp.readline);
+    g_autoptr(GPtrArray) words = hmp_complete_line(text);
+
+    if (p->parent.chr) {
+        readline_complete(p->hmp.readline, words);
+    }
+}
+
+static void coroutine_fn peer_run_line(HMPPeer *p, const char *line)
+{
+    hmp_run_line(&p->hmp, line);
+    hmp_set_interrupt(&p->hmp, NULL, NULL);
+    hmp_flush(&p->hmp);
+    if (p->parent.chr) {
+        readline_show(p->hmp.readline);
+    }
 }
 
 static void coroutine_fn peer_run(void *opaque)
@@ -113,20 +74,20 @@ static void coroutine_fn peer_run(void *opaque)
 
     while (p->parent.chr) {
         bool was_full = p->input->len >= INPUT_MAX;
-        g_autofree char *line = peer_take_line(p);
+        g_autofree char *line = NULL;
+        ReadlineEvent event;
+        bool taken = peer_take_input(p, &event, &line);
 
         if (was_full) {
             chardev_accept_input(p->parent.chr);
         }
-        if (!line) {
+        if (!taken) {
             p->idle = true;
             coroutine_yield();
-            continue;
-        }
-        hmp_run_line(&p->hmp, line);
-        hmp_flush(&p->hmp);
-        if (p->parent.chr) {
-            readline_show(p->hmp.readline);
+        } else if (event == READLINE_COMPLETE) {
+            peer_complete(p);
+        } else {
+            peer_run_line(p, line);
         }
     }
     monitor_session_unref(&p->parent);
@@ -183,7 +144,15 @@ static size_t hmp_can_receive(MonitorSession *session)
 static void hmp_receive(MonitorSession *session, const uint8_t *buf, size_t len)
 {
     HMPPeer *p = (HMPPeer *)session;
+    const uint8_t *ctrl_c = len ? memrchr(buf, CTRL_C, len) : NULL;
 
+    /* Ctrl-C ends what a command waits for, and what was typed in front of it is void. */
+    if (ctrl_c && p->hmp.interrupt) {
+        g_byte_array_set_size(p->input, 0);
+        len -= ctrl_c + 1 - buf;
+        buf = ctrl_c + 1;
+        p->hmp.interrupt(p->hmp.interrupt_opaque);
+    }
     g_byte_array_append(p->input, buf, len);
     peer_wake(p);
 }

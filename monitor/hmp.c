@@ -137,6 +137,12 @@ bool coroutine_fn hmp_handle_error(HMPSession *s, GError *err)
     return true;
 }
 
+void hmp_set_interrupt(HMPSession *s, void (*fn)(void *opaque), void *opaque)
+{
+    s->interrupt = fn;
+    s->interrupt_opaque = opaque;
+}
+
 /* --- Running a line ------------------------------------------------------------------ */
 
 /* The words up to and including the command's name, without superfluous blanks. */

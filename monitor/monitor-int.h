@@ -85,6 +85,8 @@ struct HMPSession {
     MonitorSession *session; /* NULL: output is collected in out */
     Readline *readline;      /* NULL without */
     GString *out;
+    void (*interrupt)(void *opaque); /* see hmp_set_interrupt() */
+    void *interrupt_opaque;
 };
 
 void hmp_set_tables(const HMPCommand *const *tables, int n);
@@ -96,6 +98,8 @@ void coroutine_fn hmp_flush(HMPSession *s);
 const HMPCommand *hmp_find_command(const char *line, const char **rest);
 /* Calls fn for every command. */
 void hmp_for_each_command(void (*fn)(const HMPCommand *cmd, void *opaque), void *opaque);
+/* Candidates for the last word of line, sorted: char *. */
+GPtrArray *coroutine_fn hmp_complete_line(const char *line);
 /* The monitor's own commands. */
 extern const HMPCommand hmp_own_commands[], hmp_chardev_commands[];
 

@@ -11,6 +11,9 @@
 
 #define LINE_MAX_BYTES 4095
 #define HISTORY_MAX 64
+/* Candidates are shown in columns, as on a terminal of this width. */
+#define SCREEN_COLUMNS 80
+#define MIN_COLUMN 10
 #define CTRL(c) ((c) & 0x1f)
 
 enum { ESC_NONE, ESC_START, ESC_CSI, ESC_SS3 };
@@ -24,7 +27,6 @@ struct Readline {
     size_t cursor;
     int escape, escape_number;
     bool after_cr; /* the LF of a CR LF is to be left out */
-    bool after_tab;
     GPtrArray *history;
     guint history_at; /* history->len: the new line */
     char *draft;      /* the new line while an old one is shown */
@@ -238,25 +240,38 @@ static size_t common_prefix(const GPtrArray *words)
 
 static void show_candidates(Readline *rl, const GPtrArray *words)
 {
-    print(rl, "\r\n", 2);
+    size_t width = MIN_COLUMN, per_line;
+
     for (guint i = 0; i < words->len; i++) {
         const char *word = g_ptr_array_index(words, i);
 
-        print(rl, word, strlen(word));
-        print(rl, i + 1 < words->len ? "  " : "\r\n", 2);
+        width = MAX(width, columns(word, strlen(word)) + 2);
+    }
+    per_line = MAX(SCREEN_COLUMNS / width, 1);
+    print(rl, "\r\n", 2);
+    for (guint i = 0; i < words->len; i++) {
+        const char *word = g_ptr_array_index(words, i);
+        bool ends_line = (i + 1) % per_line == 0 || i + 1 == words->len;
+        g_autofree char *cell = g_strdup_printf(
+            "%s%*s%s", word, (int)(width - columns(word, strlen(word))), "",
+            ends_line ? "\r\n" : "");
+
+        print(rl, cell, strlen(cell));
     }
     readline_show(rl);
 }
 
-static void complete(Readline *rl)
+char *readline_text(const Readline *rl)
 {
-    g_autoptr(GPtrArray) words = rl->ops->complete
-                                     ? rl->ops->complete(rl->opaque, rl->line->str, rl->cursor)
-                                     : NULL;
+    return g_strndup(rl->line->str, rl->cursor);
+}
+
+void readline_complete(Readline *rl, const GPtrArray *words)
+{
     size_t have, common;
     const char *first;
 
-    if (!words || !words->len) {
+    if (!words->len) {
         return;
     }
     have = rl->cursor;
@@ -268,10 +283,10 @@ static void complete(Readline *rl)
     common = common_prefix(words);
     if (common > have) {
         insert(rl, first + have, common - have);
-    } else if (words->len > 1 && rl->after_tab) {
+    } else if (words->len > 1) {
         show_candidates(rl, words);
     }
-    if (words->len == 1) {
+    if (words->len == 1 && !g_str_has_suffix(first, "/")) {
         insert(rl, " ", 1);
     }
 }
@@ -337,6 +352,17 @@ static bool escape_input(Readline *rl, char c)
     return true;
 }
 
+/* Ctrl-C: what was typed is dropped, a new line begins. */
+static void give_up(Readline *rl)
+{
+    move_to(rl, rl->line->len);
+    print(rl, "^C\r\n", 4);
+    g_string_truncate(rl->line, 0);
+    rl->cursor = 0;
+    rl->history_at = rl->history->len;
+    readline_show(rl);
+}
+
 static char *finish(Readline *rl)
 {
     char *line = g_strdup(rl->line->str);
@@ -358,6 +384,9 @@ static void control_key(Readline *rl, char c)
     case CTRL('B'):
         move_to(rl, char_before(rl, rl->cursor));
         break;
+    case CTRL('C'):
+        give_up(rl);
+        break;
     case CTRL('D'):
         erase(rl, rl->cursor, char_after(rl, rl->cursor));
         break;
@@ -371,11 +400,12 @@ static void control_key(Readline *rl, char c)
     case 127:
         erase(rl, char_before(rl, rl->cursor), rl->cursor);
         break;
-    case '\t':
-        complete(rl);
-        break;
     case CTRL('K'):
         erase(rl, rl->cursor, rl->line->len);
+        break;
+    case CTRL('L'):
+        print(rl, "\033[2J\033[1;1H", 10);
+        readline_show(rl);
         break;
     case CTRL('N'):
         history_go(rl, 1);
@@ -395,23 +425,25 @@ static void control_key(Readline *rl, char c)
     }
 }
 
-char *readline_input(Readline *rl, char c)
+ReadlineEvent readline_input(Readline *rl, char c, char **line)
 {
     bool lf_of_crlf = rl->after_cr && c == '\n';
 
     rl->after_cr = c == '\r';
     if (lf_of_crlf || (rl->echo && escape_input(rl, c))) {
-        return NULL;
+        return READLINE_MORE;
     }
     if (c == '\n' || c == '\r') {
-        rl->after_tab = false;
-        return finish(rl);
+        *line = finish(rl);
+        return READLINE_LINE;
+    }
+    if (c == '\t' && rl->echo) {
+        return READLINE_COMPLETE;
     }
     if ((uint8_t)c >= 0x20 && c != 127) {
         insert(rl, &c, 1);
     } else if (rl->echo) {
         control_key(rl, c);
     }
-    rl->after_tab = c == '\t';
-    return NULL;
+    return READLINE_MORE;
 }

@@ -5,6 +5,9 @@
 
 #include "qapi/hmp.h"
 
+/* HMPCommand.complete for a command whose first argument is a block device. */
+void coroutine_fn hmp_complete_block(HMPCompletion *c, int nr);
+
 extern const HMPCommand block_hmp_commands[];
 
 #endif

@@ -60,7 +60,28 @@ static void test_args(void)
         {"a:i", "4294967295", "a=4294967295 b=-99 d=-99"},
         {"a:i", "5000000000", "'cmd' has failed: integer is for 32-bit values"},
         {"a:i", "x", "invalid char 'x' in expression"},
-        {"a:i", "1x", "invalid char 'x' in expression"},
+        {"a:i", "1x", "cmd: extraneous characters at the end of line"},
+        {"a:l", "1 + 2*3-(4/2)%3", "a=5 b=-99 d=-99"},
+        {"a:l", "0x10 | 1 & 3 ^ 2", "a=3 b=-99 d=-99"},
+        {"a:l", "5--3", "a=8 b=-99 d=-99"},
+        {"a:l", "~1", "a=-2 b=-99 d=-99"},
+        {"a:l", "'a'+1", "a=98 b=-99 d=-99"},
+        {"a:l", "-7/2", "a=-3 b=-99 d=-99"},
+        {"a:l", "(-0x7fffffffffffffff-1)/-1", "a=-9223372036854775808 b=-99 d=-99"},
+        {"a:l", "5%-1", "a=0 b=-99 d=-99"},
+        {"a:l", "018", "cmd: extraneous characters at the end of line"},
+        {"a:l", "1 +", "unexpected end of expression"},
+        {"a:l", "7%0", "division by zero"},
+        {"a:l", "3 * (2", "')' expected"},
+        {"a:l", ")", "invalid char ')' in expression"},
+        {"a:l", "'", "character constant expected"},
+        {"a:l", "'ab'", "missing terminating ' character"},
+        {"a:l", "$pc", "unknown register"},
+        {"a:l", "((((((((((((((((((((((((((((((((((((((((", "expression is nested too deeply"},
+        {"a:l", "----------------------------------------1", "expression is nested too deeply"},
+        {"a:l,b:l", "4096 -1", "unexpected end of expression"},
+        {"a:l,b:l,d:s", "4 16 /tmp/x", "invalid char 't' in expression"},
+        {"a:l,b:l,d:s", "4 16 \"/tmp/x\"", "a=4 b=16 d=</tmp/x>"},
         {"a:i", "", "unexpected end of expression"},
         {"a:l", "5000000000", "a=5000000000 b=-99 d=-99"},
         {"a:l", "99999999999999999999", "number too large"},
@@ -98,36 +119,73 @@ static void test_args(void)
     }
 }
 
+static void test_format(void)
+{
+    static const struct {
+        const char *text, *result; /* count, format, size, argument; or the message */
+    } cases[] = {
+        {"7", "0 - 0 7"},
+        {"/ 7", "1 - 0 7"},
+        {"/4xw 7", "4 x 4 7"},
+        {"/gd 7", "1 d 8 7"},
+        {"/0c 7", "0 c 0 7"},
+        {"/99999999999999999999b 7", "2147483647 - 1 7"},
+        {"/z 7", "invalid char in format: 'z'"},
+        {"/x8 7", "invalid char in format: '8'"},
+        {"/x", "unexpected end of expression"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *message = NULL, *result = NULL;
+        g_autoptr(HMPArgs) args = hmp_args_parse("cmd", "fmt:/,a:l", cases[i].text, &message);
+
+        if (args) {
+            HMPFormat f = hmp_arg_format(args, "fmt");
+
+            result = g_strdup_printf("%d %c %d %d", (int)f.count, f.format ? f.format : '-',
+                                     f.size, (int)hmp_arg_int(args, "a", -1));
+        }
+        g_assert_cmpstr(result ? result : message, ==, cases[i].result);
+    }
+}
+
 /* --- Line editing -------------------------------------------------------------------- */
 
 static void drop_output(void *opaque, const char *buf, size_t len)
 {
 }
 
-static GPtrArray *two_words(void *opaque, const char *line, size_t len)
+/* Candidates for the line so far. */
+static void complete(Readline *rl)
 {
-    static const char *const words[] = {"savevm", "savings", "stop"};
-    GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
+    static const char *const words[] = {"savevm", "savings", "stop", "dir/"};
+    g_autoptr(GPtrArray) found = g_ptr_array_new();
+    g_autofree char *text = readline_text(rl);
 
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
-        if (!strncmp(words[i], line, len)) {
-            g_ptr_array_add(found, g_strdup(words[i]));
+        if (g_str_has_prefix(words[i], text)) {
+            g_ptr_array_add(found, (char *)words[i]);
         }
     }
-    return found;
+    readline_complete(rl, found);
 }
 
 /* Feeds keys, which end in a line; returns the last line. */
 static char *type_keys(Readline *rl, const char *keys)
 {
-    char *line = NULL;
+    char *line = NULL, *l;
 
     for (; *keys; keys++) {
-        char *l = readline_input(rl, *keys);
-
-        if (l) {
+        switch (readline_input(rl, *keys, &l)) {
+        case READLINE_LINE:
             g_free(line);
             line = l;
+            break;
+        case READLINE_COMPLETE:
+            complete(rl);
+            break;
+        default:
+            break;
         }
     }
     return line;
@@ -159,13 +217,17 @@ static void test_readline(void)
         {"save\t\r", "savevm "},
         {"st\tx\r", "stop x"},
         {"zz\t\r", "zz"},
+        {"di\tx\r", "dir/x"},
+        {"abc\003x\r", "x"},
+        {"one\r\033[A\003two\r\033[A\033[A\r", "one"},
+        {"ab\014c\r", "abc"},
         {"one\rtwo\r\033[A\r", "two"},
         {"one\rtwo\r\033[A\033[A\r", "one"},
         {"one\rtwo\rthr\033[A\033[A\033[B\033[Bee\r", "three"},
         {"one\r\020\016\016x\r", "x"},
         {"one\rtwo\rone\r\033[A\033[A\r", "two"},
     };
-    static const ReadlineOps ops = {drop_output, two_words};
+    static const ReadlineOps ops = {drop_output};
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         Readline *rl = readline_new(&ops, NULL, "> ", true);
@@ -178,14 +240,14 @@ static void test_readline(void)
 
 static void test_readline_limits(void)
 {
-    static const ReadlineOps ops = {drop_output, NULL};
+    static const ReadlineOps ops = {drop_output};
     Readline *rl = readline_new(&ops, NULL, "> ", true);
     g_autofree char *line = NULL;
 
     for (int i = 0; i < 100000; i++) {
-        g_assert_null(readline_input(rl, 'x'));
+        g_assert_cmpint(readline_input(rl, 'x', &line), ==, READLINE_MORE);
     }
-    line = readline_input(rl, '\r');
+    g_assert_cmpint(readline_input(rl, '\r', &line), ==, READLINE_LINE);
     g_assert_cmpuint(strlen(line), ==, 4095);
     for (int i = 0; i < 1000; i++) {
         g_autofree char *text = g_strdup_printf("line %d\r", i);
@@ -204,7 +266,7 @@ static void collect_output(void *opaque, const char *buf, size_t len)
 /* What reaches the terminal, in the plainest cases. */
 static void test_readline_output(void)
 {
-    static const ReadlineOps ops = {collect_output, two_words};
+    static const ReadlineOps ops = {collect_output};
     g_autoptr(GString) out = g_string_new(NULL);
     Readline *rl = readline_new(&ops, out, "> ", true);
 
@@ -213,7 +275,11 @@ static void test_readline_output(void)
     g_assert_cmpstr(out->str, ==, "> ab\033[1Dxb\033[K\033[1D\033[1Db\033[K\033[1Db\r\n");
     g_string_truncate(out, 0);
     g_free(type_keys(rl, "sav\t\t\r"));
-    g_assert_cmpstr(out->str, ==, "sav\r\nsavevm  savings\r\n> sav\033[K\r\n");
+    g_assert_cmpstr(out->str, ==, "sav\r\nsavevm    savings   \r\n> sav\033[K"
+                                   "\r\nsavevm    savings   \r\n> sav\033[K\r\n");
+    g_string_truncate(out, 0);
+    g_free(type_keys(rl, "ab\033[D\003\014\r"));
+    g_assert_cmpstr(out->str, ==, "ab\033[1Db^C\r\n> \033[2J\033[1;1H> \r\n");
     readline_free(rl);
 
     /* Without editing nothing is echoed and control characters mean nothing. */
@@ -256,6 +322,29 @@ static void coroutine_fn cmd_flood(HMPSession *s, const HMPArgs *args)
     }
 }
 
+static void give_up(void *opaque)
+{
+    co_queue_restart_all(&stuck);
+}
+
+static void coroutine_fn cmd_wait(HMPSession *s, const HMPArgs *args)
+{
+    hmp_set_interrupt(s, give_up, NULL);
+    co_queue_wait(&stuck, NULL);
+    hmp_printf(s, "given up\n");
+}
+
+static void coroutine_fn complete_fail(HMPCompletion *c, int nr)
+{
+    if (nr == 0) {
+        hmp_complete_add(c, "hard");
+        hmp_complete_add(c, "hardest");
+        hmp_complete_add(c, "soft");
+    } else if (nr == 1) {
+        hmp_complete_add(c, hmp_complete_arg(c, 0));
+    }
+}
+
 static void coroutine_fn cmd_info_status(HMPSession *s, const HMPArgs *args)
 {
     hmp_printf(s, "VM status: running\n");
@@ -263,7 +352,9 @@ static void coroutine_fn cmd_info_status(HMPSession *s, const HMPArgs *args)
 
 static const HMPCommand table[] = {
     {"stick", "", "", "wait", cmd_stick},
-    {"fail|f", "detach:-d,what:s", "[-d] what", "fail with a message", cmd_fail},
+    {"fail|f", "detach:-d,what:s", "[-d] what", "fail with a message", cmd_fail, complete_fail},
+    {"wait", "", "", "wait until Ctrl-C", cmd_wait},
+    {"write", "on:b,file:F", "on|off file", "write a file", cmd_stick},
     {"flood", "n:i", "n", "print n lines", cmd_flood},
     {"info status", "", "", "show the current VM status", cmd_info_status},
     {0},
@@ -415,6 +506,87 @@ static void test_sessions_are_independent(void)
     teardown();
 }
 
+typedef struct Completed {
+    const char *line, *words;
+    char *found;
+} Completed;
+
+static void coroutine_fn complete_entry(void *opaque)
+{
+    Completed *c = opaque;
+    g_autoptr(GPtrArray) words = hmp_complete_line(c->line);
+    GString *s = g_string_new(NULL);
+
+    for (guint i = 0; i < words->len; i++) {
+        g_string_append_printf(s, "%s%s", i ? " " : "", (char *)words->pdata[i]);
+    }
+    c->found = g_string_free(s, false);
+}
+
+static void test_completion(void)
+{
+    g_autofree char *file = NULL, *files = NULL, *sub = NULL, *slash = NULL, *typed = NULL;
+    g_autofree char *all = NULL;
+    Completed cases[] = {
+        {"st", "stick"},
+        {"help st", "stick"},
+        {"help info st", "status"},
+        {"info s", "status"},
+        {"info status ", ""},
+        {"help fail ", ""},
+        {"f", "f fail flood"},
+        {"f ", "hard hardest soft"},
+        {"fail -d ha", "hard hardest"},
+        {"fail soft ", "soft"},
+        {"fail soft soft ", ""},
+        {"nosuch ", ""},
+        {"write o", "off on"},
+        {"  write  on  /nosuch/dir/", ""},
+        {NULL, NULL}, {NULL, NULL},
+    };
+
+    setup();
+    file = g_build_filename(dir, "file-1", NULL);
+    sub = g_build_filename(dir, "file-sub", NULL);
+    slash = g_strconcat(sub, "/", NULL);
+    g_assert_true(g_file_set_contents(file, "", 0, NULL));
+    g_assert_cmpint(g_mkdir(sub, 0700), ==, 0);
+    typed = g_strdup_printf("write on %s/file", dir);
+    files = g_strdup_printf("%s %s", file, slash);
+    all = g_strdup_printf("write on %s", slash);
+    cases[G_N_ELEMENTS(cases) - 2] = (Completed){typed, files};
+    cases[G_N_ELEMENTS(cases) - 1] = (Completed){all, ""};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        aio_co_run_sync(main_aio_context(), complete_entry, &cases[i]);
+        g_assert_cmpstr(cases[i].found, ==, cases[i].words);
+        g_free(cases[i].found);
+    }
+    g_assert_cmpint(g_rmdir(sub), ==, 0);
+    g_assert_cmpint(g_unlink(file), ==, 0);
+    teardown();
+}
+
+/* Ctrl-C ends what a command waits for; what was typed before it is void. */
+static void test_interrupt(void)
+{
+    g_autofree char *output = NULL, *next = NULL;
+    TestClient *c;
+
+    setup();
+    c = client_greeted();
+    client_send(c, "wait\n");
+    while (co_queue_empty(&stuck)) {
+        aio_poll(main_aio_context(), true);
+    }
+    client_send(c, "stick\n\003info status\n");
+    output = read_to_prompt(c);
+    g_assert_cmpstr(output, ==, "given up\r\n");
+    next = read_to_prompt(c);
+    g_assert_cmpstr(next, ==, "VM status: running\r\n");
+    client_free(c);
+    teardown();
+}
+
 /* Far more output than any queue holds, for a client that reads late. */
 static void test_long_output(void)
 {
@@ -444,11 +616,14 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     main_aio_context_init();
     g_test_add_func("/hmp/args", test_args);
+    g_test_add_func("/hmp/format", test_format);
     g_test_add_func("/hmp/readline", test_readline);
     g_test_add_func("/hmp/readline-limits", test_readline_limits);
     g_test_add_func("/hmp/readline-output", test_readline_output);
     g_test_add_func("/hmp/session", test_session);
     g_test_add_func("/hmp/independent-sessions", test_sessions_are_independent);
+    g_test_add_func("/hmp/completion", test_completion);
+    g_test_add_func("/hmp/interrupt", test_interrupt);
     g_test_add_func("/hmp/long-output", test_long_output);
     return g_test_run();
 }
