@@ -290,6 +290,26 @@ int *cpus_tids(int *n)
     return tids;
 }
 
+bool coroutine_fn cpus_co_inspect(int index,
+                                  void (*fn)(const CpuInspectOps *ops, CPUState *cpu,
+                                             void *opaque),
+                                  void *opaque)
+{
+    if (index < 0 || index >= nr_vcpus) {
+        return false;
+    }
+    cpus_hold();
+    cpus_co_wait_stopped();
+    fn(accel->inspect, vcpus[index].cpu, opaque);
+    cpus_release();
+    return true;
+}
+
+const CpuInspectOps *cpus_inspect_ops(void)
+{
+    return nr_vcpus ? accel->inspect : NULL;
+}
+
 size_t cpus_recent_pages(uint64_t *pages, size_t max)
 {
     size_t n = 0;

@@ -189,10 +189,12 @@ static void shut_down(void)
 
 int main(int argc, char **argv)
 {
-    static const HMPCommand *const hmp_tables[] = {system_hmp_commands, block_hmp_commands,
+    static const HMPCommand *const hmp_tables[] = {system_hmp_commands, memory_hmp_commands,
+                                                  block_hmp_commands,
                                                   job_hmp_commands, migration_hmp_commands,
                                                   migrate_hmp_commands};
-    static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop};
+    static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop,
+                                              .go_on = disks_retry};
     g_autofree char *name = g_path_get_basename(argv[0]);
     GError *err = NULL;
     GSource *source;
@@ -228,7 +230,10 @@ int main(int argc, char **argv)
     qmp_registry_init(qmp_commands);
     monitor_init(hmp_tables, G_N_ELEMENTS(hmp_tables));
     run_state_init(&run_state_ops);
-    run_state_set_actions(o->reboot_shuts_down, o->shutdown_pauses);
+    run_state_set_reboot_action(o->reboot_shuts_down ? REBOOT_ACTION_SHUTDOWN
+                                                     : REBOOT_ACTION_RESET);
+    run_state_set_shutdown_action(o->shutdown_pauses ? SHUTDOWN_ACTION_PAUSE
+                                                     : SHUTDOWN_ACTION_POWEROFF);
 
     add_defaults(o);
     make_objects(o);

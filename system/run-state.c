@@ -27,7 +27,8 @@
 typedef enum Wish { WISH_NONE, WISH_STOP, WISH_CONT } Wish;
 
 static const RunStateOps *ops;
-static bool reboot_shuts_down, shutdown_pauses;
+static _Atomic RebootAction reboot_action;
+static _Atomic ShutdownAction shutdown_action;
 
 /* Outermost of this file: taken by coroutines that change the state and may wait. */
 static CoMutex change_mutex;
@@ -35,6 +36,7 @@ static CoQueue changed; /* parked, leaving or reset_requested may have become fa
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static RunState state = RUN_STATE_PRELAUNCH;
+static unsigned turns; /* how often the guest was let go */
 static bool parked;
 static bool migrating; /* parked, for the end of an outgoing migration */
 static bool leaving; /* parked, and unpark is at work: too late for a wish */
@@ -61,10 +63,14 @@ void run_state_set_incoming(bool start, RunState otherwise)
     stopped_after_incoming = otherwise;
 }
 
-void run_state_set_actions(bool reboot, bool shutdown)
+void run_state_set_reboot_action(RebootAction action)
 {
-    reboot_shuts_down = reboot;
-    shutdown_pauses = shutdown;
+    atomic_store(&reboot_action, action);
+}
+
+void run_state_set_shutdown_action(ShutdownAction action)
+{
+    atomic_store(&shutdown_action, action);
 }
 
 RunState run_state(void)
@@ -135,6 +141,7 @@ static void coroutine_fn halt_guest(RunState next)
 static void start_guest_locked(void)
 {
     set_state(RUN_STATE_RUNNING);
+    turns++;
     qapi_event_send_resume();
 }
 
@@ -142,6 +149,9 @@ static void let_guest_go(void)
 {
     cpus_set_stuck(false);
     set_clock(true);
+    if (ops->go_on) {
+        ops->go_on();
+    }
     cpus_release();
 }
 
@@ -343,6 +353,39 @@ void run_state_ram_error(const char *message)
     aio_co_enter(main_aio_context(), coroutine_create(ram_error_entry, NULL));
 }
 
+/* opaque: the turn.  If it is over, or the guest is parked, the request is tried again anyway. */
+static void coroutine_fn io_error_entry(void *opaque)
+{
+    bool must_halt;
+
+    co_mutex_lock(&change_mutex);
+    wait_while_leaving();
+    pthread_mutex_lock(&lock);
+    must_halt = !parked && state == RUN_STATE_RUNNING && turns == GPOINTER_TO_UINT(opaque);
+    pthread_mutex_unlock(&lock);
+    if (must_halt) {
+        halt_guest(RUN_STATE_IO_ERROR);
+    }
+    co_mutex_unlock(&change_mutex);
+    cpus_release();
+}
+
+void run_state_request_io_error(void)
+{
+    unsigned turn;
+    bool runs;
+
+    pthread_mutex_lock(&lock);
+    runs = state == RUN_STATE_RUNNING;
+    turn = turns;
+    pthread_mutex_unlock(&lock);
+    if (runs) {
+        cpus_hold();
+        aio_co_enter(main_aio_context(),
+                     coroutine_create(io_error_entry, GUINT_TO_POINTER(turn)));
+    }
+}
+
 /* --- Reset and shutdown --------------------------------------------------------------------- */
 
 static bool is_guests(ShutdownCause cause)
@@ -356,7 +399,7 @@ void coroutine_fn run_state_co_reset(ShutdownCause cause)
     g_autoptr(GError) err = NULL;
     bool ok, was_running;
 
-    if (reboot_shuts_down) {
+    if (atomic_load(&reboot_action) == REBOOT_ACTION_SHUTDOWN) {
         run_state_request_shutdown(cause, 0);
         return;
     }
@@ -402,6 +445,10 @@ void run_state_request_guest_reset(void)
 {
     bool first;
 
+    if (atomic_load(&reboot_action) == REBOOT_ACTION_SHUTDOWN) {
+        run_state_request_shutdown(SHUTDOWN_CAUSE_GUEST_RESET, 0);
+        return;
+    }
     pthread_mutex_lock(&lock);
     first = !shutdown_requested && !atomic_exchange(&reset_requested, true);
     pthread_mutex_unlock(&lock);
@@ -413,8 +460,9 @@ void run_state_request_guest_reset(void)
 
 static void coroutine_fn shutdown_entry(void *opaque)
 {
-    bool stays = shutdown_pauses && (is_guests(shutdown_cause) ||
-                                     shutdown_cause == SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
+    bool stays = atomic_load(&shutdown_action) == SHUTDOWN_ACTION_PAUSE &&
+                 (is_guests(shutdown_cause) ||
+                  shutdown_cause == SHUTDOWN_CAUSE_HOST_QMP_SYSTEM_RESET);
 
     qapi_event_send_shutdown(is_guests(shutdown_cause), shutdown_cause);
     if (!stays) {

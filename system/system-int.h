@@ -3,10 +3,12 @@
 #ifndef SYSTEM_SYSTEM_INT_H
 #define SYSTEM_SYSTEM_INT_H
 
+#include "accel/accel.h"
 #include "hw/riscv/virt.h"
 #include "migration/vmstate.h"
 #include "qapi/hmp.h"
 #include "system/options.h"
+#include "util/aio.h"
 #include "util/chardev.h"
 
 /* --- vm.c: the virtual machine ----------------------------------------------------------- */
@@ -25,6 +27,36 @@ const VmOptions *vm_options(void);
 /* The VM generation ID as a UUID, a new string; NULL if the machine has no such device. */
 char *vm_generation_id(void);
 
+/* The guest's memory; NULL for machine 'none'. */
+AddressSpace *vm_address_space(void);
+
+/* --- guest-read.c: guest memory for those who look at it from outside ----------------------- */
+
+/*
+ * Copies len bytes of guest memory to buf: RAM by a worker, as it may have to wait for a load
+ * that brings it, device registers as a CPU would read them.  view: how addr is translated,
+ * NULL if it is physical.  False if nothing is there, unless fill says that this reads as
+ * zeros, or if the program ends.  Main thread.
+ */
+bool coroutine_fn guest_co_read(const CpuView *view, uint64_t addr, void *buf, size_t len,
+                                bool fill);
+/* The same for one address; *physical is what it translates to. */
+bool coroutine_fn guest_co_translate(const CpuView *view, uint64_t addr, uint64_t *physical);
+/*
+ * Runs fn(opaque), whose result is not used, in a worker that may use guest RAM.  False if the
+ * program ends: it did not run, or what it read may not be the guest's.
+ */
+bool coroutine_fn guest_co_run(WorkerFunc *fn, void *opaque);
+/* No more from now on; returns when the last one has ended. */
+void coroutine_fn guest_read_co_end(void);
+/* How CPU number index sees memory; false if there is no such CPU. */
+bool coroutine_fn guest_co_view(int index, CpuView *view);
+
+/* --- dump.c --------------------------------------------------------------------------------- */
+
+/* The dump under way ends as soon as it can, and fails.  Main thread. */
+void dump_cancel(void);
+
 /* --- disks.c ----------------------------------------------------------------------------- */
 
 /* Opens what -drive and -blockdev say.  Start-up. */
@@ -40,6 +72,8 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
                                 GError **errp);
 /* What the command line puts into the flash banks, VIRT_FLASH_BANKS of them, zeroed. */
 bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp);
+/* The guest goes on: requests that failed and wait are tried again.  Any thread. */
+void disks_retry(void);
 /* The guest stands: finishes requests and flushes, so that the images are complete. */
 void coroutine_fn disks_co_flush(void);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
@@ -47,6 +81,15 @@ void coroutine_fn disks_co_close(void);
 
 /* --- system-hmp.c --------------------------------------------------------------------------- */
 
-extern const HMPCommand system_hmp_commands[];
+extern const HMPCommand system_hmp_commands[], memory_hmp_commands[];
+
+/* --- hmp-show.c: how memory is printed ------------------------------------------------------ */
+
+/* "x", "xp": the letter and bytes of an item that format does not say are those used last. */
+HMPFormat hmp_show_format(HMPFormat format);
+/* One item, right aligned in its column. */
+void hmp_show_item(GString *out, HMPFormat format, uint64_t value);
+/* One number without a column, as print has it. */
+void hmp_show_number(GString *out, HMPFormat format, int64_t value);
 
 #endif

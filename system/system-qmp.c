@@ -84,6 +84,33 @@ void coroutine_fn qmp_system_powerdown(GError **errp)
     qapi_event_send_powerdown();
 }
 
+void coroutine_fn qmp_system_wakeup(GError **errp)
+{
+    error_setg(errp, "wake-up from suspend is not supported by this guest");
+}
+
+void coroutine_fn qmp_inject_nmi(GError **errp)
+{
+    error_setg(errp, "this feature or command is not currently supported");
+}
+
+/* No device of the machines reports a panic or has a watchdog: nothing would look at these. */
+void coroutine_fn qmp_set_action(bool has_reboot, RebootAction reboot, bool has_shutdown,
+                                 ShutdownAction shutdown, bool has_panic, PanicAction panic,
+                                 bool has_watchdog, WatchdogAction watchdog, GError **errp)
+{
+    if (has_reboot) {
+        run_state_set_reboot_action(reboot);
+    }
+    if (has_shutdown) {
+        run_state_set_shutdown_action(shutdown);
+    }
+}
+
+void coroutine_fn qmp_watchdog_set_action(WatchdogAction action, GError **errp)
+{
+}
+
 void coroutine_fn qmp_quit(GError **errp)
 {
     run_state_request_shutdown(SHUTDOWN_CAUSE_HOST_QMP_QUIT, 0);

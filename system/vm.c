@@ -137,11 +137,7 @@ static void guest_shutdown(void *opaque, int code)
 
 static void guest_reset(void *opaque)
 {
-    if (vm.options->reboot_shuts_down) {
-        run_state_request_shutdown(SHUTDOWN_CAUSE_GUEST_RESET, 0);
-    } else {
-        run_state_request_guest_reset();
-    }
+    run_state_request_guest_reset();
 }
 
 static const SifiveTestOps finisher_ops = {
@@ -517,6 +513,7 @@ static void coroutine_fn cancel_entry(void *opaque)
     }
     __atomic_store_n(&vm.machine.ending, true, __ATOMIC_SEQ_CST);
     job_co_cancel_all();
+    guest_read_co_end();
 }
 
 static void coroutine_fn close_entry(void *opaque)
@@ -526,6 +523,11 @@ static void coroutine_fn close_entry(void *opaque)
     }
     block_export_co_remove_all();
     disks_co_close();
+}
+
+AddressSpace *vm_address_space(void)
+{
+    return vm.board ? virt_address_space(vm.board) : NULL;
 }
 
 const void *vm_fdt(size_t *size)

@@ -242,6 +242,7 @@ const CpuAccelOps rv64_accel_ops = {
     .vmsd = &rv64_vmstate,
     .get_pc = rv64_get_pc,
     .recent_pages = rv64_recent_pages,
+    .inspect = &rv64_inspect_ops,
 };
 
 const char *rv64_isa_string(void)

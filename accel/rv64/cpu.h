@@ -310,6 +310,9 @@ void rv64_tlb_protect_code(CPUState *cpu, uint64_t paddr);
 /* After a change of privilege or of mstatus: selects the TLB and the fetch context. */
 void rv64_update_context(CPUState *cpu);
 
+/* inspect.c */
+extern const CpuInspectOps rv64_inspect_ops;
+
 /* recent.c */
 static inline void rv64_note_page(CPUState *cpu, uint64_t paddr)
 {

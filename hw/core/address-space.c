@@ -86,6 +86,11 @@ const MemoryRegion *address_space_find(AddressSpace *as, uint64_t addr)
     return NULL;
 }
 
+const MemoryRegion *address_space_region(AddressSpace *as, unsigned i)
+{
+    return i < (unsigned)as->nr ? &as->region[i] : NULL;
+}
+
 void *address_space_map(AddressSpace *as, uint64_t addr, uint64_t len, bool for_write)
 {
     const MemoryRegion *r = address_space_find(as, addr);

@@ -28,6 +28,27 @@ typedef struct CpuConfig {
     void *lock_opaque;
 } CpuConfig;
 
+/* How a CPU saw memory at some moment; a copy, good for any thread. */
+typedef struct CpuView {
+    uint64_t root; /* guest physical address of the page table */
+    int levels;    /* of the page table; 0: there is none */
+    bool physical; /* addresses are not translated now */
+} CpuView;
+
+/* What a user sees of a CPU, without effect on the guest. */
+typedef struct CpuInspectOps {
+    /* Not while running. */
+    void (*get_view)(CPUState *cpu, CpuView *view);
+    void (*print_registers)(CPUState *cpu, GString *out);
+    void (*core_registers)(CPUState *cpu, uint64_t regs[32]); /* pc, x1 to x31 */
+    /*
+     * These two may wait for RAM that a load has not brought yet: any thread but the main
+     * one, no lock held.  False: nothing is mapped at va.
+     */
+    bool (*translate)(const CpuView *view, AddressSpace *as, uint64_t va, uint64_t *pa);
+    void (*print_mappings)(const CpuView *view, AddressSpace *as, GString *out);
+} CpuInspectOps;
+
 typedef struct CpuAccelOps {
     const char *name; /* "tcg" for the interpreter's slot in QEMU's -accel */
     CPUState *(*create)(const CpuConfig *config, GError **errp);
@@ -62,6 +83,7 @@ typedef struct CpuAccelOps {
      * number.  Not while running.
      */
     size_t (*recent_pages)(CPUState *cpu, uint64_t *pages, size_t max);
+    const CpuInspectOps *inspect;
 } CpuAccelOps;
 
 /* accel/rv64 */

@@ -56,6 +56,8 @@ static inline bool memory_region_reads_host(const MemoryRegion *r)
 }
 /* The region that contains addr, NULL if none.  Any thread. */
 const MemoryRegion *address_space_find(AddressSpace *as, uint64_t addr);
+/* Region number i in order of addresses, NULL behind the last one.  Any thread. */
+const MemoryRegion *address_space_region(AddressSpace *as, unsigned i);
 /*
  * Host address of the guest physical range [addr, addr + len), which must lie in one RAM
  * region (and not in ROM if for_write); NULL otherwise.  Any thread.

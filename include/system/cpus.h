@@ -42,6 +42,16 @@ void cpus_reset(void);
 void cpus_flush(void);
 /* Kernel thread ids: *n of them (g_free). */
 int *cpus_tids(int *n);
+/*
+ * Calls fn for CPU number index while it stands; the guest is held for that moment.  False
+ * if there is no such CPU.  Main thread.
+ */
+bool coroutine_fn cpus_co_inspect(int index,
+                                  void (*fn)(const CpuInspectOps *ops, CPUState *cpu,
+                                             void *opaque),
+                                  void *opaque);
+/* What views are good for, in any thread; NULL without CPUs. */
+const CpuInspectOps *cpus_inspect_ops(void);
 /* Of all CPUs, which stand: as CpuAccelOps.recent_pages, each with its share of max. */
 size_t cpus_recent_pages(uint64_t *pages, size_t max);
 

@@ -17,14 +17,17 @@ bool run_state_may_become(RunState from, RunState to);
 typedef struct RunStateOps {
     /* Stops virtio queues, reloads images, resets devices and CPUs.  vCPUs stand. */
     bool coroutine_fn (*reset)(GError **errp);
+    /* The guest runs again: what failed while it did is tried again.  Any thread.  May be NULL. */
+    void (*go_on)(void);
     /* Ends the main loop; the process will exit with code.  Main thread. */
     void (*exit)(int code);
 } RunStateOps;
 
 /* Main thread, once.  The machine is in state prelaunch, its vCPUs are held. */
 void run_state_init(const RunStateOps *ops);
-/* -action reboot=shutdown / shutdown=pause. */
-void run_state_set_actions(bool reboot_shuts_down, bool shutdown_pauses);
+/* What the guest's reboot and shutdown do: -action, set-action.  Any thread. */
+void run_state_set_reboot_action(RebootAction action);
+void run_state_set_shutdown_action(ShutdownAction action);
 
 RunState run_state(void);
 
@@ -45,6 +48,11 @@ void coroutine_fn run_state_co_reset(ShutdownCause cause);
 void run_state_request_guest_reset(void);
 /* The machine shall shut down: the guest, a signal, quit.  The first request counts. */
 void run_state_request_shutdown(ShutdownCause cause, int exit_code);
+/*
+ * A disk request failed and waits for RunStateOps.go_on: if the guest runs it stops at once,
+ * with state io-error.
+ */
+void run_state_request_io_error(void);
 /* A page of guest RAM cannot be read: stops the guest with state io-error. */
 void run_state_ram_error(const char *message);
 

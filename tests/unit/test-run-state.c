@@ -14,7 +14,7 @@
 
 static GString *events; /* names in order, from any thread */
 static GMutex events_lock;
-static int resets, exits, exit_code;
+static int resets, exits, exit_code, goes;
 static bool reset_fails;
 
 static void sink(unsigned event, json_object *msg)
@@ -51,7 +51,12 @@ static void do_exit(int code)
     exit_code = code;
 }
 
-static const RunStateOps ops = {.reset = do_reset, .exit = do_exit};
+static void do_go_on(void)
+{
+    goes++;
+}
+
+static const RunStateOps ops = {.reset = do_reset, .exit = do_exit, .go_on = do_go_on};
 
 static void sync_run(CoroutineEntry *entry)
 {
@@ -216,6 +221,46 @@ static void test_park(void)
     expect_events("STOP RESUME RESET");
 }
 
+static gpointer fail_request(gpointer data)
+{
+    run_state_request_io_error();
+    return NULL;
+}
+
+/* A disk request fails, in a thread of the disk's. */
+static void test_io_error(void)
+{
+    goes = 0;
+    g_thread_join(g_thread_new("disk", fail_request, NULL));
+    g_thread_join(g_thread_new("disk", fail_request, NULL));
+    poll_all();
+    g_assert_cmpint(run_state(), ==, RUN_STATE_IO_ERROR);
+    g_assert_false(vm_clock_running());
+    g_assert_cmpint(goes, ==, 0);
+    run_state_request_io_error(); /* does not run: nothing happens */
+    poll_all();
+    sync_run(co_cont);
+    g_assert_cmpint(goes, ==, 1);
+    expect_events("STOP RESUME");
+
+    /* parked, and stopped and continued since: it is tried again anyway */
+    sync_run(co_park);
+    run_state_request_io_error();
+    run_state_unpark(true);
+    poll_all();
+    g_assert_cmpint(run_state(), ==, RUN_STATE_RUNNING);
+    g_assert_cmpint(goes, ==, 2);
+    run_state_request_io_error();
+    sync_run(co_stop);
+    sync_run(co_cont);
+    poll_all();
+    g_assert_cmpint(run_state(), ==, RUN_STATE_RUNNING);
+    g_assert_true(vm_clock_running());
+    g_mutex_lock(&events_lock);
+    g_string_truncate(events, 0);
+    g_mutex_unlock(&events_lock);
+}
+
 static gint rounds_left;
 
 static void coroutine_fn park_rounds(void *opaque)
@@ -235,6 +280,8 @@ static void coroutine_fn stop_rounds(void *opaque)
         run_state_co_cont(NULL);
         if (i % 10 == 0) {
             run_state_request_guest_reset();
+        } else if (i % 10 == 5) {
+            run_state_request_io_error();
         }
     }
     g_atomic_int_add(&rounds_left, -1);
@@ -267,7 +314,7 @@ static void test_together(void)
 static void test_shutdown(void)
 {
     /* -no-shutdown: the guest's shutdown stops the machine for good */
-    run_state_set_actions(false, true);
+    run_state_set_shutdown_action(SHUTDOWN_ACTION_PAUSE);
     run_state_request_shutdown(SHUTDOWN_CAUSE_GUEST_SHUTDOWN, 0);
     poll_all();
     g_assert_cmpint(exits, ==, 0);
@@ -278,7 +325,8 @@ static void test_shutdown(void)
     expect_events("SHUTDOWN STOP RESET RESUME");
 
     /* -no-reboot: a reset is a shutdown; quit exits whatever the options say */
-    run_state_set_actions(true, false);
+    run_state_set_shutdown_action(SHUTDOWN_ACTION_POWEROFF);
+    run_state_set_reboot_action(REBOOT_ACTION_SHUTDOWN);
     sync_run(co_reset);
     poll_all();
     g_assert_cmpint(exits, ==, 1);
@@ -301,6 +349,7 @@ int main(int argc, char **argv)
     g_test_add_func("/run-state/stop-cont", test_stop_cont);
     g_test_add_func("/run-state/reset", test_reset);
     g_test_add_func("/run-state/park", test_park);
+    g_test_add_func("/run-state/io-error", test_io_error);
     g_test_add_func("/run-state/together", test_together);
     g_test_add_func("/run-state/shutdown", test_shutdown);
     return g_test_run();

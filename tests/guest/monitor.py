@@ -1,0 +1,522 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The human monitor: what it prints is what QEMU prints, line editing in a terminal, memory in
+files, and what may take long does not hold up anybody else.
+
+usage: monitor.py KF-SYSTEM
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import bare
+from rig import Rig, fails, on, slow, tags
+import tap
+
+PROGRAM = sys.argv[1]
+QEMU = 'qemu-system-riscv64'
+RAM = 0x80000000
+VIRTUAL = 0xffffffc000000000
+
+
+def page_tables():
+    """A raw image with Sv39 tables from page 1 on, and a hart in S mode behind them."""
+    c = bare.Code()
+    c.li(bare.T0, 8)
+    c.i(0x13, 1, bare.T0, bare.T0, 60)
+    c.li(bare.T1, (RAM >> 12) + 1)
+    c.add(bare.T0, bare.T0, bare.T1)
+    c.csrw(0x180, bare.T0)  # satp
+    c.li(bare.T0, 0xffffffff)
+    c.csrw(0x3b0, bare.T0)  # all of memory for S mode
+    c.addi(bare.T0, bare.ZERO, 0x1f)
+    c.csrw(0x3a0, bare.T0)
+    c.li(bare.T0, 1)
+    c.i(0x13, 1, bare.T0, bare.T0, 11)
+    c.csrw(0x300, bare.T0)  # mstatus.MPP: S
+    c.addi(bare.T0, bare.ZERO, -1)
+    c.i(0x13, 1, bare.T0, bare.T0, 38)
+    c.addi(bare.T0, bare.T0, 0x200)
+    c.csrw(0x341, bare.T0)  # mepc
+    c.words.append(0x30200073)  # mret
+    code = c.bytes()
+    image = bytearray(0x6000)
+    image[:len(code)] = code
+    struct.pack_into('<I', image, 0x200, 0x6f)  # jump to itself
+    r, w, x, u, g, a, d = (1 << i for i in range(1, 8))
+    for table, index, address, flags in (
+            (1, 0, 0x2000, 0), (1, 2, 0, r | w | x | a | d), (1, 3, 0x40000000, r | w | g | a | d),
+            (1, 256, 0x3000, 0), (2, 0, 0x4000, 0), (2, 1, 0x200000, r | w | u | a | d),
+            (2, 2, 0x400000, r | w | u | a | d), (2, 3, 0xa00000, r | w | u | a | d),
+            (2, 5, 0x400000, r | x | u | a), (3, 0, 0x5000, 0), (4, 1, 0x6000, r),
+            (4, 2, 0x7000, r), (4, 3, 0x9000, r | w | a | d), (5, 0, 0, r | x | a),
+            (5, 1, 0x1000, r | w | a | d)):
+        struct.pack_into('<Q', image, 0x1000 * table + 8 * index,
+                         RAM + address >> 12 << 10 | flags | 1)
+    return bytes(image)
+
+
+class Line:
+    """A VM whose monitor is asked through QMP, on its standard streams: any of the two."""
+
+    def __init__(self, program, *args):
+        self.process = subprocess.Popen(
+            [program, '-M', 'virt', '-display', 'none', '-nodefaults', '-m', '32M', '-qmp',
+             'stdio', *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.events = []
+        json.loads(self.process.stdout.readline())
+        self.cmd('qmp_capabilities')
+
+    def send(self, command, **args):
+        text = json.dumps({'execute': command, 'arguments': args})
+        self.process.stdin.write(text + '\n')
+        self.process.stdin.flush()
+        while True:
+            answer = json.loads(self.process.stdout.readline())
+            if 'event' not in answer:
+                return answer
+            self.events.append(answer)
+
+    def cmd(self, command, **args):
+        return self.send(command, **args)['return']
+
+    def hmp(self, line):
+        return self.send('human-monitor-command', **{'command-line': line})['return']
+
+    def close(self):
+        try:
+            self.cmd('quit')
+        except (OSError, ValueError):
+            pass
+        self.process.stdin.close()
+        self.process.wait(20)
+
+
+class Both:
+    def __init__(self, *args):
+        if not shutil.which(QEMU):
+            raise tap.Skip(f'no {QEMU}')
+        self.dir = tempfile.TemporaryDirectory(prefix='kfmon-')
+        self.image = os.path.join(self.dir.name, 'image')
+        with open(self.image, 'wb') as file:
+            file.write(page_tables())
+        self.ours = Line(PROGRAM, '-bios', self.image, *args)
+        self.theirs = Line(QEMU, '-bios', self.image, '-cpu', 'rv64,h=false', *args)
+
+    def same(self, *lines, change=lambda text: text):
+        for line in lines:
+            ours, theirs = (change(vm.hmp(line.format(dir=os.path.join(self.dir.name, name))))
+                            .replace(os.path.join(self.dir.name, name), 'DIR')
+                            for vm, name in ((self.ours, 'a'), (self.theirs, 'b')))
+            assert ours == theirs, f'{line!r}:\n{ours}\nand not\n{theirs}'
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
+        self.dir.cleanup()
+
+
+def test_memory_looks_as_in_qemu(_):
+    both = Both('-S')
+    both.same('xp 0x1000', 'p 5')
+    both.same(*(f'xp /{count}{form}{size} 0x80001000' for count in (1, 3, 9)
+                for form in 'xduoc' for size in 'bhwg'))
+    both.same('xp /40cb 0x80000000', 'xp 0x80000001', 'x /2 0x80000004', 'x /4xw 0x1000',
+              'xp /0x 0x1000', 'xp /4xw 0x81fffff8', 'xp /4xw 0', 'x /4xw 0',
+              'xp /2xw 0xfffffffffffffff8', 'sum 0x80000000 0x1000', 'sum 0x1000 0', 'sum 0 16',
+              'xp /z 0x1000', 'xp /-1x 0', 'xp /x8 0', 'xp', 'xp /4xw', 'xp $pc', 'x 1 2',
+              'xp /2wx 0x1000 0')
+    both.same('p 5', 'p /d -5', 'p /u -5', 'p /o 8', 'p /o -1', 'p /c 65', 'p 66', 'p /c 10',
+              'p /c 39', 'p /c 92', 'p /c 0', 'p /c 300', 'p ~1', 'p /x -1', 'p /xb 258',
+              'p 1+2*3-(4/2)%3', 'p 0x10 | 1 & 3 ^ 2', 'p 5--3', "p 'a'", 'p +5', 'p (1+2)*3',
+              'p', 'p /', 'p /x/ 1', 'p $pc', 'p $', 'p 5/0', 'p 7%0', 'p 1 +', 'p (1', 'p )',
+              'p 1)', "p 'ab'", "p '", 'p 018', 'p 0xzz', 'p 99999999999999999999', 'p 1 2',
+              'print 3', 'p /i 4', 'p /x 0')
+    both.close()
+
+
+def test_the_rest_looks_as_in_qemu(_):
+    both = Both('-S', '-name', 'me', '-uuid', '12345678-1234-1234-1234-123456789abc')
+    both.same('info status', 'info name', 'info uuid', 'info kvm', 'info dump', 'info snapshots',
+              'info history', 'info memory_size_summary', 'info nosuch', 'nosuch', 'stop x',
+              'info status x', 'nmi', 'system_wakeup', 'watchdog_action pause',
+              'watchdog_action foo', 'cpu 0', 'cpu 1', 'cpu x', 'cpu 1x', 'info registers 3',
+              'help nosuch', 'help stop', 'help info status', 'help xp', 'help memsave',
+              'help print', 'help info mem', 'help info registers', 'delvm',
+              'savevm foo', 'closefd foo', 'getfd foo', 'chardev-remove nosuch',
+              'gpa2hva 0x100000', 'gpa2hva 0x30000000000', 'gva2gpa 0x1234',
+              'memsave 0x1000 16 "{dir}"', 'pmemsave 0x1000 16 "{dir}"',
+              'memsave 0 16 "{dir}"', 'pmemsave 0 16 "{dir}"', 'pmemsave 0 16 "/nosuch/x"',
+              'memsave 0x1000 0 "{dir}"', 'memsave 0x1000 4', 'memsave 0x1000 4 ""',
+              'memsave 0x1000 16 /tmp/x', 'dump-guest-memory', 'dump-guest-memory /nosuch/x',
+              'dump-guest-memory {dir} 1', 'dump-guest-memory -w {dir}',
+              'dump-guest-memory -s {dir}', 'dump-guest-memory -z -l {dir}',
+              'dump-guest-memory {dir} 0 4096', 'info dump')
+    both.same('info registers', 'info registers -a', 'info registers 0',
+              change=lambda text: '\n'.join(l for l in text.splitlines() if ' mip ' not in l))
+    both.close()
+
+
+def test_translation_looks_as_in_qemu(_):
+    both = Both()
+    for vm in (both.ours, both.theirs):
+        while f'{VIRTUAL + 0x200:x}' not in vm.hmp('info registers'):
+            pass
+        vm.hmp('stop')
+    both.same('info mem', f'x /2xw {VIRTUAL + 0x200:#x}', f'x /5xg {VIRTUAL + 0xff0:#x}',
+              f'x /4xw {VIRTUAL + 0x1ff8:#x}', 'x /1xw 0x4000', 'x /1xw 0x10000000000',
+              'gva2gpa 0x9000', 'gva2gpa 0x200000', f'gva2gpa {VIRTUAL + 0x234:#x}',
+              f'memsave {VIRTUAL + 0xff8:#x} 16 "{{dir}}"',
+              f'memsave {VIRTUAL + 0x1ff8:#x} 16 "{{dir}}"')
+    both.ours.hmp(f'memsave {VIRTUAL + 0xff8:#x} 16 "{both.dir.name}/a"')
+    both.theirs.hmp(f'memsave {VIRTUAL + 0xff8:#x} 16 "{both.dir.name}/b"')
+    contents = [open(os.path.join(both.dir.name, name), 'rb').read() for name in 'ab']
+    assert contents[0] == contents[1] == page_tables()[0xff8:0x1008]
+    both.close()
+
+
+def test_qmp_errors_are_qemus(_):
+    both = Both('-S')
+    file = os.path.join(both.dir.name, 'x')
+    requests = (
+        ('memsave', {'val': 0, 'size': 4, 'filename': '/nosuch/x'}),
+        ('memsave', {'val': 0, 'size': 4, 'filename': file}),
+        ('memsave', {'val': 4096, 'size': 4, 'filename': file, 'cpu-index': 3}),
+        ('pmemsave', {'val': 0, 'size': 4, 'filename': '/nosuch/x'}),
+        ('query-dump', {}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'x:' + file}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:/nosuch/x'}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'fd:3'}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'fd:foo'}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:' + file, 'begin': 1}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:' + file, 'length': 1}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:' + file, 'format': 'win-dmp'}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:' + file, 'begin': 0,
+                               'length': 16}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:/dev/full'}),
+        ('dump-guest-memory', {'paging': False, 'protocol': 'file:' + file, 'begin': RAM + 1,
+                               'length': 4097}),
+        ('query-dump', {}),
+        ('inject-nmi', {}), ('system_wakeup', {}),
+        ('set-action', {'shutdown': 'pause', 'panic': 'exit-failure'}),
+        ('set-action', {'shutdown': 'foo'}), ('set-action', {'reboot': 'none'}),
+        ('set-action', {}), ('watchdog-set-action', {'action': 'pause'}),
+        ('watchdog-set-action', {'action': 'foo'}),
+    )
+    for command, args in requests:
+        ours, theirs = (vm.send(command, **args) for vm in (both.ours, both.theirs))
+        assert ours == theirs, f'{command} {args}: {ours} and not {theirs}'
+    events = [[(e['event'], e['data']) for e in vm.events] for vm in (both.ours, both.theirs)]
+    sizes = [data['result'].pop('total') for vm in events for _, data in vm]  # ROMs differ
+    assert len(sizes) == 4, events
+    assert [[(n, d.get('error'), d['result']['status']) for n, d in vm] for vm in events][0] == \
+        [[(n, d.get('error'), d['result']['status']) for n, d in vm] for vm in events][1]
+    both.close()
+
+
+# --- Dumps ----------------------------------------------------------------------------------
+
+
+def elf(path):
+    """Program headers (type, offset, address, size) and registers of a core file."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    machine, phoff, phnum = (*struct.unpack_from('<H', data, 18),
+                             *struct.unpack_from('<Q', data, 32),
+                             *struct.unpack_from('<H', data, 56))
+    assert data[:7] == b'\x7fELF\x02\x01\x01' and machine == 243
+    headers = []
+    for i in range(phnum):
+        kind, _, offset, virtual, physical, size, memory, _ = struct.unpack_from(
+            '<IIQQQQQQ', data, phoff + 56 * i)
+        assert virtual == physical and size == memory and offset + size <= len(data)
+        headers.append((kind, offset, physical, size))
+    note = headers[0][1]
+    assert headers[0][0] == 4 and struct.unpack_from('<III', data, note) == (5, 376, 1)
+    return data, headers[1:], struct.unpack_from('<32Q', data, note + 20 + 112)
+
+
+def test_a_dump_is_as_qemus(_):
+    both = Both()
+    files = [os.path.join(both.dir.name, name) for name in ('ours', 'theirs')]
+    cores = []
+    for vm, path in zip((both.ours, both.theirs), files):
+        while f'{VIRTUAL + 0x200:x}' not in vm.hmp('info registers'):
+            pass
+        vm.events.clear()
+        assert vm.send('dump-guest-memory', paging=False, protocol='file:' + path) == \
+            {'return': {}}
+        assert [e['event'] for e in vm.events] == ['STOP', 'DUMP_COMPLETED', 'RESUME'], vm.events
+        assert vm.cmd('query-status')['status'] == 'running'
+        cores.append(elf(path))
+    (ours, our_loads, our_regs), (theirs, their_loads, their_regs) = cores
+    assert our_loads == their_loads
+    assert our_regs[0] == their_regs[0] == VIRTUAL + 0x200
+    assert our_regs[5] == their_regs[5]  # t0
+    assert len(ours) == len(theirs) and ours[-11:] == theirs[-11:]
+    at = our_loads[1][1]
+    assert ours[at:at + 0x6000] == theirs[at:at + 0x6000] == page_tables()
+    gdb = shutil.which('gdb-multiarch')
+    if gdb:
+        out = subprocess.run([gdb, '-batch', '-nx', '-ex', 'set architecture riscv:rv64',
+                              '-ex', f'core-file {files[0]}', '-ex', 'p/x $pc',
+                              '-ex', f'x/1xw {RAM + 0x200:#x}'],
+                             capture_output=True, text=True, timeout=60, check=False).stdout
+        assert f'{VIRTUAL + 0x200:#x}' in out and '0x0000006f' in out, out
+    both.close()
+
+
+def pages_of(path):
+    """The generations in the pages of bare.py's guest, and the one that it was writing."""
+    data, loads, regs = elf(path)
+    at = next(offset for _, offset, address, _ in loads if address == RAM) + bare.FIRST
+    return [struct.unpack_from('<Q', data, at + i)[0] for i in range(0, 1 << 20, 4096)], regs
+
+
+def is_one_instant(path):
+    """Pages in front of the one being written have the new generation, the others the old."""
+    pages, regs = pages_of(path)
+    old = regs[bare.S3]
+    new = regs[bare.S4]
+    assert set(pages) <= {old, new}, (set(pages), old, new)
+    assert pages == sorted(pages, reverse=True), pages[:10]
+
+
+def running(rig, *extra, **more):
+    bare.write(rig.payload, 1)
+    rig.start(*extra, **more)
+    return rig.vm.qmp
+
+
+def test_dumps_of_a_running_guest(rig):
+    qmp = running(rig)
+    other = rig.vm.session(1)
+    for i in range(5):
+        path = rig.path(f'dump{i}')
+        qmp.cmd('dump-guest-memory', paging=False, protocol='file:' + path, detach=True)
+        assert other.cmd('query-dump')['status'] in ('active', 'completed')
+        other.cmd('human-monitor-command', command_line='info dump')
+        result = qmp.wait_event('DUMP_COMPLETED')['data']
+        assert result['result']['status'] == 'completed' and 'error' not in result
+        assert result['result']['completed'] == result['result']['total'] == \
+            sum(size for *_, size in elf(path)[1])
+        is_one_instant(path)
+        rig.unharmed()
+    other.close()
+
+
+def test_stop_and_cont_during_a_dump(rig):
+    qmp = running(rig, memory='256M')
+    other = rig.vm.session(1)
+    fifo = rig.path('fifo')
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(['cat', fifo], stdout=subprocess.PIPE)
+    qmp.cmd('dump-guest-memory', paging=False, protocol='file:' + fifo, detach=True)
+    qmp.wait_event('STOP')
+    assert other.cmd('query-status')['status'] == 'save-vm'
+    fails(lambda: other.cmd('dump-guest-memory', paging=False, protocol='file:/dev/null'),
+          'There is a dump in process, please wait.')
+    other.cmd('stop')
+    assert other.cmd('query-dump')['status'] == 'active'
+    core = reader.stdout.read()
+    assert reader.wait(20) == 0
+    qmp.wait_event('DUMP_COMPLETED')
+    assert other.cmd('query-status')['status'] == 'paused'
+    with open(rig.path('core'), 'wb') as file:
+        file.write(core)
+    is_one_instant(rig.path('core'))
+    other.cmd('cont')
+    rig.unharmed()
+    other.close()
+
+
+def test_quit_during_a_dump(rig):
+    qmp = running(rig, memory='256M')
+    fifo = rig.path('fifo2')
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    qmp.cmd('dump-guest-memory', paging=False, protocol='file:' + fifo, detach=True)
+    qmp.wait_event('STOP')
+    while not os.read(reader, 1000):  # nobody has opened the other end yet
+        pass
+    qmp.cmd('human-monitor-command', command_line='info dump')
+    os.close(reader)  # a broken pipe
+    data = qmp.wait_event('DUMP_COMPLETED')['data']
+    assert data['result']['status'] == 'failed' and 'Broken pipe' in data['error'], data
+    rig.unharmed()
+    qmp.cmd('dump-guest-memory', paging=False, protocol='file:' + rig.path('d'), detach=True)
+    assert rig.vm.quit() == 0
+
+
+def test_memory_of_a_machine_that_is_being_loaded(rig):
+    """Pages that are not there yet are waited for, and nobody else waits."""
+    qmp = running(rig, memory='64M')
+    path = rig.image('lazy.qcow2')
+    rig.add('lazy', path)
+    qmp.run_job('snapshot-save', 'save', tag='t', **on('lazy'))
+    rig.delete('lazy')
+    rig.stop()
+    rig.start('-S', memory='64M')
+    qmp, other = rig.vm.qmp, rig.vm.session(1)
+    rig.add('lazy', path, slow('read', 20))
+    qmp.cmd('snapshot-load', job_id='load', tag='t', lazy=True, **on('lazy'))
+    qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: d['status'] == 'running')
+    qmp.cmd('dump-guest-memory', paging=False, protocol='file:' + rig.path('dump-lazy'),
+            detach=True)
+    assert other.cmd('query-jobs')[0]['status'] == 'running'
+    assert other.cmd('query-dump')['status'] == 'active'
+    assert qmp.wait_event('DUMP_COMPLETED', 60)['data']['result']['status'] == 'completed'
+    is_one_instant(rig.path('dump-lazy'))
+    other.close()
+
+
+# --- A terminal --------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A program in tmux, 80 columns wide."""
+
+    def __init__(self, *command):
+        if not shutil.which('tmux'):
+            raise tap.Skip('no tmux')
+        self.dir = tempfile.TemporaryDirectory(prefix='kftmux-')
+        self.socket = os.path.join(self.dir.name, 'socket')
+        self.tmux('-f', '/dev/null', 'new-session', '-d', '-x', '80', '-y', '24', *command)
+
+    def tmux(self, *args):
+        return subprocess.run(['tmux', '-S', self.socket, *args], check=True, timeout=20,
+                              capture_output=True, text=True).stdout
+
+    def keys(self, *keys):
+        self.tmux('send-keys', *keys)
+
+    def text(self, text):
+        self.tmux('send-keys', '-l', text)
+
+    def screen(self):
+        return [line.rstrip() for line in self.tmux('capture-pane', '-p').splitlines()]
+
+    def shows(self, *lines):
+        """Waits until the last lines on the screen are these."""
+        deadline = time.monotonic() + 20
+        while True:
+            screen = self.screen()
+            while screen and not screen[-1]:
+                screen.pop()
+            if screen[-len(lines):] == list(lines):
+                return
+            assert time.monotonic() < deadline, '\n'.join(screen) + f'\nand not {lines}'
+            time.sleep(0.02)
+
+    def close(self):
+        self.tmux('kill-server')
+        self.dir.cleanup()
+
+
+def fold(text):
+    """As a line of it stands on the screen."""
+    return [text[i:i + 80].rstrip() for i in range(0, len(text), 80)]
+
+
+def test_a_terminal(rig):
+    path = rig.image('disk.qcow2')
+    bare.write(rig.payload, 1)
+    t = Terminal(PROGRAM, '-M', 'virt', '-m', '32M', '-bios', rig.payload, '-display', 'none',
+                 '-nodefaults', '-monitor', 'stdio', '-drive',
+                 f'file={path},id=disk,if=virtio', '-chardev', 'ringbuf,id=ring', '-chardev',
+                 'null,id=nothing', '-S')
+    t.shows('(qemu)')
+    t.text('info stxus')
+    t.keys('BSpace', 'BSpace', 'BSpace')
+    t.text('atus')
+    t.shows('(qemu) info status')
+    t.keys('Home', 'Delete')
+    t.text('i')
+    t.keys('End', 'Enter')
+    t.shows('(qemu) info status', 'VM status: paused (prelaunch)', '(qemu)')
+    t.text('savevm before')
+    t.keys('Enter')
+    t.text('savevm below')
+    t.keys('Enter')
+    t.text('loa')
+    t.keys('Tab')
+    t.shows('(qemu) loadvm')
+    t.keys('Tab')
+    t.shows('(qemu) loadvm be')
+    t.keys('Tab')
+    t.shows('before    below', '(qemu) loadvm be')
+    t.text('l')
+    t.keys('Tab', 'Enter')
+    t.shows('(qemu) loadvm below', '(qemu)')
+    t.keys('Up', 'Up')
+    t.shows('(qemu) savevm below')
+    t.keys('Down', 'Down')
+    t.shows('(qemu)')
+    t.text('info block d')
+    t.keys('Tab')
+    t.shows('(qemu) info block disk')
+    t.keys('C-u')
+    t.text('chardev-remove n')
+    t.keys('Tab')
+    t.shows('(qemu) chardev-remove nothing')
+    t.keys('C-u')
+    t.text(f'dump-guest-memory {rig.dir.name}/payl')
+    t.keys('Tab')
+    t.shows(*fold(f'(qemu) dump-guest-memory {rig.payload}'))
+    t.keys('C-u')
+    t.text('migrate_set_capability ev')
+    t.keys('Tab')
+    t.text('o')
+    t.keys('Tab')
+    t.shows('(qemu) migrate_set_capability events o')
+    t.keys('C-l')
+    t.shows('(qemu) migrate_set_capability events o')
+    assert t.screen()[0].startswith('(qemu) migrate_set')
+    t.keys('C-u')
+    t.text('foo')
+    t.keys('Enter')
+    t.shows("(qemu) foo", "unknown command: 'foo'", '(qemu)')
+    t.text('print 1+')
+    t.keys('Enter')
+    t.shows('(qemu) print 1+', 'unexpected end of expression',
+            'Try "help print" for more information', '(qemu)')
+    t.close()
+
+
+def test_ctrl_c_gives_the_prompt_back(rig):
+    """savevm on a slow disk, in a terminal on a pty that is no console of ours."""
+    bare.write(rig.payload, 16)
+    rig.start('-monitor', f'unix:{rig.path("hmp")},server=on,wait=off', memory='64M')
+    path = rig.image('slow.qcow2')
+    t = Terminal('socat', '-,raw,echo=0', f'UNIX-CONNECT:{rig.path("hmp")}')
+    t.shows('(qemu)')
+    rig.add('slow', path, slow('write', 200))
+    rig.vm.qmp.events.clear()
+    t.text('savevm long')
+    t.keys('Enter')
+    rig.vm.qmp.wait_event('STOP')
+    t.keys('C-c')
+    t.shows('(qemu) savevm long', 'Error: Job was cancelled', '(qemu)')
+    rig.unharmed()
+    rig.delete('slow')
+    assert tags(path) == []
+    t.text('hal')
+    t.keys('C-c')
+    t.shows('(qemu) hal^C', '(qemu)')
+    t.close()
+    rig.stop()
+
+
+if __name__ == '__main__':
+    with_rig = Rig(PROGRAM)
+    try:
+        tap.run(sys.modules[__name__], with_rig, needs_guest=False)
+    finally:
+        with_rig.stop()
