@@ -1,55 +1,58 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The blkdebug filter: passes everything on to its image, except what its rules say shall
- * fail or be slow.  A rule matches requests by type and sector, may let a number of them
- * pass first ('after'), may act once, and has an error, a delay, or both.  For tests of
- * what happens when a disk is full, broken or slow.  Home context, but for reads aside.
+ * fail, be slow or wait, and in pieces no larger and no less aligned than its limits say.  For
+ * tests of what happens when a disk is full, broken, slow or odd.  Home context, but for reads
+ * aside.  The rules are in blkdebug-rules.c.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include "block/block-int.h"
+#include "blkdebug-int.h"
 #include "qapi/error.h"
 
-typedef struct Rule {
-    bool any_type;
-    BlkdebugIOType type;
-    int64_t offset; /* bytes of the sector that must be hit, -1: any */
-    int64_t after;  /* matches still let through */
-    int64_t delay_ns;
-    int error; /* positive errno, 0: delay only */
-    bool once;
-    bool spent;
-} Rule;
-
 typedef struct BlkdebugState {
-    pthread_mutex_t lock; /* leaf; what changes in rules */
-    GArray *rules;
+    BlkdebugRules rules;
+    /* Bytes; 0: no limit. */
+    int64_t max_transfer, opt_write_zero, max_write_zero, opt_discard, max_discard;
 } BlkdebugState;
 
-static bool add_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o, GError **errp)
-{
-    bool has_delay = o->has_delay_ns && o->delay_ns > 0;
-    Rule rule = {
-        .any_type = !o->has_iotype,
-        .type = o->iotype,
-        .offset = o->has_sector && o->sector >= 0 ? o->sector * 512 : -1,
-        .after = o->has_after ? o->after : 0,
-        .delay_ns = has_delay ? o->delay_ns : 0,
-        .error = o->has_errno ? o->q_errno : has_delay ? 0 : EIO,
-        .once = o->has_once && o->once,
-    };
+/* --- Opening ----------------------------------------------------------------------------------- */
 
-    if (o->has_sector && o->sector > INT64_MAX / 512) {
-        error_setg(errp, "Sector %" PRId64 " of an inject-error rule is too large", o->sector);
+/* A limit must be a multiple of unit. */
+static bool set_limit(int64_t *limit, bool has, int64_t value, const char *name, int64_t unit,
+                      GError **errp)
+{
+    if (!has || value == 0) {
+        return true;
+    }
+    if (value < 0 || value > INT32_MAX || value % unit) {
+        error_setg(errp, "Cannot meet constraints with %s %" PRId64, name, value);
         return false;
     }
-    if (rule.error < 0 || rule.error > 4095) {
-        error_setg(errp, "%d is not an error number", rule.error);
-        return false;
-    }
-    g_array_append_val(s->rules, rule);
+    *limit = value;
     return true;
+}
+
+static bool set_limits(BlockDriverState *bs, const BlockdevOptionsBlkdebug *o, GError **errp)
+{
+    BlkdebugState *s = bs->opaque;
+    int64_t align = o->has_align ? o->align : 1;
+
+    if (align <= 0 || align > 1024 * 1024 || (align & (align - 1))) {
+        error_setg(errp, "Cannot meet constraints with align %" PRId64, align);
+        return false;
+    }
+    bs->request_alignment = align;
+    return set_limit(&s->max_transfer, o->has_max_transfer, o->max_transfer, "max-transfer", align,
+                     errp) &&
+           set_limit(&s->opt_write_zero, o->has_opt_write_zero, o->opt_write_zero,
+                     "opt-write-zero", align, errp) &&
+           set_limit(&s->max_write_zero, o->has_max_write_zero, o->max_write_zero,
+                     "max-write-zero", MAX(align, s->opt_write_zero), errp) &&
+           set_limit(&s->opt_discard, o->has_opt_discard, o->opt_discard, "opt-discard", align,
+                     errp) &&
+           set_limit(&s->max_discard, o->has_max_discard, o->max_discard, "max-discard",
+                     MAX(align, s->opt_discard), errp);
 }
 
 static bool coroutine_fn blkdebug_co_open(BlockDriverState *bs, const BlockdevOptions *options,
@@ -58,20 +61,13 @@ static bool coroutine_fn blkdebug_co_open(BlockDriverState *bs, const BlockdevOp
     const BlockdevOptionsBlkdebug *o = &options->u.blkdebug;
     BlkdebugState *s = bs->opaque;
 
-    if (o->has_align &&
-        (o->align <= 0 || o->align > 1024 * 1024 || (o->align & (o->align - 1)))) {
-        error_setg(errp, "Cannot meet constraints with align %" PRId64, o->align);
+    blkdebug_rules_init(&s->rules);
+    if ((o->config && *o->config && !blkdebug_config_co_load(&s->rules, o->config, errp)) ||
+        !blkdebug_rules_add(&s->rules, o->inject_error, o->set_state, errp) ||
+        !set_limits(bs, o, errp)) {
+        blkdebug_rules_destroy(&s->rules);
         return false;
     }
-    s->rules = g_array_new(false, false, sizeof(Rule));
-    for (BlkdebugInjectErrorOptionsList *l = o->inject_error; l; l = l->next) {
-        if (!add_rule(s, l->value, errp)) {
-            g_array_free(s->rules, true);
-            return false;
-        }
-    }
-    pthread_mutex_init(&s->lock, NULL);
-    bs->request_alignment = o->has_align ? o->align : 1;
     return true;
 }
 
@@ -79,53 +75,50 @@ static void coroutine_fn blkdebug_co_close(BlockDriverState *bs)
 {
     BlkdebugState *s = bs->opaque;
 
-    pthread_mutex_destroy(&s->lock);
-    g_array_free(s->rules, true);
+    blkdebug_rules_destroy(&s->rules);
 }
 
-/* What the rules want for a request: -errno or 0, after the delay they ask for. */
-static int coroutine_fn apply_rules(BlockDriverState *bs, BlkdebugIOType type, int64_t offset,
-                                    int64_t bytes)
+/* --- I/O --------------------------------------------------------------------------------------- */
+
+/* A read or write in pieces of at most max_transfer. */
+static int coroutine_fn transfer(BlockDriverState *bs, bool write, int64_t offset, int64_t bytes,
+                                 IOVector *iov, int flags)
 {
     BlkdebugState *s = bs->opaque;
-    int64_t delay = 0;
-    int error = 0;
+    int64_t max = s->max_transfer ? s->max_transfer : INT64_MAX;
+    int ret = 0;
 
-    pthread_mutex_lock(&s->lock);
-    for (guint i = 0; i < s->rules->len && !error; i++) {
-        Rule *r = &g_array_index(s->rules, Rule, i);
+    if (bytes <= max) {
+        return write ? bdrv_co_pwritev(bs->file, offset, bytes, iov, flags)
+                     : bdrv_co_preadv(bs->file, offset, bytes, iov, flags);
+    }
+    for (int64_t done = 0, n; done < bytes && ret == 0; done += n) {
+        IOVector part;
 
-        if (r->spent || (!r->any_type && r->type != type) ||
-            (r->offset >= 0 && (r->offset < offset || r->offset >= offset + bytes))) {
-            continue;
-        }
-        if (r->after > 0) {
-            r->after--;
-            continue;
-        }
-        r->spent = r->once;
-        delay += r->delay_ns;
-        error = r->error;
+        n = MIN(max, bytes - done);
+        io_vector_init(&part, iov->niov);
+        io_vector_concat(&part, iov, done, n);
+        ret = write ? bdrv_co_pwritev(bs->file, offset + done, n, &part, flags)
+                    : bdrv_co_preadv(bs->file, offset + done, n, &part, flags);
+        io_vector_destroy(&part);
     }
-    pthread_mutex_unlock(&s->lock);
-    if (delay) {
-        co_sleep_ns(delay);
-    }
-    return -error;
+    return ret;
 }
 
 static int coroutine_fn blkdebug_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                            IOVector *iov, int flags)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_READ, offset, bytes);
 
-    return ret < 0 ? ret : bdrv_co_preadv(bs->file, offset, bytes, iov, flags);
+    return ret < 0 ? ret : transfer(bs, false, offset, bytes, iov, flags);
 }
 
 static int coroutine_fn blkdebug_co_preadv_aside(BlockDriverState *bs, int64_t offset,
                                                  int64_t bytes, IOVector *iov)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_READ, offset, bytes);
 
     return ret < 0 ? ret : bdrv_co_preadv_aside(bs->file->bs, offset, iov);
 }
@@ -133,29 +126,70 @@ static int coroutine_fn blkdebug_co_preadv_aside(BlockDriverState *bs, int64_t o
 static int coroutine_fn blkdebug_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                             IOVector *iov, int flags)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_WRITE, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_WRITE, offset, bytes);
 
-    return ret < 0 ? ret : bdrv_co_pwritev(bs->file, offset, bytes, iov, flags);
+    return ret < 0 ? ret : transfer(bs, true, offset, bytes, iov, flags);
+}
+
+/* Zeroes written out: what is not aligned enough for the image's own way. */
+static int coroutine_fn write_zero_bytes(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    g_autofree void *buf = NULL;
+    IOVector iov;
+
+    if (bytes == 0) {
+        return 0;
+    }
+    buf = g_malloc0(bytes);
+    io_vector_init_buf(&iov, buf, bytes);
+    return transfer(bs, true, offset, bytes, &iov, 0);
 }
 
 static int coroutine_fn blkdebug_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                                   int64_t bytes, int flags)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_WRITE_ZEROES, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int64_t unit = MAX(bs->request_alignment, s->opt_write_zero);
+    int64_t max = s->max_write_zero ? s->max_write_zero : INT64_MAX / unit * unit;
+    int64_t first = offset % unit ? offset + unit - offset % unit : offset;
+    int64_t end = offset + bytes, last = end - end % unit;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_WRITE_ZEROES, offset, bytes);
 
-    return ret < 0 ? ret : bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+    if (ret < 0) {
+        return ret;
+    }
+    if (first >= last || ((first > offset || last < end) && (flags & BDRV_REQ_NO_FALLBACK))) {
+        return -ENOTSUP;
+    }
+    ret = write_zero_bytes(bs, offset, first - offset);
+    for (int64_t n; first < last && ret == 0; first += n) {
+        n = MIN(max, last - first);
+        ret = bdrv_co_pwrite_zeroes(bs->file, first, n, flags);
+    }
+    return ret < 0 ? ret : write_zero_bytes(bs, last, end - last);
 }
 
 static int coroutine_fn blkdebug_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_DISCARD, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int64_t unit = MAX(bs->request_alignment, s->opt_discard);
+    int64_t max = s->max_discard ? s->max_discard : INT64_MAX / unit * unit;
+    int64_t first = offset % unit ? offset + unit - offset % unit : offset;
+    int64_t end = offset + bytes, last = end == bs->length ? end : end - end % unit;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_DISCARD, offset, bytes);
 
-    return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
+    for (int64_t n; first < last && ret == 0; first += n) {
+        n = MIN(max, last - first);
+        ret = bdrv_co_pdiscard(bs->file, first, n);
+    }
+    return ret;
 }
 
 static int coroutine_fn blkdebug_co_flush(BlockDriverState *bs)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_FLUSH, 0, 0);
+    BlkdebugState *s = bs->opaque;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_FLUSH, 0, 0);
 
     return ret < 0 ? ret : bdrv_co_flush(bs->file->bs);
 }
@@ -163,9 +197,48 @@ static int coroutine_fn blkdebug_co_flush(BlockDriverState *bs)
 static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs, int64_t offset,
                                                  int64_t bytes, int64_t *pnum, int64_t *map)
 {
-    int ret = apply_rules(bs, BLKDEBUG_IO_TYPE_BLOCK_STATUS, offset, bytes);
+    BlkdebugState *s = bs->opaque;
+    int ret = blkdebug_rules_apply(&s->rules, BLKDEBUG_IO_TYPE_BLOCK_STATUS, offset, bytes);
 
     return ret < 0 ? ret : bdrv_co_block_status(bs->file->bs, offset, bytes, pnum, map);
+}
+
+/* --- Breakpoints ------------------------------------------------------------------------------- */
+
+static void coroutine_fn blkdebug_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
+{
+    BlkdebugState *s = bs->opaque;
+
+    blkdebug_rules_event(&s->rules, event);
+}
+
+static int blkdebug_breakpoint(BlockDriverState *bs, BlkdebugEvent event, const char *tag)
+{
+    BlkdebugState *s = bs->opaque;
+
+    blkdebug_rules_break(&s->rules, event, tag);
+    return 0;
+}
+
+static int blkdebug_remove_breakpoint(BlockDriverState *bs, const char *tag)
+{
+    BlkdebugState *s = bs->opaque;
+
+    return blkdebug_rules_unbreak(&s->rules, tag);
+}
+
+static int blkdebug_resume(BlockDriverState *bs, const char *tag)
+{
+    BlkdebugState *s = bs->opaque;
+
+    return blkdebug_rules_resume(&s->rules, tag);
+}
+
+static void coroutine_fn blkdebug_co_debug_wait(BlockDriverState *bs, const char *tag)
+{
+    BlkdebugState *s = bs->opaque;
+
+    blkdebug_rules_wait(&s->rules, tag);
 }
 
 const BlockDriver bdrv_blkdebug_driver = {
@@ -182,4 +255,9 @@ const BlockDriver bdrv_blkdebug_driver = {
     .co_pdiscard = blkdebug_co_pdiscard,
     .co_flush = blkdebug_co_flush,
     .co_block_status = blkdebug_co_block_status,
+    .co_debug_event = blkdebug_co_debug_event,
+    .debug_breakpoint = blkdebug_breakpoint,
+    .debug_remove_breakpoint = blkdebug_remove_breakpoint,
+    .debug_resume = blkdebug_resume,
+    .co_debug_wait = blkdebug_co_debug_wait,
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "block/block-hmp.h"
 #include "block/qapi-format.h"
+#include "io-cmd-int.h"
 #include "qapi/qapi-commands-block-core.h"
 
 static void coroutine_fn print_images(HMPSession *s, const ImageInfo *info)
@@ -110,6 +111,14 @@ void coroutine_fn hmp_complete_block(HMPCompletion *c, int nr)
 }
 
 const HMPCommand block_hmp_commands[] = {
+    {
+        .name = "qemu-io",
+        .args_type = "qdev:-d,device:B,command:s",
+        .params = "[-d] [device] \"[command]\"",
+        .help = "run a qemu-io command on a block device\n\t\t\t"
+                "-d: [device] is a device ID rather than a drive ID or node name",
+        .handler = hmp_qemu_io,
+    },
     {
         .name = "info block",
         .args_type = "nodes:-n,verbose:-v,device:B?",

@@ -5,6 +5,7 @@
  * Where alignment makes a write read first (request_alignment > 1), overlapping writes
  * are put in order; elsewhere they are as unordered as on a real disk.
  */
+#include "block/debug.h"
 #include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
@@ -237,6 +238,13 @@ int coroutine_fn bdrv_co_pread_inside(BlockDriverState *bs, int64_t offset, int6
 
 /* --- Writing ------------------------------------------------------------------------------ */
 
+static void coroutine_fn debug_event(BlockDriverState *bs, BlkdebugEvent event)
+{
+    if (bs->drv->co_debug_event) {
+        bs->drv->co_debug_event(bs, event);
+    }
+}
+
 /* Shows a range that a request is going to write to those who must see it first. */
 static void coroutine_fn before_write(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
@@ -279,13 +287,18 @@ static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int6
         }
         if (skip) {
             io_vector_init_buf(&part, buf, align);
+            debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_HEAD);
             ret = driver_preadv(bs, start, align, &part, 0);
+            debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_HEAD);
         }
         if (ret == 0 && skip + n < len && (len > align || !skip)) {
             io_vector_init_buf(&part, buf + len - align, align);
+            debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_TAIL);
             ret = driver_preadv(bs, start + len - align, align, &part, 0);
+            debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_TAIL);
         }
         if (ret == 0) {
+            debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
             io_vector_to_buf(iov, done, buf + skip, n);
             io_vector_init_buf(&part, buf, len);
             ret = driver_pwritev(bs, start, len, &part, 0);
@@ -308,6 +321,7 @@ static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t
         serialise_begin(bs, &w, offset, bytes, !aligned);
     }
     if (aligned) {
+        debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
         ret = driver_pwritev(bs, offset, bytes, iov, flags);
     } else {
         ret = bounced_write(bs, offset, bytes, iov);
@@ -315,6 +329,7 @@ static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t
     if (bs->request_alignment > 1) {
         serialise_end(bs, &w);
     }
+    debug_event(bs, BLKDEBUG_EVENT_PWRITEV_DONE);
     if (ret == 0) {
         note_written(bs, offset + bytes);
     }
@@ -353,6 +368,7 @@ static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, i
         if (bs->request_alignment > 1) {
             serialise_begin(bs, &w, offset, bytes, !is_aligned(bs, offset, bytes, NULL));
         }
+        debug_event(bs, BLKDEBUG_EVENT_PWRITEV_ZERO);
         if (bs->drv->co_pwrite_zeroes) {
             ret = bs->drv->co_pwrite_zeroes(bs, offset, bytes, flags);
         } else {

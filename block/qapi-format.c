@@ -72,6 +72,12 @@ static void format_qcow2(GString *out, const ImageInfoSpecificQCow2 *q)
     }
 }
 
+void bdrv_format_specific_info(GString *out, const ImageInfoSpecific *specific)
+{
+    g_string_append(out, "Format specific information:\n");
+    format_qcow2(out, specific->u.qcow2.data);
+}
+
 void bdrv_format_image_info(GString *out, const ImageInfo *info)
 {
     g_autofree char *virtual = bdrv_format_size(info->virtual_size);
@@ -111,7 +117,6 @@ void bdrv_format_image_info(GString *out, const ImageInfo *info)
         }
     }
     if (info->format_specific) {
-        g_string_append(out, "Format specific information:\n");
-        format_qcow2(out, info->format_specific->u.qcow2.data);
+        bdrv_format_specific_info(out, info->format_specific);
     }
 }

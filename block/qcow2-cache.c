@@ -6,6 +6,7 @@
  * one instant: a table that changes meanwhile keeps the older content as "frozen".  What
  * nobody needs for some time leaves the caches by a timer.
  */
+#include "block/debug.h"
 #include "qcow2.h"
 
 #define NS_PER_S INT64_C(1000000000)
@@ -154,6 +155,9 @@ int coroutine_fn qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, uint64_t o
         t = table_new(c, offset);
         start_cleaning(bs);
         t->loading = true;
+        bdrv_co_debug_event(bs->file, c == &((Qcow2State *)bs->opaque)->l2_cache
+                                          ? BLKDEBUG_EVENT_L2_LOAD
+                                          : BLKDEBUG_EVENT_REFBLOCK_LOAD);
         ret = bdrv_co_pread(bs->file, offset, c->table_size, t->data, 0);
         t->loading = false;
         if (ret < 0) {
@@ -249,6 +253,9 @@ int coroutine_fn qcow2_cache_write_frozen(BlockDriverState *bs, Qcow2Cache *c, Q
         t->frozen = g_memdup2(t->data, c->table_size);
     }
     data = t->frozen;
+    bdrv_co_debug_event(bs->file, c == &((Qcow2State *)bs->opaque)->l2_cache
+                                      ? BLKDEBUG_EVENT_L2_UPDATE
+                                      : BLKDEBUG_EVENT_REFBLOCK_UPDATE);
     ret = bdrv_co_pwrite(bs->file, t->offset, c->table_size, data, 0);
     if (ret >= 0) {
         t->flushing = false;

@@ -4,6 +4,7 @@
  * unpacking for the guest, is done in a worker thread, so that the I/O thread goes on.
  */
 #include <zlib.h>
+#include "block/debug.h"
 #include "qcow2.h"
 #if CONFIG_ZSTD
 #include <zstd.h>
@@ -154,6 +155,7 @@ int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uin
     if (!in) {
         return -ENOMEM;
     }
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_READ_COMPRESSED);
     ret = bdrv_co_pread(bs->file, offset, bytes, in, 0);
     if (ret < 0) {
         return ret;

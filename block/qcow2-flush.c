@@ -17,6 +17,7 @@
  * tables ("shadow") are written to fresh clusters, with a fresh L1 and refcount table, and
  * become valid together when one header write points to them.
  */
+#include "block/debug.h"
 #include "qcow2.h"
 
 /* At most this many clusters are looked at, and become a hole, at once. */
@@ -26,6 +27,7 @@ int coroutine_fn qcow2_sync_file(BlockDriverState *bs)
 {
     int ret = bs->data_file ? bdrv_co_flush(bs->data_file->bs) : 0;
 
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_FLUSH_TO_DISK);
     return ret < 0 ? ret : bdrv_co_flush(bs->file->bs);
 }
 
@@ -88,6 +90,7 @@ static int coroutine_fn flush_refcount_table(BlockDriverState *bs, GArray *indic
     int ret;
 
     if (!grown) {
+        bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_REFTABLE_UPDATE);
         ret = write_pointers(bs, s->rt_offset, s->rt_disk, s->rt_disk_size, indices);
         return ret < 0 ? ret : qcow2_sync_file(bs);
     }
@@ -156,6 +159,9 @@ static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
 {
     Qcow2State *s = bs->opaque;
 
+    if (frees->len) {
+        bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_CLUSTER_FREE);
+    }
     for (guint i = 0; i < frees->len; i++) {
         punch_out(bs, &g_array_index(frees, Qcow2Free, i));
     }
@@ -265,6 +271,7 @@ static int coroutine_fn flush_in_order(BlockDriverState *bs, bool lazy)
             for (guint i = 0; i < l1->len; i++) {
                 s->l1_disk[g_array_index(l1, uint32_t, i)] = l1_values[i];
             }
+            bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_L1_UPDATE);
             ret = write_pointers(bs, s->l1_offset, s->l1_disk, s->l1_disk_size, l1);
         }
     }

@@ -5,6 +5,7 @@
  * holds the state's lock only while it takes clusters and while it enters them in L2; in
  * between it is on the list of requests, and whoever needs one of its clusters waits.
  */
+#include "block/debug.h"
 #include "qcow2.h"
 #include "qcow2-io.h"
 
@@ -14,6 +15,7 @@ int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector 
     IOVector part;
     int ret;
 
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_WRITE_AIO);
     if (from == 0 && bytes == iov->size) {
         return bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, iov, 0);
     }
@@ -44,6 +46,7 @@ int coroutine_fn qcow2_file_read(BlockDriverState *bs, uint64_t host, IOVector *
         io_vector_memset(iov, from + (length - host), 0, bytes - (length - host));
         bytes = length - host;
     }
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_READ_AIO);
     if (from == 0 && bytes == iov->size) {
         return bdrv_co_preadv(qcow2_data_file(bs), host, bytes, iov, 0);
     }
@@ -63,6 +66,7 @@ static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset, uint
     int ret = 0;
 
     if (n) {
+        bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_READ_BACKING_AIO);
         io_vector_init(&part, iov->niov);
         io_vector_concat(&part, iov, from, n);
         ret = bdrv_co_preadv(bs->backing, offset, n, &part, 0);
@@ -429,6 +433,7 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
         return 0;
     }
     io_vector_init_buf(&v, buf, inside);
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_READ);
     return qcow2_read(bs, s->l1, s->l1_size, offset, inside, &v, 0, true);
 }
 
@@ -465,6 +470,8 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     if (tail) {
         io_vector_add(&all, tail_buf, tail);
     }
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_WRITE_AIO);
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_WRITE);
     ret = bdrv_co_pwritev(qcow2_data_file(bs), host - head, all.size, &all, 0);
     io_vector_destroy(&all);
     return ret;

@@ -5,6 +5,7 @@
  * a count that falls goes through the list of deferred frees (qcow2-flush.c) unless nothing
  * on disk can refer to the cluster.
  */
+#include "block/debug.h"
 #include "qcow2.h"
 
 uint64_t qcow2_rb_read(const void *block, int order, uint64_t index)
@@ -249,6 +250,7 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t index, uint64_t want
     uint64_t blocks = 1, rt_clusters = 0, rt_size = s->rt_size, total, gap = 1;
     const char *what;
 
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_REFBLOCK_ALLOC);
     /* Not into a range that has a block already. */
     while (index + gap < s->rt_size && !(s->rt[index + gap] & ~511ULL) && gap < want + 1) {
         gap++;
@@ -333,6 +335,7 @@ static int coroutine_fn allocate(BlockDriverState *bs, uint64_t min, uint64_t ma
     if (s->corrupt || s->broken) {
         return -EIO;
     }
+    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_CLUSTER_ALLOC);
     while (run < max && !ended) {
         uint64_t index = c & (s->rb_entries - 1), n = s->rb_entries - index;
         Qcow2Table *t;

@@ -332,6 +332,7 @@ static bool coroutine_fn qcow2_co_info(BlockDriverState *bs, BdrvInfo *info, GEr
     Qcow2State *s = bs->opaque;
 
     info->cluster_size = s->cluster_size;
+    info->vm_state_offset = qcow2_l1_entries(s, bs->length) << (s->cluster_bits + s->l2_bits);
     info->is_dirty = s->incompatible & QCOW2_INCOMPAT_DIRTY;
     info->backing_filename = s->backing_file;
     info->backing_format = s->backing_format;

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 #include "block/block.h"
+#include "block/temp-overlay.h"
 #include "hw/block/virtio-blk.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"

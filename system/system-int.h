@@ -61,12 +61,6 @@ void dump_cancel(void);
 
 /* Opens what -drive and -blockdev say.  Start-up. */
 bool coroutine_fn disks_co_open(const VmOptions *o, GError **errp);
-/*
- * A writable node over base in a temporary file that nobody else can open; ctx is base's.  A
- * reference, or NULL and errp.
- */
-BlockDriverState *coroutine_fn temp_overlay_co_open(BlockDriverState *base, AioContext *ctx,
-                                                    GError **errp);
 /* Makes what -device (and -drive if=virtio) say. */
 bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateRegistry *r,
                                 GError **errp);

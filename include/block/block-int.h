@@ -111,6 +111,7 @@ struct BdrvCreateParams { /* kf-img create -o */
 /* Driver-specific facts for kf-img info and query-named-block-nodes. */
 typedef struct BdrvInfo {
     int64_t cluster_size;
+    int64_t vm_state_offset; /* guest offset behind the disk where machine state lies */
     bool is_dirty;
     const char *backing_filename, *backing_format; /* as stored */
     ImageInfoSpecific *specific; /* owned by the caller; may be NULL */
@@ -215,6 +216,12 @@ struct BlockDriver {
     /* Protocols: an image format lies on top of it from now on, so that nobody else may
      * write even if it is only read.  errp when another process does. */
     bool coroutine_fn (*co_lock_for_format)(BlockDriverState *bs, GError **errp);
+    /* Events and breakpoints for tests: all or none; see block/debug.h. */
+    void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
+    int (*debug_breakpoint)(BlockDriverState *bs, BlkdebugEvent event, const char *tag);
+    int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
+    int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    void coroutine_fn (*co_debug_wait)(BlockDriverState *bs, const char *tag);
     const BdrvSnapshotDriver *snapshot;
 };
 

@@ -24,6 +24,8 @@ char *bdrv_format_size(uint64_t bytes);
 /* The table of qemu-img snapshot -l and info snapshots: lines end with '\n'. */
 void bdrv_format_snapshot_header(GString *out);
 void bdrv_format_snapshot_row(GString *out, const SnapshotInfo *sn);
+/* The part of it about what only this format has, with its headline. */
+void bdrv_format_specific_info(GString *out, const ImageInfoSpecific *specific);
 /* What qemu-img info prints of one image, without its backing file. */
 void bdrv_format_image_info(GString *out, const ImageInfo *info);
 

@@ -8,6 +8,32 @@ img()
     "$IMG" "$@" 2>&1 || echo "exit code $?"
 }
 
+# io IMAGE COMMAND...: the commands, and what qemu-io says to them, without times.  IMAGE may
+# have options, '|' between them.  stderr comes last: one program flushes stdout after each
+# command, the other at its end.
+io()
+{
+    io_image=$1
+    shift
+    echo "+ qemu-io $io_image" | sed "s/$IMGFMT/IMGFMT/g"
+    io_n=$#
+    while [ "$io_n" -gt 0 ]; do
+        echo "  $1" | sed "s/$IMGFMT/IMGFMT/g"
+        set -- "$@" -c "$1"
+        shift
+        io_n=$((io_n - 1))
+    done
+    io_ifs=$IFS
+    IFS='|'
+    # shellcheck disable=SC2086
+    "$IO" "$@" $io_image > io.out 2> io.err < /dev/null
+    io_code=$?
+    IFS=$io_ifs
+    cat io.out io.err | sed -E -e 's/[0-9:.]+( sec)? \([0-9.]+ [A-Za-z]+\/sec and [0-9.]+ ops\/sec\)/TIME (RATE)/' \
+        -e 's/^([0-9]+,1),.*/\1,TIME/' -e '/Failed to flush the /d' -e "s/$IMGFMT/IMGFMT/g"
+    [ "$io_code" = 0 ] || echo "exit code $io_code"
+}
+
 # The same without what depends on the file system or on how programs lay out a file.
 filter_info()
 {

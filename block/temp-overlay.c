@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * -snapshot and -drive snapshot=on: what the guest writes goes to a qcow2 overlay in a
+ * -snapshot, -drive snapshot=on and kf-io -s: what is written goes to a qcow2 overlay in a
  * temporary file, which has no name any more once it is open and is gone with the program.
- * Coroutine in the main thread, while the guest does not run.
+ * Coroutine in the main thread, while no guest runs.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <unistd.h>
 #include "block/block-int.h"
+#include "block/temp-overlay.h"
 #include "qapi/error.h"
 #include "qapi/json.h"
 #include "qapi/qapi-visit-block-core.h"
-#include "system-int.h"
 
 /* QEMU's place: /tmp is memory on many hosts, and the overlay may grow as large as the disk. */
 static char *make_file(GError **errp)

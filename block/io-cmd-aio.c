@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The qemu-io commands that start a request and return: aio_read, aio_write, and aio_flush,
+ * which waits for all of them.  A request is a coroutine with a reference to its session.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "io-cmd-int.h"
+
+typedef struct AioRequest {
+    IoSession *s;
+    IoReport report;
+    bool write, zero, dump, verify;
+    int flags, byte;
+    int64_t offset, bytes;
+    uint8_t *buf;
+    IOVector iov; /* not with zero */
+} AioRequest;
+
+static int usage(char **argv)
+{
+    return io_command_usage(argv[0], NULL);
+}
+
+static void show(AioRequest *r, int ret)
+{
+    if (ret < 0) {
+        printf("%s failed: %s\n", r->write ? "aio_write" : "readv", strerror(-ret));
+    } else {
+        if (r->verify && !io_buffer_matches(r->buf, r->byte, r->bytes)) {
+            printf("Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
+                   r->offset, r->bytes);
+        }
+        if (r->dump) {
+            io_buffer_dump(r->buf, r->offset, r->bytes);
+        }
+        io_report(&r->report, r->offset, r->bytes);
+    }
+    fflush(stdout);
+}
+
+static void coroutine_fn request_entry(void *opaque)
+{
+    AioRequest *r = opaque;
+    IoSession *s = r->s;
+    int ret;
+
+    r->report.start_ns = clock_now_ns();
+    if (r->zero) {
+        ret = io_cmd_write_zeroes(s, r->offset, r->bytes, r->flags);
+    } else if (r->write) {
+        ret = io_cmd_write(s, r->offset, &r->iov, r->flags);
+    } else {
+        ret = io_cmd_read(s, r->offset, &r->iov);
+    }
+    show(r, ret);
+    if (!r->zero) {
+        io_vector_destroy(&r->iov);
+    }
+    io_buffer_free(s, r->buf);
+    g_free(r);
+    if (--s->pending == 0) {
+        co_queue_restart_all(&s->idle);
+    }
+    io_session_unref(s);
+}
+
+static void start(IoSession *s, const AioRequest *request)
+{
+    AioRequest *r = g_memdup2(request, sizeof(*request));
+
+    if (!r->zero && r->iov.iov == &request->iov.local) {
+        r->iov.iov = &r->iov.local;
+    }
+    r->s = s;
+    s->refs++;
+    s->pending++;
+    aio_co_enter(main_aio_context(), coroutine_create(request_entry, r));
+}
+
+static int coroutine_fn run_aio_read(IoSession *s, int argc, char **argv)
+{
+    AioRequest r = { .report.verb = "read" };
+    int c;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "CiP:qv")) != -1) {
+        switch (c) {
+        case 'C':
+            r.report.machine = true;
+            break;
+        case 'i':
+            printf("injecting invalid read request\n");
+            return 0;
+        case 'P':
+            r.verify = true;
+            if (!io_parse_pattern(optarg, &r.byte)) {
+                return -EINVAL;
+            }
+            break;
+        case 'q':
+            r.report.quiet = true;
+            break;
+        case 'v':
+            r.dump = true;
+            break;
+        default:
+            return usage(argv);
+        }
+    }
+    if (optind > argc - 2) {
+        return usage(argv);
+    }
+    if (!io_parse_bytes(argv[optind], &r.offset) ||
+        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, 0xab, &r.buf, &r.iov)) {
+        return -EINVAL;
+    }
+    r.bytes = r.iov.size;
+    start(s, &r);
+    return 0;
+}
+
+/* The options of aio_write.  1: go on; else what the command returns. */
+static int parse_write_options(int argc, char **argv, AioRequest *r)
+{
+    int c;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "CfiP:quz")) != -1) {
+        switch (c) {
+        case 'C':
+            r->report.machine = true;
+            break;
+        case 'f':
+            r->flags |= BDRV_REQ_FUA;
+            break;
+        case 'i':
+            printf("injecting invalid write request\n");
+            return 0;
+        case 'P':
+            if (!io_parse_pattern(optarg, &r->byte)) {
+                return -EINVAL;
+            }
+            break;
+        case 'q':
+            r->report.quiet = true;
+            break;
+        case 'u':
+            r->flags |= BDRV_REQ_MAY_UNMAP;
+            break;
+        case 'z':
+            r->zero = true;
+            break;
+        default:
+            return usage(argv);
+        }
+    }
+    return optind > argc - 2 ? usage(argv) : 1;
+}
+
+static int coroutine_fn run_aio_write(IoSession *s, int argc, char **argv)
+{
+    AioRequest r = { .report.verb = "wrote", .write = true, .byte = 0xcd };
+    int ret = parse_write_options(argc, argv, &r);
+
+    if (ret != 1) {
+        return ret;
+    }
+    if (r.zero && optind != argc - 2) {
+        printf("-z supports only a single length parameter\n");
+        return -EINVAL;
+    }
+    if ((r.flags & BDRV_REQ_MAY_UNMAP) && !r.zero) {
+        printf("-u requires -z to be specified\n");
+        return -EINVAL;
+    }
+    if (!io_parse_bytes(argv[optind], &r.offset)) {
+        return -EINVAL;
+    }
+    if (r.zero) {
+        if (!io_parse_bytes(argv[optind + 1], &r.bytes)) {
+            return -EINVAL;
+        }
+    } else {
+        if (!io_buffers_new(s, argc - optind - 1, argv + optind + 1, r.byte, &r.buf, &r.iov)) {
+            return -EINVAL;
+        }
+        r.bytes = r.iov.size;
+    }
+    start(s, &r);
+    return 0;
+}
+
+static int coroutine_fn run_aio_flush(IoSession *s, int argc, char **argv)
+{
+    io_session_drain(s);
+    return 0;
+}
+
+const IoCommand io_aio_commands[] = {
+    { "aio_flush", NULL, run_aio_flush, 0, 0,
+      .summary = "completes all outstanding aio requests" },
+    { "aio_read", NULL, run_aio_read, 2, -1, .args = "[-Ciqv] [-P pattern] off len [len..]",
+      .summary = "asynchronously reads a number of bytes",
+      .help = " Starts a read from off into one buffer for each len.  Its result is shown when\n"
+              " it is there; aio_flush waits for it.  The command succeeds whatever becomes of\n"
+              " the request.\n\n"
+              " -C, -- the result as values with commas in between\n"
+              " -i, -- no request at all\n"
+              " -P, -- complain unless every byte is this one\n"
+              " -q, -- no line about the request\n"
+              " -v, -- show the bytes\n" },
+    { "aio_write", NULL, run_aio_write, 2, -1, .writes = true,
+      .args = "[-Cfiquz] [-P pattern] off len [len..]",
+      .summary = "asynchronously writes a number of bytes",
+      .help = " Starts a write of 0xcd from off on, from one buffer for each len.  Its result is\n"
+              " shown when it is there; aio_flush waits for it.  The command succeeds whatever\n"
+              " becomes of the request.\n\n"
+              " -C, -- the result as values with commas in between\n"
+              " -f, -- durable when it is done (force unit access)\n"
+              " -i, -- no request at all\n"
+              " -P, -- another byte\n"
+              " -q, -- no line about the request\n"
+              " -u, -- with -z: the space may be given back\n"
+              " -z, -- zeroes, without writing them out where possible\n" },
+    { 0 },
+};

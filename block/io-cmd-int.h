@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of the qemu-io commands share. */
+#ifndef BLOCK_IO_CMD_INT_H
+#define BLOCK_IO_CMD_INT_H
+
+#include "block/block-int.h"
+#include "block/io-cmd.h"
+#include "qapi/hmp.h"
+
+/* The largest request, whole sectors below 2 GiB. */
+#define IO_CMD_MAX_BYTES (INT32_MAX / 512 * 512)
+
+struct IoSession {
+    BlockBackend *blk;
+    bool owned, misalign, write_through;
+    unsigned refs;    /* the owner, and requests under way */
+    unsigned pending; /* asynchronous requests */
+    CoQueue idle;     /* waiting for pending == 0 */
+    GError *write_error; /* why the handle may not write, NULL: it may */
+    const IoCommand *commands;
+    void *opaque;
+};
+
+/* What is to be shown of a request. */
+typedef struct IoReport {
+    const char *verb; /* "read", "wrote" */
+    bool quiet, machine;
+    int64_t start_ns;
+} IoReport;
+
+extern const IoCommand io_rw_commands[], io_aio_commands[], io_image_commands[],
+    io_debug_commands[];
+
+/* The human monitor's command. */
+void coroutine_fn hmp_qemu_io(HMPSession *session, const HMPArgs *args);
+
+/* "1.500 KiB", "12 bytes": a number of bytes for people. */
+char *io_format_size(double bytes);
+/* The lines on a request of bytes at offset that ends now. */
+void io_report(const IoReport *r, int64_t offset, int64_t bytes);
+
+/* A number of bytes with suffix; false after an error message. */
+bool io_parse_bytes(const char *text, int64_t *bytes);
+/* A byte for -P; false after an error message. */
+bool io_parse_pattern(const char *text, int *pattern);
+
+/* Memory of bytes for s, all fill; io_buffer_free() frees it. */
+void *io_buffer_new(IoSession *s, size_t bytes, int fill);
+void io_buffer_free(IoSession *s, void *buf);
+/* Whether len bytes at buf are all pattern. */
+bool io_buffer_matches(const void *buf, int pattern, size_t len);
+/* A hex dump of len bytes that were read at offset. */
+void io_buffer_dump(const void *buf, int64_t offset, size_t len);
+/*
+ * Buffers for a list of lengths, argv[0 .. argc), one behind the other in *buf, each an
+ * element of iov, all of them fill.  false after an error message.
+ */
+bool io_buffers_new(IoSession *s, int argc, char **argv, int fill, uint8_t **buf, IOVector *iov);
+
+/* One request in the home of the node.  0 or -errno. */
+int coroutine_fn io_cmd_read(IoSession *s, int64_t offset, IOVector *iov);
+int coroutine_fn io_cmd_write(IoSession *s, int64_t offset, IOVector *iov, int flags);
+int coroutine_fn io_cmd_write_zeroes(IoSession *s, int64_t offset, int64_t bytes, int flags);
+
+#endif

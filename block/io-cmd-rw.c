@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The qemu-io commands that read and write and wait for it: read, readv, write, writev. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "io-cmd-int.h"
+#include "qapi/error.h"
+
+static int usage(char **argv)
+{
+    return io_command_usage(argv[0], NULL);
+}
+
+/* offset and length of a request of one buffer, argv[0] and argv[1]. */
+static bool parse_range(char **argv, int64_t *offset, int64_t *bytes)
+{
+    return io_parse_bytes(argv[0], offset) && io_parse_bytes(argv[1], bytes);
+}
+
+/* VM state and compressed data come in whole sectors. */
+static bool check_sectors(int64_t offset, int64_t bytes)
+{
+    if (offset % 512 || bytes % 512) {
+        printf("%" PRId64 " is not a sector-aligned value for '%s'\n",
+               offset % 512 ? offset : bytes, offset % 512 ? "offset" : "count");
+        return false;
+    }
+    return true;
+}
+
+/* --- Reading --------------------------------------------------------------------------------- */
+
+typedef struct Read {
+    IoReport report;
+    bool dump, vm_state;
+    const char *pattern, *pattern_start, *pattern_len; /* NULL: not given */
+    int byte;
+    int64_t start, count; /* of what is compared, within the buffer */
+} Read;
+
+static bool parse_verification(Read *r, int64_t bytes)
+{
+    r->count = bytes;
+    if (r->pattern && !io_parse_pattern(r->pattern, &r->byte)) {
+        return false;
+    }
+    if ((r->pattern_start && !io_parse_bytes(r->pattern_start, &r->start)) ||
+        (r->pattern_len && !io_parse_bytes(r->pattern_len, &r->count))) {
+        return false;
+    }
+    if (!r->pattern_len) {
+        r->count = bytes - r->start;
+    }
+    if (r->start > bytes || r->count < 0 || r->count > bytes - r->start) {
+        printf("pattern verification range exceeds end of read data\n");
+        return false;
+    }
+    return true;
+}
+
+/* What was read into buf: compares, dumps, reports. */
+static int show_read(const Read *r, const uint8_t *buf, int64_t offset, int64_t bytes)
+{
+    int ret = 0;
+
+    if (r->pattern && !io_buffer_matches(buf + r->start, r->byte, r->count)) {
+        printf("Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
+               offset + r->start, r->count);
+        ret = -EINVAL;
+    }
+    if (r->dump) {
+        io_buffer_dump(buf, offset, bytes);
+    }
+    io_report(&r->report, offset, bytes);
+    return ret;
+}
+
+static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t bytes)
+{
+    uint8_t *buf = io_buffer_new(s, bytes, 0xab);
+    IOVector iov;
+    int ret;
+
+    io_vector_init_buf(&iov, buf, bytes);
+    r->report.start_ns = clock_now_ns();
+    ret = r->vm_state ? -ENOTSUP : io_cmd_read(s, offset, &iov);
+    if (ret < 0) {
+        printf("read failed: %s\n", strerror(-ret));
+    } else {
+        ret = show_read(r, buf, offset, bytes);
+    }
+    io_buffer_free(s, buf);
+    return ret;
+}
+
+static int coroutine_fn run_read(IoSession *s, int argc, char **argv)
+{
+    Read r = { .report.verb = "read" };
+    int64_t offset, bytes;
+    int c;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "bCl:pP:qs:v")) != -1) {
+        switch (c) {
+        case 'b':
+            r.vm_state = true;
+            break;
+        case 'C':
+            r.report.machine = true;
+            break;
+        case 'l':
+            r.pattern_len = optarg;
+            break;
+        case 'p':
+            break;
+        case 'P':
+            r.pattern = optarg;
+            break;
+        case 'q':
+            r.report.quiet = true;
+            break;
+        case 's':
+            r.pattern_start = optarg;
+            break;
+        case 'v':
+            r.dump = true;
+            break;
+        default:
+            return usage(argv);
+        }
+    }
+    if (optind != argc - 2 || (!r.pattern && (r.pattern_start || r.pattern_len))) {
+        return usage(argv);
+    }
+    if (!parse_range(argv + optind, &offset, &bytes)) {
+        return -EINVAL;
+    }
+    if (bytes > IO_CMD_MAX_BYTES) {
+        printf("length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[optind + 1]);
+        return -EINVAL;
+    }
+    if (!parse_verification(&r, bytes) || (r.vm_state && !check_sectors(offset, bytes))) {
+        return -EINVAL;
+    }
+    return do_read(s, &r, offset, bytes);
+}
+
+static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
+{
+    Read r = { .report.verb = "read" };
+    uint8_t *buf;
+    int64_t offset;
+    IOVector iov;
+    int c, ret;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "CP:qv")) != -1) {
+        switch (c) {
+        case 'C':
+            r.report.machine = true;
+            break;
+        case 'P':
+            r.pattern = optarg;
+            if (!io_parse_pattern(optarg, &r.byte)) {
+                return -EINVAL;
+            }
+            break;
+        case 'q':
+            r.report.quiet = true;
+            break;
+        case 'v':
+            r.dump = true;
+            break;
+        default:
+            return usage(argv);
+        }
+    }
+    if (optind > argc - 2) {
+        return usage(argv);
+    }
+    if (!io_parse_bytes(argv[optind], &offset) ||
+        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, 0xab, &buf, &iov)) {
+        return -EINVAL;
+    }
+    r.count = iov.size;
+    r.report.start_ns = clock_now_ns();
+    ret = io_cmd_read(s, offset, &iov);
+    if (ret < 0) {
+        printf("readv failed: %s\n", strerror(-ret));
+    } else {
+        ret = show_read(&r, buf, offset, iov.size);
+    }
+    io_vector_destroy(&iov);
+    io_buffer_free(s, buf);
+    return ret;
+}
+
+/* --- Writing --------------------------------------------------------------------------------- */
+
+typedef struct Write {
+    IoReport report;
+    bool vm_state, compressed, fua, no_fallback, unmap, zero;
+    const char *file; /* NULL: byte */
+    const char *pattern;
+    int byte;
+} Write;
+
+static bool check_write_options(const Write *w)
+{
+    const char *complaint = NULL;
+
+    if (w->vm_state && w->zero) {
+        complaint = "-b and -z cannot be specified at the same time";
+    } else if (w->fua && (w->vm_state || w->compressed)) {
+        complaint = "-f and -b or -c cannot be specified at the same time";
+    } else if (w->no_fallback && !w->zero) {
+        complaint = "-n requires -z to be specified";
+    } else if (w->unmap && !w->zero) {
+        complaint = "-u requires -z to be specified";
+    } else if (w->zero + (w->pattern != NULL) + (w->file != NULL) > 1) {
+        complaint = "Only one of -z, -P, and -s can be specified at the same time";
+    }
+    if (complaint) {
+        printf("%s\n", complaint);
+    }
+    return !complaint;
+}
+
+/* Fills buf with the content of the file, over and over.  A tool's small file: read at once. */
+static bool fill_from_file(const char *path, uint8_t *buf, int64_t bytes)
+{
+    FILE *f = fopen(path, "r");
+    size_t n = 0;
+    bool ok = false;
+
+    if (!f) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        return false;
+    }
+    n = fread(buf, 1, bytes, f);
+    if (ferror(f)) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    } else if (n == 0 && bytes > 0) {
+        fprintf(stderr, "%s: file is empty\n", path);
+    } else {
+        ok = true;
+        for (int64_t done = n; done < bytes; done++) {
+            buf[done] = buf[done - n];
+        }
+    }
+    fclose(f);
+    return ok;
+}
+
+static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t bytes)
+{
+    int flags = (w->fua ? BDRV_REQ_FUA : 0) | (w->unmap ? BDRV_REQ_MAY_UNMAP : 0) |
+                (w->no_fallback ? BDRV_REQ_NO_FALLBACK : 0);
+    uint8_t *buf = NULL;
+    IOVector iov;
+    int ret;
+
+    if (!w->zero) {
+        buf = io_buffer_new(s, bytes, w->byte);
+        if (w->file && !fill_from_file(w->file, buf, bytes)) {
+            io_buffer_free(s, buf);
+            return -EINVAL;
+        }
+        io_vector_init_buf(&iov, buf, bytes);
+    }
+    w->report.start_ns = clock_now_ns();
+    if (w->zero) {
+        ret = io_cmd_write_zeroes(s, offset, bytes, flags);
+    } else if (w->vm_state) {
+        ret = -ENOTSUP;
+    } else {
+        ret = io_cmd_write(s, offset, &iov, flags);
+    }
+    if (ret < 0) {
+        printf("write failed: %s\n", strerror(-ret));
+    } else {
+        io_report(&w->report, offset, bytes);
+    }
+    io_buffer_free(s, buf);
+    return ret;
+}
+
+/* The options of write; false after what is to be said about them. */
+static bool parse_write_options(int argc, char **argv, Write *w)
+{
+    int c;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "bcCfnpP:qs:uz")) != -1) {
+        switch (c) {
+        case 'b':
+            w->vm_state = true;
+            break;
+        case 'c':
+            w->compressed = true;
+            break;
+        case 'C':
+            w->report.machine = true;
+            break;
+        case 'f':
+            w->fua = true;
+            break;
+        case 'n':
+            w->no_fallback = true;
+            break;
+        case 'p':
+            break;
+        case 'P':
+            w->pattern = optarg;
+            if (!io_parse_pattern(optarg, &w->byte)) {
+                return false;
+            }
+            break;
+        case 'q':
+            w->report.quiet = true;
+            break;
+        case 's':
+            w->file = optarg;
+            break;
+        case 'u':
+            w->unmap = true;
+            break;
+        case 'z':
+            w->zero = true;
+            break;
+        default:
+            usage(argv);
+            return false;
+        }
+    }
+    if (optind != argc - 2) {
+        usage(argv);
+        return false;
+    }
+    return check_write_options(w);
+}
+
+static int coroutine_fn run_write(IoSession *s, int argc, char **argv)
+{
+    Write w = { .report.verb = "wrote", .byte = 0xcd };
+    int64_t offset, bytes;
+
+    if (!parse_write_options(argc, argv, &w) || !parse_range(argv + optind, &offset, &bytes)) {
+        return -EINVAL;
+    }
+    if (bytes > IO_CMD_MAX_BYTES && !w.no_fallback) {
+        printf("length cannot exceed %d without -n, given %s\n", IO_CMD_MAX_BYTES,
+               argv[optind + 1]);
+        return -EINVAL;
+    }
+    if ((w.vm_state || w.compressed) && !check_sectors(offset, bytes)) {
+        return -EINVAL;
+    }
+    return do_write(s, &w, offset, bytes);
+}
+
+static int coroutine_fn run_writev(IoSession *s, int argc, char **argv)
+{
+    IoReport report = { .verb = "wrote" };
+    int c, ret, flags = 0, byte = 0xcd;
+    uint8_t *buf;
+    int64_t offset;
+    IOVector iov;
+
+    optind = 0;
+    while ((c = getopt(argc, argv, "CfP:q")) != -1) {
+        switch (c) {
+        case 'C':
+            report.machine = true;
+            break;
+        case 'f':
+            flags |= BDRV_REQ_FUA;
+            break;
+        case 'P':
+            if (!io_parse_pattern(optarg, &byte)) {
+                return -EINVAL;
+            }
+            break;
+        case 'q':
+            report.quiet = true;
+            break;
+        default:
+            return usage(argv);
+        }
+    }
+    if (optind > argc - 2) {
+        return usage(argv);
+    }
+    if (!io_parse_bytes(argv[optind], &offset) ||
+        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, byte, &buf, &iov)) {
+        return -EINVAL;
+    }
+    report.start_ns = clock_now_ns();
+    ret = io_cmd_write(s, offset, &iov, flags);
+    if (ret < 0) {
+        printf("writev failed: %s\n", strerror(-ret));
+    } else {
+        io_report(&report, offset, iov.size);
+    }
+    io_vector_destroy(&iov);
+    io_buffer_free(s, buf);
+    return ret;
+}
+
+const IoCommand io_rw_commands[] = {
+    { "read", "r", run_read, 2, -1, .args = "[-abCqv] [-P pattern [-s off] [-l len]] off len",
+      .summary = "reads a number of bytes at a specified offset",
+      .help = " Reads len bytes at off, shows them with -v, compares them with -P.\n"
+              " 'read -v 512 1k' shows 1 KiB from the second sector on.\n\n"
+              " -b, -- machine state instead of the disk (not supported)\n"
+              " -C, -- the result as values with commas in between\n"
+              " -l, -- with -P: compare only so many bytes\n"
+              " -p, -- nothing, for old scripts\n"
+              " -P, -- fail unless every byte is this one\n"
+              " -q, -- no line about the request\n"
+              " -s, -- with -P: compare from here on, counted from off\n"
+              " -v, -- show the bytes\n" },
+    { "readv", NULL, run_readv, 2, -1, .args = "[-Cqv] [-P pattern] off len [len..]",
+      .summary = "reads a number of bytes at a specified offset",
+      .help = " Reads from off into one buffer for each len, in one request.\n"
+              " 'readv -v 512 1k 1k' shows 2 KiB that went to two buffers.\n\n"
+              " -C, -- the result as values with commas in between\n"
+              " -P, -- fail unless every byte is this one\n"
+              " -q, -- no line about the request\n"
+              " -v, -- show the bytes\n" },
+    { "write", "w", run_write, 2, -1, .writes = true,
+      .args = "[-bcCfnquz] [-P pattern | -s source_file] off len",
+      .summary = "writes a number of bytes at a specified offset",
+      .help = " Writes len bytes of 0xcd at off.\n"
+              " 'write 512 1k' writes 1 KiB from the second sector on.\n\n"
+              " -b, -- machine state instead of the disk (not supported)\n"
+              " -c, -- stored compressed\n"
+              " -C, -- the result as values with commas in between\n"
+              " -f, -- durable when it is done (force unit access)\n"
+              " -n, -- with -z: fail where zeroes would have to be written out\n"
+              " -p, -- nothing, for old scripts\n"
+              " -P, -- another byte\n"
+              " -q, -- no line about the request\n"
+              " -s, -- the content of this file, repeated\n"
+              " -u, -- with -z: the space may be given back\n"
+              " -z, -- zeroes, without writing them out where possible\n" },
+    { "writev", NULL, run_writev, 2, -1, .writes = true,
+      .args = "[-Cfq] [-P pattern] off len [len..]",
+      .summary = "writes a number of bytes at a specified offset",
+      .help = " Writes 0xcd from off on, from one buffer for each len, in one request.\n"
+              " 'writev 512 1k 1k' writes 2 KiB from two buffers.\n\n"
+              " -C, -- the result as values with commas in between\n"
+              " -f, -- durable when it is done (force unit access)\n"
+              " -P, -- another byte\n"
+              " -q, -- no line about the request\n" },
+    { 0 },
+};

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The commands of qemu-io on a handle: reads and writes with patterns, maps, breakpoints.
+ * kf-io runs them from its command line, the human monitor with "qemu-io".  What they print
+ * goes to the process's stdout and stderr, in QEMU's words, in both cases.  All of it in
+ * coroutines in the main thread; I/O hops to the home of the node and back.
+ */
+#ifndef BLOCK_IO_CMD_H
+#define BLOCK_IO_CMD_H
+
+#include "block/block.h"
+
+typedef struct IoSession IoSession;
+
+typedef struct IoCommand {
+    const char *name, *alias;
+    /* argv[0] is the command's name; 0 or -errno, after it has said why. */
+    int coroutine_fn (*run)(IoSession *s, int argc, char **argv);
+    int min_args, max_args; /* without the name; max_args -1: any number */
+    bool without_file;      /* needs no open image */
+    bool writes;            /* needs one that can be written */
+    const char *args;       /* for help, NULL: none */
+    const char *summary;    /* one line */
+    const char *help;       /* the rest of what "help NAME" says; NULL: nothing */
+} IoCommand;
+
+/*
+ * A session on blk (NULL: no image is open).  owned: blk is freed with the session, when its
+ * last request has ended; else it must outlive that.
+ */
+IoSession *io_session_new(BlockBackend *blk, bool owned);
+/* Ends it; asynchronous requests go on and free it in the end. */
+void coroutine_fn io_session_unref(IoSession *s);
+/* Puts another handle, or NULL, in place; returns the former. No request is under way. */
+BlockBackend *io_session_set_blk(IoSession *s, BlockBackend *blk);
+BlockBackend *io_session_blk(IoSession *s);
+/* Buffers at odd addresses (qemu-io -m). */
+void io_session_set_misalign(IoSession *s, bool misalign);
+/* Every write is durable before it ends (cache=writethrough). */
+void io_session_set_write_through(IoSession *s, bool write_through);
+/* What the owner of the session adds to the commands; a table that ends with a zeroed element. */
+void io_session_set_commands(IoSession *s, const IoCommand *commands, void *opaque);
+void *io_session_opaque(IoSession *s);
+/* Waits until no asynchronous request of the session is under way. */
+void coroutine_fn io_session_drain(IoSession *s);
+
+/* Runs a line; false when it failed.  An empty line does nothing. */
+bool coroutine_fn io_command_run(IoSession *s, const char *line);
+/* Says how a command is called; returns -EINVAL, for its run(). */
+int io_command_usage(const char *name, const IoCommand *commands);
+
+#endif
