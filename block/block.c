@@ -370,7 +370,7 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
 }
 
 static bool coroutine_fn open_backing_child(BlockDriverState *bs, const BlockdevOptions *o,
-                                            GError **errp)
+                                            const BdrvInherit *inherit, GError **errp)
 {
     const BlockdevRefOrNull *ref = backing_ref(o);
     BdrvInherit below = {
@@ -381,6 +381,9 @@ static bool coroutine_fn open_backing_child(BlockDriverState *bs, const Blockdev
     };
     BlockDriverState *backing;
 
+    if (inherit->backing) {
+        return attach(bs, bdrv_ref(inherit->backing), BDRV_CHILD_BACKING, &bs->backing, errp);
+    }
     if (!ref) {
         return true;
     }
@@ -469,7 +472,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
     bs->node_name = g_strdup_printf("#block%03u", generated_names++);
     if (!apply_common_options(bs, options, inherit, errp) ||
         !open_file_child(bs, options, inherit, errp) ||
-        !open_backing_child(bs, options, errp)) {
+        !open_backing_child(bs, options, inherit, errp)) {
         node_free(bs);
         return NULL;
     }

@@ -86,12 +86,24 @@ typedef struct BdrvInherit {
     bool exclusive; /* even a raw image is locked as one that only we write */
     BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
+    BlockDriverState *backing; /* the same for bs->backing */
 } BdrvInherit;
 
 /* Opens one node and what is below it; see bdrv_co_open(). */
 BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
                                                  const BdrvInherit *inherit, AioContext *ctx,
                                                  GError **errp);
+
+/*
+ * Opens what a string of options describes: what -blockdev takes, and without "driver" a file,
+ * or an image whose format is found out.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInherit *inherit,
+                                                    AioContext *ctx, GError **errp);
+/* What the image in file starts with says which driver it belongs to. */
+const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp);
+/* The format of filename is a guess: says that, and what follows. */
+void bdrv_warn_about_probed_raw(const char *filename);
 
 /* A string for messages about who uses a node: device id, name or "". */
 const char *blk_user_name(BlockBackend *blk);

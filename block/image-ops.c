@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Work on whole images for tools: making and checking them.  Main thread. */
+/* Work on whole images for tools: making, checking and measuring them, changing what they
+ * read through to.  Main thread. */
+#include <errno.h>
 #include "block/block-int.h"
 #include "qapi/error.h"
 
@@ -38,4 +40,55 @@ bool coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *result, i
     bdrv_co_move_to(main_aio_context());
     bdrv_co_unref(bs);
     return ok;
+}
+
+bool coroutine_fn bdrv_co_measure(const BlockDriver *drv, const BdrvCreateParams *params,
+                                  BlockDriverState *source, BdrvMeasure *result, GError **errp)
+{
+    GLOBAL_STATE();
+    *result = (BdrvMeasure){ 0 };
+    if (!drv->co_measure) {
+        error_setg(errp, "Block driver '%s' does not support size measurement", drv->name);
+        return false;
+    }
+    return drv->co_measure(params, source, result, errp);
+}
+
+int coroutine_fn bdrv_co_change_backing(BlockDriverState *bs, const char *filename,
+                                        const char *format)
+{
+    int ret;
+
+    GLOBAL_STATE();
+    if (!bs->drv->co_change_backing) {
+        return -ENOTSUP;
+    }
+    if (bs->read_only || bs->inactive) {
+        return -EACCES;
+    }
+    bdrv_ref(bs);
+    bdrv_co_move_to(bs->ctx);
+    ret = bs->drv->co_change_backing(bs, filename, format);
+    bdrv_co_move_to(main_aio_context());
+    bdrv_co_unref(bs);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_make_empty(BlockDriverState *bs)
+{
+    int ret;
+
+    GLOBAL_STATE();
+    if (!bs->drv->co_make_empty) {
+        return -ENOTSUP;
+    }
+    if (bs->read_only || bs->inactive) {
+        return -EACCES;
+    }
+    bdrv_ref(bs);
+    bdrv_co_move_to(bs->ctx);
+    ret = bs->drv->co_make_empty(bs);
+    bdrv_co_move_to(main_aio_context());
+    bdrv_co_unref(bs);
+    return ret;
 }

@@ -43,8 +43,7 @@ static BlockDriverState *coroutine_fn open_protocol(const char *filename,
     return bdrv_co_open_node(&o, inherit, ctx, errp);
 }
 
-/* What the image starts with says which driver it belongs to. */
-static const BlockDriver *coroutine_fn probe_format(BlockDriverState *file, GError **errp)
+const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp)
 {
     uint8_t buf[PROBE_BYTES] = { 0 };
     int64_t len = MIN(bdrv_length(file), PROBE_BYTES);
@@ -90,7 +89,7 @@ static BlockDriverState *coroutine_fn open_json(const char *text, const BdrvInhe
     return o ? bdrv_co_open_node(o, inherit, ctx, errp) : NULL;
 }
 
-static void warn_about_probed_raw(const char *filename)
+void bdrv_warn_about_probed_raw(const char *filename)
 {
     fprintf(stderr,
             "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
@@ -116,6 +115,7 @@ static BlockDriverState *coroutine_fn open_by_name(const char *filename, const c
         return open_json(filename + strlen("json:"), inherit, ctx, errp);
     }
     below.is_root = false;
+    below.backing = NULL;
     if (drv && !drv->is_format) {
         return open_protocol(filename, inherit, node_name, ctx, errp);
     }
@@ -125,10 +125,10 @@ static BlockDriverState *coroutine_fn open_by_name(const char *filename, const c
         return NULL;
     }
     if (!drv) {
-        drv = probe_format(file, errp);
+        drv = bdrv_co_probe_format(file, errp);
         inherit->probed = drv == &bdrv_raw_driver && !inherit->read_only;
         if (inherit->probed) {
-            warn_about_probed_raw(filename);
+            bdrv_warn_about_probed_raw(filename);
         }
     }
     if (drv) {
@@ -151,10 +151,14 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .no_io = params->no_backing,
         .for_check = params->for_check,
         .discard = params->discard,
+        .backing = params->backing,
         .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
     };
 
     GLOBAL_STATE();
+    if (params->is_options) {
+        return bdrv_co_open_options(params->filename, &inherit, ctx, errp);
+    }
     return open_by_name(params->filename, params->format, &inherit, params->node_name, ctx, errp);
 }
 

@@ -324,17 +324,14 @@ static bool coroutine_fn with_node(const BdrvCreateParams *params, const char *f
     return ret >= 0;
 }
 
-bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp)
+static bool parse_params(const BdrvCreateParams *params, CreateOptions *o, GError **errp)
 {
-    CreateOptions o = { .cluster_size = 65536, .size = params->size, .version = 3,
-                        .refcount_bits = 16, .backing_file = params->backing_file,
-                        .backing_format = params->backing_format };
-    BdrvCreateParams file = { .filename = params->filename };
-    g_autofree uint8_t *header = NULL;
     GHashTableIter iter;
     gpointer name, value;
-    Layout l;
 
+    *o = (CreateOptions){ .cluster_size = 65536, .size = params->size, .version = 3,
+                          .refcount_bits = 16, .backing_file = params->backing_file,
+                          .backing_format = params->backing_format };
     if (params->size < 0) {
         error_setg(errp, "Image size must not be negative");
         return false;
@@ -342,12 +339,34 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
     if (params->options) {
         g_hash_table_iter_init(&iter, params->options);
         while (g_hash_table_iter_next(&iter, &name, &value)) {
-            if (!parse_option(&o, name, value, errp)) {
+            if (!parse_option(o, name, value, errp)) {
                 return false;
             }
         }
     }
-    if (!check_options(&o, errp)) {
+    return check_options(o, errp);
+}
+
+bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **errp)
+{
+    CreateOptions o;
+
+    if (!parse_params(params, &o, errp)) {
+        return false;
+    }
+    *g = (Qcow2Geometry){ .version = o.version, .refcount_bits = o.refcount_bits,
+                          .cluster_size = o.cluster_size, .l2_entry_size = o.extended_l2 ? 16 : 8 };
+    return true;
+}
+
+bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp)
+{
+    BdrvCreateParams file = { .filename = params->filename };
+    g_autofree uint8_t *header = NULL;
+    CreateOptions o;
+    Layout l;
+
+    if (!parse_params(params, &o, errp)) {
         return false;
     }
     if (!compute_layout(&o, &l)) {

@@ -82,6 +82,9 @@ bool coroutine_fn qcow2_goto_switch(BlockDriverState *bs, void *g, GError **errp
 bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *g, GError **errp);
 void coroutine_fn qcow2_goto_end(BlockDriverState *bs, void *g, bool rollback);
 
+/* qcow2-root.c: see bdrv_co_snapshot_show() */
+bool coroutine_fn qcow2_snapshot_show(BlockDriverState *bs, const char *id, GError **errp);
+
 /* qcow2-snapshot.c: see remove in block-int.h; takes walk_lock. */
 bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id, const char *heir,
                                         GError **errp);

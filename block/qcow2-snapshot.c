@@ -534,6 +534,7 @@ const BdrvSnapshotDriver qcow2_snapshot_driver = {
     .map = snapshot_map,
     .map_packed = snapshot_map_packed,
     .unpack = snapshot_unpack,
+    .show = qcow2_snapshot_show,
     .is_empty = qcow2_snapshot_is_empty,
     .is_current = qcow2_snapshot_is_current,
     .goto_prepare = qcow2_goto_prepare,

@@ -362,5 +362,8 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_create = qcow2_co_create,
     .co_check = qcow2_co_check,
     .co_info = qcow2_co_info,
+    .co_measure = qcow2_co_measure,
+    .co_change_backing = qcow2_co_change_backing,
+    .co_make_empty = qcow2_co_make_empty,
     .snapshot = &qcow2_snapshot_driver,
 };

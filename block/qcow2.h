@@ -554,10 +554,26 @@ int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uin
 
 bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                  GError **errp);
+/* What the options of a new image say about its layout; false and errp if it cannot be. */
+typedef struct Qcow2Geometry {
+    int version, refcount_bits;
+    uint64_t cluster_size, l2_entry_size;
+    bool preallocated; /* the data too */
+} Qcow2Geometry;
+bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **errp);
 bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
 /* What qemu-img info shows under "Format specific information"; the caller's. */
 ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s);
 bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp);
+
+/* --- qcow2-backing.c, qcow2-root.c, qcow2-measure.c ----------------------------------------- */
+
+/* See bdrv_co_change_backing(), bdrv_co_make_empty() and bdrv_co_measure(). */
+int coroutine_fn qcow2_co_change_backing(BlockDriverState *bs, const char *filename,
+                                         const char *format);
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
+bool coroutine_fn qcow2_co_measure(const BdrvCreateParams *params, BlockDriverState *source,
+                                   BdrvMeasure *result, GError **errp);
 
 /* --- qcow2-snapshot*.c ------------------------------------------------------------------- */
 

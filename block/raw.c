@@ -166,6 +166,13 @@ static bool coroutine_fn raw_co_create(const BdrvCreateParams *params, AioContex
     return bdrv_file_driver.co_create(params, ctx, errp);
 }
 
+static bool coroutine_fn raw_co_measure(const BdrvCreateParams *params, BlockDriverState *source,
+                                        BdrvMeasure *result, GError **errp)
+{
+    result->required = result->fully_allocated = params->size;
+    return true;
+}
+
 const BlockDriver bdrv_raw_driver = {
     .name = "raw",
     .instance_size = sizeof(RawState),
@@ -181,4 +188,5 @@ const BlockDriver bdrv_raw_driver = {
     .co_truncate = raw_co_truncate,
     .co_block_status = raw_co_block_status,
     .co_create = raw_co_create,
+    .co_measure = raw_co_measure,
 };

@@ -110,6 +110,20 @@ bool coroutine_fn bdrv_co_snapshot_find_name(BlockDriverState *bs, const char *n
     return find(bs, name, false, info, errp);
 }
 
+bool coroutine_fn bdrv_co_snapshot_show(BlockDriverState *bs, const char *id, GError **errp)
+{
+    static const char step[] = "showing a snapshot";
+
+    if (!supported(bs, step, errp)) {
+        return false;
+    }
+    if (!bs->read_only || bs->in_flight) {
+        error_setg(errp, "the node must be read-only and idle");
+        return fail(bs, step, errp);
+    }
+    return bs->drv->snapshot->show(bs, id, errp) || fail(bs, step, errp);
+}
+
 bool bdrv_snapshot_is_empty(BlockDriverState *bs)
 {
     IO_CODE(bs);

@@ -130,10 +130,10 @@ static int coroutine_fn check_image(BlockDriverState *bs, const char *filename, 
 int coroutine_fn img_check(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
+        IMG_COMMON_OPTIONS,
         { "format", required_argument, NULL, 'f' },
         { "repair", required_argument, NULL, 'r' },
-        { "output", required_argument, NULL, 'o' },
+        { "output", required_argument, NULL, IMG_OPTION_OWN },
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
@@ -141,13 +141,10 @@ int coroutine_fn img_check(int argc, char **argv)
     const char *output = "human";
     bool quiet = false, json;
     BlockDriverState *bs;
-    int c, fix = BDRV_FIX_NONE, ret;
+    int c, fix = BDRV_FIX_NONE, ret = -1;
 
-    while ((c = getopt_long(argc, argv, ":hf:r:T:qU", options, NULL)) != -1) {
+    while (ret < 0 && (c = getopt_long(argc, argv, ":hf:r:T:qU", options, NULL)) != -1) {
         switch (c) {
-        case 'f':
-            params.format = optarg;
-            break;
         case 'r':
             if (!strcmp(optarg, "leaks")) {
                 fix = BDRV_FIX_LEAKS;
@@ -158,7 +155,7 @@ int coroutine_fn img_check(int argc, char **argv)
                                        "'all'): %s", optarg);
             }
             break;
-        case 'o':
+        case IMG_OPTION_OWN:
             output = optarg;
             break;
         case 'T':
@@ -170,17 +167,17 @@ int coroutine_fn img_check(int argc, char **argv)
         case 'q':
             quiet = true;
             break;
-        case 'U':
-            params.force_share = true;
-            break;
         default:
-            return img_bad_option(c, argv);
+            ret = img_common_option(c, argv, &params);
         }
+    }
+    if (ret >= 0) {
+        return ret;
     }
     if (optind != argc - 1) {
         return img_usage_error("Expecting one image file name");
     }
-    if (!img_parse_output(output, &json)) {
+    if (!img_parse_output(output, &json) || !img_check_open_options(&params)) {
         return 1;
     }
     params.filename = argv[optind];

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include "kf-img-int.h"
-#include "qapi/error.h"
 
 #define SECTOR 512
 #define CHUNK (2 * 1024 * 1024)
@@ -24,7 +23,7 @@ typedef struct Side {
 
 typedef struct Compare {
     Side side[2];
-    bool strict, quiet, progress;
+    bool strict, quiet;
 } Compare;
 
 static void say(const Compare *c, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -41,16 +40,10 @@ static void say(const Compare *c, const char *format, ...)
 
 static bool coroutine_fn open_side(Side *s, const BdrvOpenFile *params)
 {
-    GError *err = NULL;
-
     s->filename = params->filename;
     s->bs = img_open(params);
-    if (!s->bs) {
-        return false;
-    }
-    s->blk = blk_new("", s->bs, false, &err);
+    s->blk = s->bs ? img_backend(s->bs, false) : NULL;
     if (!s->blk) {
-        img_report(err, "");
         return false;
     }
     s->length = bdrv_length(s->bs);
@@ -129,7 +122,7 @@ static int coroutine_fn compare_common(Compare *c, int64_t common, int64_t total
                 return 1;
             }
         }
-        img_progress(c->progress, (offset + n) * 100.0 / total);
+        img_progress((offset + n) * 100.0 / total);
     }
     return -1;
 }
@@ -160,7 +153,7 @@ static int coroutine_fn compare_rest(Compare *c, int64_t common, int64_t total)
                 return 1;
             }
         }
-        img_progress(c->progress, (offset + n) * 100.0 / total);
+        img_progress((offset + n) * 100.0 / total);
     }
     return -1;
 }
@@ -171,7 +164,6 @@ static int coroutine_fn compare(Compare *c)
     int64_t total = MAX(c->side[0].length, c->side[1].length);
     int ret;
 
-    img_progress(c->progress, 0);
     if (c->strict && common != total) {
         say(c, "Strict mode: Image size mismatch!\n");
         return 1;
@@ -181,7 +173,7 @@ static int coroutine_fn compare(Compare *c)
         ret = compare_rest(c, common, total);
     }
     if (ret < 0) {
-        img_progress(c->progress, 100);
+        img_progress(100);
         say(c, "Images are identical.\n");
         ret = 0;
     }
@@ -191,16 +183,17 @@ static int coroutine_fn compare(Compare *c)
 int coroutine_fn img_compare(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
+        IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
     BdrvOpenFile params = { .read_only = true };
     const char *formats[2] = { NULL, NULL };
     Compare cmp = { 0 };
-    int c, ret = 0;
+    bool progress = false;
+    int c, ret = -1;
 
-    while ((c = getopt_long(argc, argv, ":hf:F:T:pqsU", options, NULL)) != -1) {
+    while (ret < 0 && (c = getopt_long(argc, argv, ":hf:F:T:pqsU", options, NULL)) != -1) {
         switch (c) {
         case 'f':
         case 'F':
@@ -213,7 +206,7 @@ int coroutine_fn img_compare(int argc, char **argv)
             }
             break;
         case 'p':
-            cmp.progress = true;
+            progress = true;
             break;
         case 'q':
             cmp.quiet = true;
@@ -221,28 +214,34 @@ int coroutine_fn img_compare(int argc, char **argv)
         case 's':
             cmp.strict = true;
             break;
-        case 'U':
-            params.force_share = true;
+        case IMG_OPTION_OBJECT:
+            img_common_option(c, argv, &params);
+            ret = 2;
             break;
         default:
-            return img_bad_option(c, argv);
+            ret = img_common_option(c, argv, &params);
         }
+    }
+    if (ret >= 0) {
+        return ret;
     }
     if (optind != argc - 2) {
         return img_usage_error("Expecting two image file names");
     }
-    cmp.progress &= !cmp.quiet;
-    for (int i = 0; i < 2 && ret == 0; i++) {
+    params.format = formats[0] ? formats[0] : formats[1];
+    if (!img_check_open_options(&params)) {
+        return 2;
+    }
+    img_progress_begin(progress && !cmp.quiet);
+    for (int i = 0; i < 2 && ret < 0; i++) {
         params.filename = argv[optind + i];
         params.format = formats[i];
-        ret = open_side(&cmp.side[i], &params) ? 0 : 2;
+        ret = open_side(&cmp.side[i], &params) ? -1 : 2;
     }
-    if (ret == 0) {
+    if (ret < 0) {
         ret = compare(&cmp);
     }
-    if (cmp.progress) {
-        printf("\n");
-    }
+    img_progress_end();
     close_side(&cmp.side[1]);
     close_side(&cmp.side[0]);
     return ret;

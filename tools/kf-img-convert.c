@@ -163,7 +163,7 @@ static void coroutine_fn copy_entry(void *opaque)
     while (next_piece(s, &p)) {
         copy_piece(s, &p, buf);
         s->done += p.bytes;
-        img_progress(s->progress, s->done * 100.0 / s->total);
+        img_progress(s->done * 100.0 / s->total);
     }
     g_aligned_free(buf);
     if (--s->running == 0 && s->waiter) {
@@ -174,7 +174,6 @@ static void coroutine_fn copy_entry(void *opaque)
 static bool coroutine_fn copy_all(Convert *s)
 {
     co_mutex_init(&s->lock);
-    img_progress(s->progress, 0);
     s->running = s->coroutines;
     for (int i = 0; i < s->coroutines; i++) {
         aio_co_schedule(main_aio_context(), coroutine_create(copy_entry, s));
@@ -192,7 +191,7 @@ static bool coroutine_fn copy_all(Convert *s)
         }
     }
     if (s->ret == 0) {
-        img_progress(s->progress, 100);
+        img_progress(100);
     }
     return s->ret == 0;
 }
@@ -484,14 +483,12 @@ int coroutine_fn img_convert(int argc, char **argv)
         ret = 1;
     }
     if (ret < 0) {
-        s.progress &= !s.quiet;
+        img_progress_begin(s.progress && !s.quiet);
         s.target = argv[argc - 1];
         s.n_sources = argc - 1 - optind;
         s.sources = g_new0(Source, s.n_sources);
         ret = convert(&s, argv + optind) ? 0 : 1;
-        if (s.progress) {
-            printf("\n");
-        }
+        img_progress_end();
     }
     cleanup(&s);
     return ret;

@@ -5,7 +5,6 @@
 #include <string.h>
 #include "kf-img-options.h"
 #include "qapi/error.h"
-#include "qapi/keyval.h"
 
 #define SECTOR 512
 
@@ -147,34 +146,16 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
     return img_make(drv, filename, options, errp);
 }
 
-/* The size argument: 0 and the option "size" set, else the exit code. */
-static int parse_size_argument(const char *text, GHashTable *options)
+/* The size argument; false after an error message. */
+static bool parse_size_argument(const char *text, GHashTable *options)
 {
-    static const char suffixes[] = "bkmgtpe";
-    uint64_t bytes;
+    int64_t bytes;
 
-    text += strspn(text, " \t");
-    if (!qapi_parse_size(text, &bytes)) {
-        char *end;
-        double value = g_ascii_strtod(text, &end);
-        const char *suffix = *end ? strchr(suffixes, g_ascii_tolower(*end)) : suffixes;
-
-        if (end != text && suffix && (!*end || !end[1]) &&
-            value * (double)(1ULL << 10 * (suffix - suffixes)) >= 9.2e18) {
-            bytes = UINT64_MAX;
-        } else {
-            img_error("Invalid image size specified. You may use k, M, G, T, P or E suffixes "
-                      "for");
-            img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
-            return 1;
-        }
+    if (!img_parse_number("image size", text, 0, INT64_MAX, &bytes)) {
+        return false;
     }
-    if (bytes > INT64_MAX) {
-        img_error("Invalid image size specified. Must be between 0 and %" PRId64 ".", INT64_MAX);
-        return 1;
-    }
-    g_hash_table_replace(options, g_strdup("size"), g_strdup_printf("%" PRIu64, bytes));
-    return 0;
+    g_hash_table_replace(options, g_strdup("size"), g_strdup_printf("%" PRId64, bytes));
+    return true;
 }
 
 static void set_option(GHashTable *options, const char *name, const char *value)
@@ -198,6 +179,7 @@ int coroutine_fn img_create(int argc, char **argv)
 {
     static const struct option options[] = {
         { "help", no_argument, NULL, 'h' },
+        { "object", required_argument, NULL, IMG_OPTION_OBJECT },
         { 0 },
     };
     g_autoptr(GHashTable) table = img_options_new();
@@ -230,6 +212,8 @@ int coroutine_fn img_create(int argc, char **argv)
                 return 1;
             }
             break;
+        case IMG_OPTION_OBJECT:
+            return img_common_option(c, argv, NULL);
         default:
             return img_bad_option(c, argv);
         }
@@ -246,7 +230,7 @@ int coroutine_fn img_create(int argc, char **argv)
             img_error("%s: The image size must be specified only once", filename);
             return 1;
         }
-        if (parse_size_argument(argv[optind++], table)) {
+        if (!parse_size_argument(argv[optind++], table)) {
             return 1;
         }
     }

@@ -7,17 +7,11 @@
 #include "qapi/error.h"
 #include "qapi/qapi-visit-block-core.h"
 
-static ImageInfo *coroutine_fn image_info(const char *filename, const char *format,
-                                          bool force_share)
+enum { OPTION_OUTPUT = IMG_OPTION_OWN, OPTION_CHAIN };
+
+static ImageInfo *coroutine_fn image_info(const BdrvOpenFile *params)
 {
-    BdrvOpenFile params = {
-        .filename = filename,
-        .format = format,
-        .read_only = true,
-        .no_backing = true,
-        .force_share = force_share,
-    };
-    BlockDriverState *bs = img_open(&params);
+    BlockDriverState *bs = img_open(params);
     GError *err = NULL;
     ImageInfo *info;
 
@@ -33,28 +27,28 @@ static ImageInfo *coroutine_fn image_info(const char *filename, const char *form
 }
 
 /* The infos of an image and the files behind it, as an array to free; NULL on failure. */
-static GPtrArray *coroutine_fn collect(const char *filename, const char *format, bool chain,
-                                       bool force_share)
+static GPtrArray *coroutine_fn collect(BdrvOpenFile params, bool chain)
 {
     GPtrArray *infos = g_ptr_array_new_with_free_func((GDestroyNotify)qapi_free_ImageInfo);
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
 
-    while (filename) {
+    while (params.filename) {
         ImageInfo *info;
 
-        if (g_hash_table_contains(seen, filename)) {
-            img_error("Backing file '%s' creates an infinite loop.", filename);
+        if (g_hash_table_contains(seen, params.filename)) {
+            img_error("Backing file '%s' creates an infinite loop.", params.filename);
             break;
         }
-        info = image_info(filename, format, force_share);
+        info = image_info(&params);
         if (!info) {
             break;
         }
-        g_hash_table_add(seen, (char *)filename);
+        g_hash_table_add(seen, (char *)params.filename);
         g_ptr_array_add(infos, info);
-        filename = chain ? info->full_backing_filename : NULL;
-        format = info->backing_filename_format;
-        if (!filename) {
+        params.filename = chain ? info->full_backing_filename : NULL;
+        params.format = info->backing_filename_format;
+        params.is_options = false;
+        if (!params.filename) {
             return infos;
         }
     }
@@ -92,43 +86,42 @@ static void print_json(const GPtrArray *infos, bool chain)
 int coroutine_fn img_info(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
+        IMG_COMMON_OPTIONS,
         { "format", required_argument, NULL, 'f' },
-        { "output", required_argument, NULL, 'o' },
-        { "backing-chain", no_argument, NULL, 'b' },
+        { "output", required_argument, NULL, OPTION_OUTPUT },
+        { "backing-chain", no_argument, NULL, OPTION_CHAIN },
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
-    const char *format = NULL, *output = "human";
-    bool chain = false, force_share = false, json;
+    BdrvOpenFile params = { .read_only = true, .no_backing = true };
+    const char *output = "human";
+    bool chain = false, json;
     GPtrArray *infos;
-    int c;
+    int c, ret = -1;
 
-    while ((c = getopt_long(argc, argv, ":hf:U", options, NULL)) != -1) {
+    while (ret < 0 && (c = getopt_long(argc, argv, ":hf:U", options, NULL)) != -1) {
         switch (c) {
-        case 'f':
-            format = optarg;
-            break;
-        case 'o':
+        case OPTION_OUTPUT:
             output = optarg;
             break;
-        case 'b':
+        case OPTION_CHAIN:
             chain = true;
             break;
-        case 'U':
-            force_share = true;
-            break;
         default:
-            return img_bad_option(c, argv);
+            ret = img_common_option(c, argv, &params);
         }
+    }
+    if (ret >= 0) {
+        return ret;
     }
     if (optind != argc - 1) {
         return img_usage_error("Expecting one image file name");
     }
-    if (!img_parse_output(output, &json)) {
+    if (!img_parse_output(output, &json) || !img_check_open_options(&params)) {
         return 1;
     }
-    infos = collect(argv[optind], format, chain, force_share);
+    params.filename = argv[optind];
+    infos = collect(params, chain);
     if (!infos) {
         return 1;
     }

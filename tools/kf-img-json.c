@@ -15,7 +15,7 @@ static const char *const order[] = {
     "compressed-clusters", "backing-filename-format", "virtual-size", "total-clusters",
     "corruptions-fixed", "corruptions", "check-errors", "leaks-fixed", "leaks",
     "allocated-clusters", "filename", "cluster-size", "format", "fragmented-clusters",
-    "actual-size", "format-specific", "full-backing-filename", "backing-filename", "dirty-flag",
+    "actual-size", "format-specific", "bitmaps", "required", "fully-allocated", "full-backing-filename", "backing-filename", "dirty-flag",
 };
 
 static size_t rank_of(const char *name)

@@ -113,7 +113,7 @@ static int coroutine_fn delete_snapshot(BlockDriverState *bs, const char *name)
 int coroutine_fn img_snapshot(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
+        IMG_COMMON_OPTIONS,
         { "quiet", no_argument, NULL, 'q' },
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
@@ -121,9 +121,9 @@ int coroutine_fn img_snapshot(int argc, char **argv)
     BdrvOpenFile params = { .discard = true };
     const char *name = NULL;
     BlockDriverState *bs;
-    int c, action = 0, ret = 0;
+    int c, action = 0, ret = -1;
 
-    while ((c = getopt_long(argc, argv, ":hla:c:d:qU", options, NULL)) != -1) {
+    while (ret < 0 && (c = getopt_long(argc, argv, ":hla:c:d:qU", options, NULL)) != -1) {
         switch (c) {
         case 'l':
         case 'a':
@@ -137,13 +137,14 @@ int coroutine_fn img_snapshot(int argc, char **argv)
             break;
         case 'q':
             break; /* there is nothing to keep quiet about */
-        case 'U':
-            params.force_share = true;
-            break;
         default:
-            return img_bad_option(c, argv);
+            ret = img_common_option(c, argv, &params);
         }
     }
+    if (ret >= 0) {
+        return ret;
+    }
+    ret = 0;
     if (optind != argc - 1) {
         return img_usage_error("Expecting one image file name");
     }

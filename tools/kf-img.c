@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * kf-img: makes, examines, checks, converts and compares disk images and handles their
- * internal snapshots, with the command line, output and exit codes of qemu-img.  This file
- * finds the subcommand and has what they share.
+ * kf-img: makes, examines, checks, changes, converts and compares disk images and handles
+ * their internal snapshots, with the command line, output and exit codes of qemu-img.  This
+ * file finds the subcommand and has messages and help.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,19 +18,41 @@ static const struct {
     /* Before there are threads; false: has failed and said why. */
     bool (*before)(int argc, char **argv);
 } commands[] = {
+    { "bench", img_bench,
+      "[-c count] [-d depth] [--image-opts | -f fmt] [--flush-interval=n] [-i aio] [-n] "
+      "[--no-drain] [-o offset] [--pattern=byte] [-q] [-s buffer_size] [-S step_size] [-t cache] "
+      "[-w] [-U] filename" },
     { "check", img_check,
-      "[-q] [-f fmt] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] filename" },
+      "[--image-opts | -f fmt] [-q] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] "
+      "filename" },
+    { "commit", img_commit,
+      "[--image-opts | -f fmt] [-q] [-t cache] [-b base] [-r rate_limit] [-d] [-p] filename" },
     { "compare", img_compare,
-      "[-f fmt] [-F fmt] [-T src_cache] [-p] [-q] [-s] [-U] filename1 filename2" },
+      "[--image-opts | -f fmt] [-F fmt] [-T src_cache] [-p] [-q] [-s] [-U] filename1 filename2" },
     { "convert", img_convert,
       "[-U] [-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] "
       "[-B backing_file [-F backing_fmt]] [-o options] [-S sparse_size] [-m num_coroutines] [-W] "
       "filename [filename2 [...]] output_filename" },
     { "create", img_create,
       "[-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]" },
-    { "info", img_info, "[-f fmt] [--output=ofmt] [--backing-chain] [-U] filename" },
+    { "dd", img_dd,
+      "[--image-opts | -f fmt] [-U] [-O output_fmt] [bs=block_size] [count=blocks] [skip=blocks] "
+      "if=input of=output" },
+    { "info", img_info,
+      "[--image-opts | -f fmt] [--output=ofmt] [--backing-chain] [-U] filename" },
+    { "map", img_map,
+      "[--image-opts | -f fmt] [--start-offset=offset] [--max-length=len] [--output=ofmt] [-U] "
+      "filename" },
+    { "measure", img_measure,
+      "[--output=ofmt] [-O output_fmt] [-o options] [--size N | [--image-opts | -f fmt] "
+      "[-l snapshot_param] [-U] filename]" },
+    { "rebase", img_rebase,
+      "[--image-opts | -f fmt] [-U] [-q] [-t cache] [-T src_cache] [-p] [-u] -b backing_file "
+      "[-F backing_fmt] filename" },
+    { "resize", img_resize,
+      "[--image-opts | -f fmt] [--preallocation=prealloc] [-q] [--shrink] filename [+ | -]size" },
     { "snapshot", img_snapshot,
-      "[-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] filename" },
+      "[--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | -d snapshot] filename" },
     { "vmstate", img_vmstate,
       "mount [-f fmt] [-U] [--foreground] [--allow-other] filename snapshot directory | "
       "ls [-f fmt] [-U] [-l] filename snapshot [path] | "
@@ -104,59 +126,6 @@ int img_bad_option(int c, char **argv)
         return img_usage_error("missing argument for option '%s'", argv[optind - 1]);
     }
     return img_usage_error("unrecognized option '%s'", argv[optind - 1]);
-}
-
-void img_progress(bool show, double percent)
-{
-    if (show) {
-        printf("    (%3.2f/100%%)\r", percent);
-        fflush(stdout);
-    }
-}
-
-/* --- Shared by subcommands --------------------------------------------------------------- */
-
-BlockDriverState *coroutine_fn img_open(const BdrvOpenFile *params)
-{
-    GError *err = NULL;
-    BlockDriverState *bs = bdrv_co_open_file_params(params, main_aio_context(), &err);
-
-    if (!bs) {
-        g_autofree char *prefix = g_strdup_printf("Could not open '%s': ", params->filename);
-        img_report(err, prefix);
-    }
-    return bs;
-}
-
-bool img_parse_cache(const char *mode, BdrvOpenFile *params)
-{
-    static const struct {
-        const char *name;
-        bool direct, no_flush;
-    } modes[] = {
-        { "none", true, false },         { "off", true, false },
-        { "directsync", true, false },   { "writeback", false, false },
-        { "writethrough", false, false }, { "unsafe", false, true },
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
-        if (!strcmp(modes[i].name, mode)) {
-            params->direct = modes[i].direct;
-            params->no_flush = modes[i].no_flush;
-            return true;
-        }
-    }
-    return false;
-}
-
-bool img_parse_output(const char *text, bool *json)
-{
-    *json = !strcmp(text, "json");
-    if (!*json && strcmp(text, "human")) {
-        img_error("--output must be used with human or json as argument.");
-        return false;
-    }
-    return true;
 }
 
 /* --- Main ----------------------------------------------------------------------------------- */

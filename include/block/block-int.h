@@ -101,6 +101,14 @@ struct BdrvCheckResult { /* the counters of qemu-img check */
     void *opaque;
 };
 
+/* What an image would take, in bytes of its file. */
+typedef struct BdrvMeasure {
+    int64_t required;        /* with the content at hand */
+    int64_t fully_allocated; /* once everything has been written */
+    bool has_bitmaps;
+    int64_t bitmaps; /* to copy the source's bitmaps too */
+} BdrvMeasure;
+
 struct BdrvCreateParams { /* kf-img create -o */
     const char *filename;
     int64_t size; /* bytes */
@@ -146,6 +154,7 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
                                    BdrvSnapshotPacked *packed); /* may be NULL, with unpack */
     int (*unpack)(BlockDriverState *bs, const BdrvSnapshotPacked *packed, const void *in,
                   void *out);
+    bool coroutine_fn (*show)(BlockDriverState *bs, const char *id, GError **errp);
     bool (*is_empty)(BlockDriverState *bs);
     int coroutine_fn (*is_current)(BlockDriverState *bs, const char *id, GError **errp);
     void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
@@ -207,6 +216,13 @@ struct BlockDriver {
     bool coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                   GError **errp);
     bool coroutine_fn (*co_info)(BlockDriverState *bs, BdrvInfo *info, GError **errp);
+    /* See bdrv_co_measure(); in the main thread. */
+    bool coroutine_fn (*co_measure)(const BdrvCreateParams *params, BlockDriverState *source,
+                                    BdrvMeasure *result, GError **errp);
+    /* Both for bdrv_co_change_backing() and bdrv_co_make_empty(). */
+    int coroutine_fn (*co_change_backing)(BlockDriverState *bs, const char *filename,
+                                          const char *format);
+    int coroutine_fn (*co_make_empty)(BlockDriverState *bs);
     /* Host bytes the file takes, -errno if unknown (protocols). */
     int64_t coroutine_fn (*co_allocated_size)(BlockDriverState *bs);
     /* See block/active.h.  The node is drained; what lies below it is active.  The driver has
@@ -241,6 +257,26 @@ bool coroutine_fn bdrv_co_create(const BlockDriver *drv, const BdrvCreateParams 
  */
 bool coroutine_fn bdrv_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                 GError **errp);
+
+/*
+ * What an image made with params would need.  source: whose content it gets, as it is; NULL:
+ * none.  Main thread, in whose context the source lives.
+ */
+bool coroutine_fn bdrv_co_measure(const BlockDriver *drv, const BdrvCreateParams *params,
+                                  BlockDriverState *source, BdrvMeasure *result, GError **errp);
+/*
+ * Notes in the image what its backing file is called from now on and what format that has;
+ * filename NULL: it has none.  The node itself goes on reading from the former one.  0 or
+ * -errno: -ENOTSUP where the format has no backing files, -ENOSPC where the image has no room
+ * for the name.  Main thread; hops to the node's context.
+ */
+int coroutine_fn bdrv_co_change_backing(BlockDriverState *bs, const char *filename,
+                                        const char *format);
+/*
+ * All that bs shows comes from its backing file from now on.  The node is used by nobody but
+ * the caller.  0 or -errno.  Main thread; hops to the node's context.
+ */
+int coroutine_fn bdrv_co_make_empty(BlockDriverState *bs);
 
 /* Where a function may be called; checked in every build. */
 #define GLOBAL_STATE() g_assert(aio_in_home_thread(main_aio_context()))

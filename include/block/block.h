@@ -49,6 +49,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const cha
 /* The same with everything that tools can say.  format "file": the protocol node itself. */
 typedef struct BdrvOpenFile {
     const char *filename, *format;
+    bool is_options; /* filename is "driver=qcow2,file.filename=..." */
     bool read_only;
     bool force_share; /* do not lock, read what others may be writing */
     bool direct, no_flush; /* cache mode */
@@ -56,6 +57,7 @@ typedef struct BdrvOpenFile {
     bool discard;    /* pass discards on */
     bool for_check;  /* to check and repair it: damage noted in the image does not matter */
     const char *node_name; /* NULL: generated */
+    BlockDriverState *backing; /* what to read through to instead of what the image names */
 } BdrvOpenFile;
 BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
                                                         AioContext *ctx, GError **errp);

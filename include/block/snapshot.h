@@ -159,6 +159,12 @@ int bdrv_snapshot_unpack(BdrvSnapshotReader *r, const BdrvSnapshotPacked *packed
 void coroutine_fn bdrv_co_snapshot_close(BdrvSnapshotReader *r);
 
 /*
+ * From now on a node that nobody can write shows its disk as the snapshot with this id has it,
+ * length and all, until it is closed.  No request may be in flight.
+ */
+bool coroutine_fn bdrv_co_snapshot_show(BlockDriverState *bs, const char *id, GError **errp);
+
+/*
  * Going back:  prepare, switch, commit - or rollback instead of commit.
  *
  * prepare reads what switch needs.  switch (node drained) makes the disk's content the

@@ -56,3 +56,50 @@ with open(name, 'r+b') as f:
     f.write(bytes([byte]) * length)
 EOF
 }
+
+# plain_map ARGUMENTS: what "map" says without where in the files things lie, which a program may
+# choose, and without how zeroes come about: one line for each part of the disk.
+plain_map()
+{
+    echo "+ qemu-img map $*"
+    "$IMG" map --output=json "$@" | python3 -c '
+import json, sys
+parts = []
+for e in json.load(sys.stdin):
+    kind = ("zero" if e["zero"] else "data at" if "offset" in e else "data"), e["depth"]
+    if parts and parts[-1][2] == kind:
+        parts[-1][1] += e["length"]
+    else:
+        parts.append([e["start"], e["length"], kind])
+for start, length, kind in parts:
+    print("%#x %#x %s, depth %d" % (start, length, *kind))'
+}
+
+# layers IMAGE: which parts of the disk are whose: of the image (0), of its backing file (1), ...
+layers()
+{
+    echo "layers of $1"
+    "$IMG" map --output=json "$1" | python3 -c '
+import json, sys
+parts = []
+for e in json.load(sys.stdin):
+    if parts and parts[-1][2] == e["depth"] and sum(parts[-1][:2]) == e["start"] and e["present"]:
+        parts[-1][1] += e["length"]
+    elif e["present"]:
+        parts.append([e["start"], e["length"], e["depth"]])
+for part in parts:
+    print("%#x %#x depth %d" % tuple(part))'
+}
+
+# image NAME SIZE [BYTE OFFSET LENGTH]...: a qcow2 image that has these clusters only.
+image()
+{
+    local name=$1 size=$2
+    shift 2
+    "$IMG" create -q -f raw "$name.raw" "$size"
+    while [ $# -gt 0 ]; do
+        fill "$name.raw" "$1" "$2" "$3"
+        shift 3
+    done
+    "$IMG" convert -f raw -O qcow2 -m 1 "$name.raw" "$name" && rm "$name.raw"
+}

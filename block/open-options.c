@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Opening what a string of options describes (--image-opts of the tools).  It says what
+ * -blockdev says, but need not name every driver: a node that has a file name is a file, one
+ * that has a file below it has the format of what is in that.  Main thread.
+ */
+#include <string.h>
+#include "graph-int.h"
+#include "qapi/error.h"
+#include "qapi/keyval.h"
+#include "qapi/qapi-visit-block-core.h"
+
+static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioContext *ctx,
+                                  GError **errp);
+
+static BlockdevOptions *from_keyval(json_object *node, GError **errp)
+{
+    BlockdevOptions *o = NULL;
+
+    return qapi_input_keyval(&qapi_type_BlockdevOptions, node, NULL, &o, errp) ? o : NULL;
+}
+
+/* The format of what is in the file that below describes. */
+static const BlockDriver *coroutine_fn probe(json_object *below, AioContext *ctx, GError **errp)
+{
+    BdrvInherit inherit = { .read_only = true, .force_share = true };
+    g_autoptr(BlockdevOptions) o = from_keyval(below, errp);
+    const BlockDriver *drv;
+    BlockDriverState *file;
+
+    if (!o) {
+        return NULL;
+    }
+    g_clear_pointer(&o->node_name, g_free); /* the name is for the node that stays */
+    file = bdrv_co_open_node(o, &inherit, ctx, errp);
+    if (!file) {
+        return NULL;
+    }
+    drv = bdrv_co_probe_format(file, errp);
+    bdrv_co_unref(file);
+    return drv;
+}
+
+/* Fills in the driver of a node that has a file below it. */
+static bool coroutine_fn find_format(json_object *node, json_object *below, BdrvInherit *inherit,
+                                     AioContext *ctx, GError **errp)
+{
+    const BlockDriver *drv = probe(below, ctx, errp);
+
+    if (!drv) {
+        return false;
+    }
+    if (inherit && drv == &bdrv_raw_driver && !inherit->read_only) {
+        json_object *name = NULL;
+
+        inherit->probed = true;
+        json_object_object_get_ex(below, "filename", &name);
+        bdrv_warn_about_probed_raw(name ? json_object_get_string(name) : "");
+    }
+    json_object_object_add(node, "driver", json_object_new_string(drv->name));
+    return true;
+}
+
+/* Moves the members that are a file's own to a new node below. */
+static json_object *split_file(json_object *node)
+{
+    static const char *const own[] = { "filename", "locking", "aio", "pr-manager" };
+    json_object *below = json_object_new_object();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(own); i++) {
+        json_object *value = NULL;
+
+        if (json_object_object_get_ex(node, own[i], &value)) {
+            json_object_object_add(below, own[i], json_object_get(value));
+            json_object_object_del(node, own[i]);
+        }
+    }
+    json_object_object_add(below, "driver", json_object_new_string("file"));
+    json_object_object_add(node, "file", below);
+    return below;
+}
+
+static bool check_driver(json_object *driver, GError **errp)
+{
+    const char *name = json_object_get_string(driver);
+
+    if (!bdrv_driver_by_name(name)) {
+        error_setg(errp, "Unknown driver '%s'", name);
+        return false;
+    }
+    return true;
+}
+
+/* A node below: a file unless it says otherwise. */
+static bool coroutine_fn complete_file(json_object *node, AioContext *ctx, GError **errp)
+{
+    if (!json_object_is_type(node, json_type_object)) {
+        return true; /* the name of an open node */
+    }
+    if (!json_object_object_get_ex(node, "driver", NULL) &&
+        !json_object_object_get_ex(node, "file", NULL)) {
+        json_object_object_add(node, "driver", json_object_new_string("file"));
+    }
+    return complete(node, NULL, ctx, errp);
+}
+
+static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioContext *ctx,
+                                  GError **errp)
+{
+    static const char *const files[] = { "file", "image", "data-file" };
+    json_object *driver = NULL, *child = NULL;
+    bool known = json_object_object_get_ex(node, "driver", &driver);
+
+    if (known && !check_driver(driver, errp)) {
+        return false;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        if (json_object_object_get_ex(node, files[i], &child) &&
+            !complete_file(child, ctx, errp)) {
+            return false;
+        }
+    }
+    if (json_object_object_get_ex(node, "backing", &child) &&
+        json_object_is_type(child, json_type_object) && !complete(child, NULL, ctx, errp)) {
+        return false;
+    }
+    if (known) {
+        bool is_format = bdrv_driver_by_name(json_object_get_string(driver))->is_format;
+
+        if (is_format && !json_object_object_get_ex(node, "file", NULL) &&
+            json_object_object_get_ex(node, "filename", NULL)) {
+            split_file(node);
+        }
+        return true;
+    }
+    if (!json_object_object_get_ex(node, "file", &child)) {
+        if (!json_object_object_get_ex(node, "filename", NULL)) {
+            error_setg(errp, "Must specify either driver or file");
+            return false;
+        }
+        child = split_file(node);
+    }
+    if (!json_object_is_type(child, json_type_object)) {
+        error_setg(errp, "Parameter 'driver' is missing");
+        return false;
+    }
+    return find_format(node, child, inherit, ctx, errp);
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInherit *inherit,
+                                                    AioContext *ctx, GError **errp)
+{
+    g_autoptr(BlockdevOptions) o = NULL;
+    BlockDriverState *bs = NULL;
+    json_object *node;
+
+    GLOBAL_STATE();
+    if (!strchr(text, '=')) { /* the name of an open node, of which a tool has none */
+        error_setg(errp, "Cannot find device='%s' nor node-name='%s'", text, text);
+        return NULL;
+    }
+    node = keyval_parse(text, NULL, errp);
+    if (!node) {
+        return NULL;
+    }
+    if (complete(node, inherit, ctx, errp)) {
+        o = from_keyval(node, errp);
+    }
+    json_object_put(node);
+    if (o) {
+        bs = bdrv_co_open_node(o, inherit, ctx, errp);
+    }
+    return bs;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Other roots for the disk than the one it has: a snapshot's, to be read in a node that nobody
+ * writes, and an empty one, behind which there is only the backing file.
+ */
+#include "qcow2.h"
+#include "qcow2-snapshot-int.h"
+
+bool coroutine_fn qcow2_snapshot_show(BlockDriverState *bs, const char *id, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Snapshot *sn = NULL;
+    uint64_t *l1, *loaded, entries;
+
+    for (guint i = 0; i < s->snapshots->len && !sn; i++) {
+        Qcow2Snapshot *other = s->snapshots->pdata[i];
+
+        sn = strcmp(other->id, id) ? NULL : other;
+    }
+    if (!sn) {
+        error_setg(errp, "Snapshot with ID '%s' does not exist", id);
+        return false;
+    }
+    entries = qcow2_l1_entries(s, sn->info.disk_size);
+    if (entries * 8 > QCOW2_MAX_L1_BYTES) {
+        error_setg(errp, "Snapshot '%s' has an invalid disk size", id);
+        return false;
+    }
+    loaded = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
+    if (!loaded) {
+        return false;
+    }
+    l1 = g_new0(uint64_t, entries + 1);
+    memcpy(l1, loaded, MIN(entries, sn->l1_size) * 8);
+    g_free(loaded);
+    g_free(s->l1);
+    s->l1 = l1;
+    s->l1_size = entries;
+    s->disk_size = sn->info.disk_size;
+    bdrv_set_length(bs, s->disk_size);
+    return true;
+}
+
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    g_autofree uint64_t *l1 = NULL;
+    uint32_t l1_size;
+    int ret;
+
+    if (s->save || s->corrupt || s->broken) {
+        return s->save ? -EBUSY : -EIO;
+    }
+    co_mutex_lock(&s->walk_lock);
+    ret = qcow2_flush(bs); /* frees put off so far take effect: the walk looks at the counts */
+    if (ret >= 0) {
+        co_mutex_lock(&s->lock);
+        l1_size = s->l1_size;
+        l1 = g_memdup2(s->l1, (gsize)(l1_size + 1) * 8);
+        for (uint32_t i = 0; i < l1_size; i++) {
+            if (l1[i] & QCOW2_OFFSET_MASK) {
+                qcow2_metadata_remove(s, l1[i] & QCOW2_OFFSET_MASK);
+                qcow2_l1_set(s, i, 0);
+            }
+        }
+        co_mutex_unlock(&s->lock);
+        ret = qcow2_flush(bs);
+    }
+    if (ret >= 0) {
+        ret = qcow2_release_tree(bs, l1, l1_size);
+    }
+    /* The first flush gives the clusters back, the second makes that durable. */
+    ret = ret < 0 ? ret : qcow2_flush(bs);
+    ret = ret < 0 ? ret : qcow2_flush(bs);
+    co_mutex_unlock(&s->walk_lock);
+    return ret;
+}
