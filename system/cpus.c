@@ -35,6 +35,7 @@ static VCpu vcpus[CPUS_MAX];
 static int nr_vcpus;
 static int holds = 1; /* until the machine is started, whether it has CPUs or not */
 static bool quitting, stuck;
+static void (*debug_stop)(void);
 static StopWaiter *waiters;
 
 static void set_irq(void *opaque, int bit, bool level)
@@ -119,6 +120,11 @@ static void *vcpu_thread(void *opaque)
             reason = accel->run(v->cpu);
             pthread_mutex_lock(&lock);
             v->halted = reason == CPU_EXIT_HALTED;
+            if (reason == CPU_EXIT_DEBUG) {
+                pthread_mutex_unlock(&lock);
+                debug_stop();
+                pthread_mutex_lock(&lock);
+            }
         }
     }
     v->stopped = true;
@@ -308,6 +314,25 @@ bool coroutine_fn cpus_co_inspect(int index,
 const CpuInspectOps *cpus_inspect_ops(void)
 {
     return nr_vcpus ? accel->inspect : NULL;
+}
+
+const CpuDebugOps *cpus_debug(CPUState **cpu, void (*stop)(void))
+{
+    if (nr_vcpus == 0 || !accel->debug) {
+        return NULL;
+    }
+    debug_stop = stop;
+    *cpu = vcpus[0].cpu;
+    return accel->debug;
+}
+
+void cpus_unhalt(void)
+{
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < nr_vcpus; i++) {
+        vcpus[i].halted = false;
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 size_t cpus_recent_pages(uint64_t *pages, size_t max)

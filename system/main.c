@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-init.h"
 #include "system-int.h"
+#include "system/gdbstub.h"
 #include "system/run-state.h"
 #include "util/aio.h"
 #include "util/daemonize.h"
@@ -120,6 +121,16 @@ static void make_monitors(const VmOptions *o)
     }
 }
 
+static void make_gdbstub(const VmOptions *o)
+{
+    GError *err = NULL;
+
+    if (o->gdb && !gdbstub_start(o->gdb, &err)) {
+        g_prefix_error(&err, "-gdb %s: ", o->gdb);
+        fail(err);
+    }
+}
+
 static Chardev *make_serial(const VmOptions *o)
 {
     GError *err = NULL;
@@ -181,6 +192,7 @@ static void run(const VmOptions *o)
 
 static void shut_down(void)
 {
+    gdbstub_end();
     vm_destroy();
     monitor_cleanup();
     chardev_cleanup();
@@ -192,7 +204,7 @@ int main(int argc, char **argv)
     static const HMPCommand *const hmp_tables[] = {system_hmp_commands, memory_hmp_commands,
                                                   block_hmp_commands,
                                                   job_hmp_commands, migration_hmp_commands,
-                                                  migrate_hmp_commands};
+                                                  migrate_hmp_commands, debug_hmp_commands};
     static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop,
                                               .go_on = disks_retry};
     g_autofree char *name = g_path_get_basename(argv[0]);
@@ -244,6 +256,7 @@ int main(int argc, char **argv)
         dump_dtb(o->dumpdtb);
     } else {
         make_monitors(o);
+        make_gdbstub(o);
         run(o);
     }
     shut_down();

@@ -10,6 +10,7 @@
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-block-core.h"
 #include "qapi/qapi-visit-machine.h"
+#include "system/gdbstub.h"
 #include "system/options.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -233,6 +234,7 @@ STRING_OPTION(opt_dtb, dtb)
 STRING_OPTION(opt_loadvm, loadvm)
 STRING_OPTION(opt_incoming, incoming)
 STRING_OPTION(opt_pidfile, pidfile)
+STRING_OPTION(opt_gdb, gdb)
 
 #define FLAG_OPTION(func, member) \
     static bool func(VmOptions *o, const char *option, const char *arg, GError **errp) \
@@ -247,6 +249,12 @@ FLAG_OPTION(opt_nographic, nographic)
 FLAG_OPTION(opt_daemonize, daemonize)
 FLAG_OPTION(opt_no_reboot, reboot_shuts_down)
 FLAG_OPTION(opt_no_shutdown, shutdown_pauses)
+
+static bool opt_s(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    replace(&o->gdb, GDBSTUB_DEFAULT_DEVICE);
+    return true;
+}
 
 static bool opt_nothing(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
@@ -533,6 +541,8 @@ static const Option options[] = {
     {"name", "NAME", opt_name, "name of the virtual machine"},
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont"},
+    {"gdb", "DEV", opt_gdb, "wait for a GDB connection on DEV: tcp::1234, unix:..., chardev:ID"},
+    {"s", NULL, opt_s, "the same as -gdb " GDBSTUB_DEFAULT_DEVICE},
     {"loadvm", "TAG", opt_loadvm, "start from a snapshot"},
     {"snapshot", NULL, opt_snapshot, "write to temporary files instead of the images of -drive"},
     {"incoming", "ADDRESS", opt_incoming, "take in a migrated machine: tcp:, unix:, fd:, exec:, file:, snapshot:, defer"},
@@ -572,8 +582,6 @@ static const Option options[] = {
     UNSUPPORTED("cdrom", "", "use -drive"),
     UNSUPPORTED("usb", NULL, "the machine has no USB"),
     UNSUPPORTED("vnc", "", "there is no display"),
-    UNSUPPORTED("gdb", "", "there is no debugger stub yet"),
-    UNSUPPORTED("s", NULL, "there is no debugger stub yet"),
     UNSUPPORTED("icount", "", "the guest's clock follows the host's"),
     {NULL},
 };
@@ -733,6 +741,7 @@ void options_free(VmOptions *o)
     g_free(o->uuid);
     g_free(o->loadvm);
     g_free(o->incoming);
+    g_free(o->gdb);
     g_free(o->pidfile);
     g_free(o->pflash[0]);
     g_free(o->pflash[1]);

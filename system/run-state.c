@@ -42,6 +42,8 @@ static bool migrating; /* parked, for the end of an outgoing migration */
 static bool leaving; /* parked, and unpark is at work: too late for a wish */
 static RunState before_park;
 static Wish wish;
+static RunState wished_stop; /* what the machine is after WISH_STOP */
+static AioBH *listener;
 static bool start_after_incoming; /* what stop and cont say in state inmigrate */
 static RunState stopped_after_incoming; /* what it is then if it does not run */
 static atomic_bool reset_requested;
@@ -115,6 +117,9 @@ static void set_state(RunState next)
     if (next != state) {
         g_assert(run_state_may_become(state, next));
         state = next;
+        if (listener) {
+            aio_bh_schedule(listener);
+        }
     }
 }
 
@@ -166,6 +171,7 @@ void coroutine_fn run_state_co_stop(RunState why)
         start_after_incoming = false;
     } else if (parked) {
         wish = WISH_STOP;
+        wished_stop = why == RUN_STATE_DEBUG ? why : RUN_STATE_PAUSED;
     }
     must_halt = !parked && state == RUN_STATE_RUNNING;
     pthread_mutex_unlock(&lock);
@@ -304,9 +310,12 @@ static void coroutine_fn unparked_entry(void *opaque)
 
 void run_state_unpark(bool running)
 {
+    RunState stopped;
+
     pthread_mutex_lock(&lock);
     g_assert(parked);
     leaving = true;
+    stopped = wish == WISH_STOP ? wished_stop : RUN_STATE_PAUSED;
     if (wish != WISH_NONE) {
         running = wish == WISH_CONT;
         wish = WISH_NONE;
@@ -314,7 +323,7 @@ void run_state_unpark(bool running)
     if (running) {
         start_guest_locked();
     } else if (before_park == RUN_STATE_RUNNING) {
-        set_state(RUN_STATE_PAUSED);
+        set_state(run_state_may_become(state, stopped) ? stopped : RUN_STATE_PAUSED);
     } else {
         set_state(before_park);
     }
@@ -384,6 +393,33 @@ void run_state_request_io_error(void)
         aio_co_enter(main_aio_context(),
                      coroutine_create(io_error_entry, GUINT_TO_POINTER(turn)));
     }
+}
+
+/* --- Debugger -------------------------------------------------------------------------------- */
+
+void run_state_set_listener(void (*changed_cb)(void *opaque), void *opaque)
+{
+    AioBH *bh = changed_cb ? aio_bh_new(main_aio_context(), changed_cb, opaque) : NULL, *old;
+
+    pthread_mutex_lock(&lock);
+    old = listener;
+    listener = bh;
+    pthread_mutex_unlock(&lock);
+    if (old) {
+        aio_bh_delete(old);
+    }
+}
+
+static void coroutine_fn debug_stop_entry(void *opaque)
+{
+    run_state_co_stop(RUN_STATE_DEBUG);
+    cpus_release();
+}
+
+void run_state_debug_stop(void)
+{
+    cpus_hold();
+    aio_co_enter(main_aio_context(), coroutine_create(debug_stop_entry, NULL));
 }
 
 /* --- Reset and shutdown --------------------------------------------------------------------- */

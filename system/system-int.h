@@ -86,4 +86,8 @@ void hmp_show_item(GString *out, HMPFormat format, uint64_t value);
 /* One number without a column, as print has it. */
 void hmp_show_number(GString *out, HMPFormat format, int64_t value);
 
+/* --- debug-hmp.c ---------------------------------------------------------------------------- */
+
+extern const HMPCommand debug_hmp_commands[];
+
 #endif

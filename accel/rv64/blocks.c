@@ -18,8 +18,8 @@
 
 #include "cpu.h"
 
-/* Enough for a block's ops with a link each and an end. */
-#define MAX_OPS (2 * BLOCK_MAX_INSNS + 2)
+/* Enough for a block's ops with a link and a BREAK each, and an end. */
+#define MAX_OPS (3 * BLOCK_MAX_INSNS + 2)
 
 typedef struct Builder {
     CPUState *cpu;
@@ -399,6 +399,11 @@ static bool add_raw(Builder *b, uint32_t raw)
     bool end;
 
     rv64_decode(raw, &insn);
+    if (unlikely(b->cpu->breaking) && !b->cpu->stepping &&
+        rv64_debug_breaks_at(b->cpu, (b->paddr + b->bytes) & ~RV64_PAGE_MASK)) {
+        b->last = -1;
+        emit(b, OP_BREAK, 0, 0, 0, 0);
+    }
     b->starts[b->bytes / 128] |= UINT64_C(1) << (b->bytes / 2 % 64);
     end = add_insn(b, &insn);
     b->insns++;
@@ -520,10 +525,17 @@ Block *rv64_blocks_find(CPUState *cpu, uint64_t pc)
     Block *b;
     bool whole;
 
+    if (unlikely(cpu->stepping) && cpu->step_fetched) {
+        return c->straddle; /* behind the step: the limit keeps it from being entered */
+    }
     if (!rv64_fetch_page(cpu, pc, &paddr, &page, &whole)) {
         return NULL;
     }
     paddr |= offset;
+    if (unlikely(cpu->stepping)) {
+        cpu->step_fetched = true;
+        return build_single(cpu, pc, paddr, page);
+    }
     if (!whole || (offset == RV64_PAGE_SIZE - 2 && (fetch16(page + offset) & 3) == 3)) {
         return build_single(cpu, pc, paddr, page);
     }

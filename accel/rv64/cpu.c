@@ -56,6 +56,7 @@ static CPUState *rv64_create(const CpuConfig *config, GError **errp)
     cpu->next_context = 1;
     memset(cpu->tlb, 0xff, sizeof(cpu->tlb));
     rv64_blocks_init(cpu);
+    rv64_debug_init(cpu);
     rv64_reset(cpu);
     address_space_set_dirty_listener(config->as, rv64_dirtied, cpu);
     return cpu;
@@ -65,6 +66,7 @@ static void rv64_destroy(CPUState *cpu)
 {
     address_space_set_dirty_listener(cpu->config.as, NULL, NULL);
     rv64_blocks_free(cpu);
+    rv64_debug_free(cpu);
     g_free(cpu);
 }
 
@@ -78,17 +80,17 @@ static CpuExit rv64_run(CPUState *cpu)
 {
     CpuExit reason;
 
-    if (cpu->halted) {
+    if (cpu->halted && !cpu->stepping) {
         if (__atomic_exchange_n(&cpu->kicked, 0, __ATOMIC_SEQ_CST)) {
             return CPU_EXIT_KICKED;
         }
         if (!rv64_has_work(cpu)) {
             return CPU_EXIT_HALTED;
         }
-        cpu->halted = false;
     }
+    cpu->halted = false;
     reason = rv64_exec(cpu, NULL);
-    return reason;
+    return unlikely(reason == CPU_EXIT_DEBUG) ? rv64_debug_exit(cpu) : reason;
 }
 
 static void rv64_kick(CPUState *cpu)
@@ -136,6 +138,7 @@ static void rv64_flush(CPUState *cpu)
 {
     rv64_blocks_flush(cpu);
     rv64_tlb_flush(cpu);
+    rv64_debug_flush(cpu);
     memset(cpu->recent, 0, sizeof(cpu->recent));
     cpu->reserve_host = NULL;
 }
@@ -243,6 +246,7 @@ const CpuAccelOps rv64_accel_ops = {
     .get_pc = rv64_get_pc,
     .recent_pages = rv64_recent_pages,
     .inspect = &rv64_inspect_ops,
+    .debug = &rv64_debug_ops,
 };
 
 const char *rv64_isa_string(void)

@@ -43,6 +43,8 @@ enum {
     EXC_STORE_PAGE = 15,
 };
 #define CAUSE_INTERRUPT (UINT64_C(1) << 63)
+/* Not for the guest: the access at pc is one that a debugger watches (debug.c). */
+#define EXC_DEBUG UINT64_MAX
 
 #define MIP_SSIP (UINT64_C(1) << 1)
 #define MIP_MSIP (UINT64_C(1) << 3)
@@ -77,6 +79,15 @@ enum {
 #define SATP_MODE_SHIFT 60
 #define SATP_PPN_MASK ((UINT64_C(1) << 44) - 1)
 enum { SATP_BARE = 0, SATP_SV39 = 8, SATP_SV48 = 9 };
+
+#define PTE_V 0x01
+#define PTE_R 0x02
+#define PTE_W 0x04
+#define PTE_X 0x08
+#define PTE_U 0x10
+#define PTE_A 0x40
+#define PTE_D 0x80
+#define PTE_RESERVED (UINT64_C(0x3ff) << 54)
 
 #define FFLAG_NX 1
 #define FFLAG_UF 2
@@ -209,6 +220,8 @@ typedef struct PmpRange {
     uint8_t cfg;
 } PmpRange;
 
+typedef struct DebugState DebugState;
+
 struct CPUState {
     uint64_t x[33]; /* first: the interpreter addresses it through the CPU's pointer */
     uint64_t icount; /* instructions retired since creation; mcycle and minstret are offsets */
@@ -257,6 +270,12 @@ struct CPUState {
     void (*wake)(void *opaque);
     void *wake_opaque;
     uint32_t kicked; /* any thread */
+
+    DebugState *debug;
+    bool breaking; /* some instructions have an op BREAK before them */
+    bool watched;  /* there are watchpoints: their pages take the slow path */
+    bool stepping; /* one instruction, then CPU_EXIT_DEBUG */
+    bool step_fetched; /* it has been looked up */
 
     BlockCache blocks;
     FetchEntry fetch[FETCH_SIZE];
@@ -322,6 +341,31 @@ static inline void rv64_note_page(CPUState *cpu, uint64_t paddr)
     r->icount = cpu->icount;
 }
 size_t rv64_recent_pages(CPUState *cpu, uint64_t *pages, size_t max);
+
+/* debug.c */
+extern const CpuDebugOps rv64_debug_ops;
+void rv64_debug_init(CPUState *cpu);
+void rv64_debug_free(CPUState *cpu);
+/* The hart's state has been replaced: what was under way is not any more. */
+void rv64_debug_flush(CPUState *cpu);
+/* While stepping, in front of a block: whether the step is done. */
+bool rv64_debug_step_done(CPUState *cpu);
+/* While stepping: a trap has been taken. */
+void rv64_debug_trapped(CPUState *cpu);
+/* Whether there may be a breakpoint at this offset in some page. */
+bool rv64_debug_breaks_at(CPUState *cpu, unsigned page_offset);
+/* Whether there is one at pc, and it has not just been reported. */
+bool rv64_debug_break(CPUState *cpu, uint64_t pc, uint64_t icount);
+bool rv64_debug_page_watched(CPUState *cpu, uint64_t va);
+/* Whether the access is to be reported: EXC_DEBUG is set, the access must not be made. */
+bool rv64_debug_watch(CPUState *cpu, uint64_t va, unsigned size, CpuWatch access);
+/* rv64_exec() has returned CPU_EXIT_DEBUG: what to tell the caller. */
+CpuExit rv64_debug_exit(CPUState *cpu);
+
+/* debug-regs.c */
+const char *rv64_debug_description(void);
+bool rv64_debug_read_register(CPUState *cpu, unsigned n, uint64_t *value);
+bool rv64_debug_write_register(CPUState *cpu, unsigned n, uint64_t value);
 
 /* pmp.c */
 void rv64_pmp_update(CPUState *cpu);

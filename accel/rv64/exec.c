@@ -28,6 +28,10 @@ static bool attend(CPUState *cpu, CpuExit *exit)
     }
     rv64_blocks_drop_stale(cpu);
     rv64_timer_update(cpu);
+    if (unlikely(cpu->stepping)) {
+        *exit = CPU_EXIT_DEBUG;
+        return rv64_debug_step_done(cpu);
+    }
     rv64_take_interrupt(cpu);
     return false;
 }
@@ -39,7 +43,8 @@ static bool wait_for_interrupt(CPUState *cpu)
         return false;
     }
     rv64_timer_update(cpu);
-    cpu->halted = !(rv64_mip(cpu) & cpu->mie);
+    /* Priv, WFI: may be a no-op, which a step of a debugger needs */
+    cpu->halted = !cpu->stepping && !(rv64_mip(cpu) & cpu->mie);
     return true;
 }
 
@@ -307,6 +312,9 @@ fault: /* op has raised an exception */
     cpu->pc = HERE;
 trap:
     cpu->icount = icount;
+    if (unlikely(cpu->exc_cause == EXC_DEBUG)) {
+        return CPU_EXIT_DEBUG;
+    }
     rv64_trap(cpu, cpu->exc_cause, cpu->exc_tval);
     /* A handler that cannot be fetched traps again without ever entering a block. */
     if (unlikely(icount >= __atomic_load_n(&cpu->limit, __ATOMIC_RELAXED)) &&
@@ -516,6 +524,14 @@ L_WFI:
         return CPU_EXIT_HALTED;
     }
     goto lookup;
+L_BREAK:
+    addr = icount - (b->insns - retired_before(b, op->off));
+    if (rv64_debug_break(cpu, HERE, addr)) {
+        cpu->pc = HERE;
+        cpu->icount = addr;
+        return CPU_EXIT_DEBUG;
+    }
+    NEXT();
 L_ILLEGAL:
     rv64_raise(cpu, EXC_ILLEGAL, (uint32_t)op->imm);
     goto fault;

@@ -11,15 +11,6 @@
 
 #include "cpu.h"
 
-#define PTE_V 0x01
-#define PTE_R 0x02
-#define PTE_W 0x04
-#define PTE_X 0x08
-#define PTE_U 0x10
-#define PTE_A 0x40
-#define PTE_D 0x80
-#define PTE_RESERVED (UINT64_C(0x3ff) << 54)
-
 /* Where an access goes. */
 typedef struct Target {
     uint8_t *host;            /* RAM, ROM; NULL: a device, or memory that acts as one now */
@@ -243,6 +234,10 @@ static void tlb_insert(CPUState *cpu, int mode, uint64_t va, const Walk *w, Targ
                   is_memory(mr, MMU_READ) ? vpage : vpage | TLB_SLOW;
     e->write_tag = !writable ? TLB_INVALID :
                    is_memory(mr, MMU_WRITE) && !rv64_blocks_has_code(cpu, ppage) ? vpage : vpage | TLB_SLOW;
+    if (unlikely(cpu->watched) && rv64_debug_page_watched(cpu, vpage)) {
+        e->read_tag |= TLB_SLOW;
+        e->write_tag |= TLB_SLOW;
+    }
 }
 
 /* Translates an access within one page and finds its target. */
@@ -274,7 +269,8 @@ static bool resolve(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access,
     t->code = false;
     if (access == MMU_WRITE && t->host) {
         t->code = rv64_blocks_has_code(cpu, t->pa);
-        if (!t->code && e->write_tag == ((va & RV64_PAGE_MASK) | TLB_SLOW)) {
+        if (!t->code && e->write_tag == ((va & RV64_PAGE_MASK) | TLB_SLOW) &&
+            !(cpu->watched && rv64_debug_page_watched(cpu, va))) {
             e->write_tag &= ~TLB_SLOW; /* its code has been thrown away */
         }
     }
@@ -291,7 +287,9 @@ static void redirect_reads(CPUState *cpu, const MemoryRegion *mr)
             TlbEntry *e = &cpu->tlb[mode][i];
 
             if (e->read_tag != TLB_INVALID && e->paddr - mr->base < mr->size) {
-                e->read_tag = slow ? e->read_tag | TLB_SLOW : e->read_tag & ~TLB_SLOW;
+                bool watched = cpu->watched && rv64_debug_page_watched(cpu, e->read_tag);
+
+                e->read_tag = slow || watched ? e->read_tag | TLB_SLOW : e->read_tag & ~TLB_SLOW;
             }
         }
     }
@@ -326,6 +324,13 @@ static bool mmio(CPUState *cpu, const Target *t, uint64_t va, unsigned size, Mmu
     return true;
 }
 
+/* True: the exception for the debugger is set. */
+static bool is_watched(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access)
+{
+    return unlikely(cpu->watched) &&
+           rv64_debug_watch(cpu, va, size, access == MMU_WRITE ? CPU_WATCH_WRITE : CPU_WATCH_READ);
+}
+
 /* Both parts are translated before anything is accessed. */
 static bool misaligned(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access,
                        uint64_t *value)
@@ -340,6 +345,9 @@ static bool misaligned(CPUState *cpu, uint64_t va, unsigned size, MmuAccess acce
     }
     if (!t[0].host || (first < size && !t[1].host)) {
         return access_fault(cpu, va, access); /* devices have no misaligned registers */
+    }
+    if (is_watched(cpu, va, size, access)) {
+        return false;
     }
     if (access == MMU_READ) {
         buf = 0;
@@ -385,7 +393,7 @@ bool rv64_load(CPUState *cpu, uint64_t va, unsigned size, uint64_t *value)
         }
         return misaligned(cpu, va, size, MMU_READ, value);
     }
-    if (!resolve(cpu, va, size, MMU_READ, &t)) {
+    if (!resolve(cpu, va, size, MMU_READ, &t) || is_watched(cpu, va, size, MMU_READ)) {
         return false;
     }
     if (!t.host) {
@@ -421,7 +429,7 @@ bool rv64_store(CPUState *cpu, uint64_t va, unsigned size, uint64_t value)
         }
         return misaligned(cpu, va, size, MMU_WRITE, &value);
     }
-    if (!resolve(cpu, va, size, MMU_WRITE, &t)) {
+    if (!resolve(cpu, va, size, MMU_WRITE, &t) || is_watched(cpu, va, size, MMU_WRITE)) {
         return false;
     }
     if (!t.host) {
@@ -527,6 +535,9 @@ bool rv64_amo(CPUState *cpu, const Op *op)
     }
     if (!t.host) {
         return access_fault(cpu, va, access); /* devices support no atomics */
+    }
+    if (is_watched(cpu, va, size, access) || (!lr && is_watched(cpu, va, size, MMU_READ))) {
+        return false;
     }
     if (lr) {
         old = size == 4 ? __atomic_load_n((uint32_t *)t.host, __ATOMIC_SEQ_CST) :

@@ -32,7 +32,9 @@
     X(JAL) X(J) X(JALR) X(FENCE) X(FENCE_LIGHT) X(FENCE_I) X(CSR) \
     X(ECALL) X(EBREAK) X(MRET) X(SRET) X(WFI) X(SFENCE_VMA) X(ILLEGAL) \
     /* made by blocks.c: the end of a block; a call or a load through auipc */ \
-    X(END) X(END_LOOKUP) X(CALL) X(LD_PC) X(LW_PC) X(LWU_PC) X(LBU_PC)
+    X(END) X(END_LOOKUP) X(CALL) X(LD_PC) X(LW_PC) X(LWU_PC) X(LBU_PC) \
+    /* a look whether there is a breakpoint, before the instruction it may be at */ \
+    X(BREAK)
 
 #define RV64_OPS(X) RV64_ALU_OPS(X) RV64_BRANCH_OPS(X) RV64_OTHER_OPS(X)
 /* clang-format on */

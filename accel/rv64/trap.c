@@ -107,6 +107,9 @@ void rv64_trap(CPUState *cpu, uint64_t cause, uint64_t tval)
         cpu->pc = vector(cpu->mtvec, cause);
     }
     rv64_update_context(cpu);
+    if (unlikely(cpu->stepping)) {
+        rv64_debug_trapped(cpu);
+    }
 }
 
 bool rv64_mret(CPUState *cpu)

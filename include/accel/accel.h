@@ -15,7 +15,49 @@ typedef struct CPUState CPUState;
 typedef enum CpuExit {
     CPU_EXIT_KICKED, /* cpu_kick() was called */
     CPU_EXIT_HALTED, /* the guest waits for an interrupt (WFI) and none is pending */
+    CPU_EXIT_DEBUG,  /* CpuDebugOps: a step is done, a breakpoint or watchpoint is met */
 } CpuExit;
+
+typedef enum CpuStopKind { CPU_STOP_STEP, CPU_STOP_BREAKPOINT, CPU_STOP_WATCHPOINT } CpuStopKind;
+typedef enum CpuWatch { CPU_WATCH_READ = 1, CPU_WATCH_WRITE = 2, CPU_WATCH_ACCESS = 3 } CpuWatch;
+
+/* Why run() last returned CPU_EXIT_DEBUG; addr and watch: the watchpoint as it was set. */
+typedef struct CpuStop {
+    CpuStopKind kind;
+    CpuWatch watch;
+    uint64_t addr;
+} CpuStop;
+
+/*
+ * What a debugger needs of an engine.  Unless a remark says otherwise the CPU stands and the
+ * machine lock is held.  Addresses are virtual, as the guest's code uses them.
+ */
+typedef struct CpuDebugOps {
+    /* The registers as a GDB target description; numbers below are those in it. */
+    const char *(*description)(void);
+    unsigned core_registers; /* the first ones, each of 64 bits: what "g" sends */
+    /* False if there is no such register, or it cannot be written. */
+    bool (*read_register)(CPUState *cpu, unsigned n, uint64_t *value);
+    bool (*write_register)(CPUState *cpu, unsigned n, uint64_t value);
+    /* False: there are too many, or there is none to remove. */
+    bool (*set_breakpoint)(CPUState *cpu, uint64_t addr, bool insert);
+    bool (*set_watchpoint)(CPUState *cpu, uint64_t addr, uint64_t len, CpuWatch watch,
+                           bool insert);
+    /* The next run() ends after one instruction, in which no interrupt is taken. */
+    void (*set_step)(CPUState *cpu, bool on);
+    /* Removes all of these. */
+    void (*clear)(CPUState *cpu);
+    CpuStop (*last_stop)(CPUState *cpu);
+    /* How the CPU sees memory now, for access_memory(); 0 are physical addresses. */
+    uint64_t (*address_view)(CPUState *cpu);
+    /*
+     * Copies len bytes out of memory or into it, without any other effect on the guest; false
+     * if part of it is not RAM (or ROM, for reading).  It may wait for RAM that a load has not
+     * brought yet: any thread but the main one, no lock held.
+     */
+    bool (*access_memory)(CPUState *cpu, uint64_t view, uint64_t addr, void *buf, size_t len,
+                          bool write);
+} CpuDebugOps;
 
 typedef struct CpuConfig {
     int index;            /* hart id */
@@ -84,6 +126,7 @@ typedef struct CpuAccelOps {
      */
     size_t (*recent_pages)(CPUState *cpu, uint64_t *pages, size_t max);
     const CpuInspectOps *inspect;
+    const CpuDebugOps *debug; /* NULL: the engine cannot be debugged */
 } CpuAccelOps;
 
 /* accel/rv64 */

@@ -52,6 +52,14 @@ bool coroutine_fn cpus_co_inspect(int index,
                                   void *opaque);
 /* What views are good for, in any thread; NULL without CPUs. */
 const CpuInspectOps *cpus_inspect_ops(void);
+/*
+ * For a debugger: the first CPU, and what can be asked of its engine; NULL if there is none.
+ * stop() is called in the CPU's thread when it meets what the debugger has set (CPU_EXIT_DEBUG),
+ * and must hold the CPUs.  Main thread, while the CPUs stand.
+ */
+const CpuDebugOps *cpus_debug(CPUState **cpu, void (*stop)(void));
+/* A CPU that waits for an interrupt shall run: the debugger has moved it.  CPUs stand. */
+void cpus_unhalt(void);
 /* Of all CPUs, which stand: as CpuAccelOps.recent_pages, each with its share of max. */
 size_t cpus_recent_pages(uint64_t *pages, size_t max);
 

@@ -46,6 +46,7 @@ typedef struct VmOptions {
     char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb; /* or NULL */
     char *name, *process_name, *uuid, *loadvm, *pidfile;   /* or NULL */
     char *incoming; /* or NULL */
+    char *gdb;      /* -gdb's character device, or NULL */
     uint64_t ram_size; /* bytes */
     bool temp_overlays; /* -snapshot */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;

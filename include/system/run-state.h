@@ -53,6 +53,13 @@ void run_state_request_shutdown(ShutdownCause cause, int exit_code);
  * with state io-error.
  */
 void run_state_request_io_error(void);
+/* A vCPU (whose thread this is) has met what a debugger has set: state debug. */
+void run_state_debug_stop(void);
+/*
+ * Calls cb(opaque) in the main thread soon after each change of the state, once for several
+ * that follow one another quickly.  NULL: not any more.  Main thread; there is one listener.
+ */
+void run_state_set_listener(void (*cb)(void *opaque), void *opaque);
 /* A page of guest RAM cannot be read: stops the guest with state io-error. */
 void run_state_ram_error(const char *message);
 

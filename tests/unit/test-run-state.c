@@ -104,7 +104,7 @@ static void test_table(void)
 {
     /* whoever can be saved can be given its state back */
     for (RunState s = 0; s < RUN_STATE__MAX; s++) {
-        if (run_state_may_become(s, RUN_STATE_SAVE_VM) && s != RUN_STATE_DEBUG &&
+        if (run_state_may_become(s, RUN_STATE_SAVE_VM) &&
             s != RUN_STATE_SUSPENDED && s != RUN_STATE_WATCHDOG &&
             s != RUN_STATE_GUEST_PANICKED && s != RUN_STATE_POSTMIGRATE) {
             g_assert_true(run_state_may_become(RUN_STATE_SAVE_VM, s));
