@@ -33,7 +33,11 @@ check-sanitize: deps guest
 bench: deps all guest
 	$(PYTHON) tests/bench/run $(BUILD)
 
+# Ten minutes each; with FUZZ_SECONDS another time.
+fuzz: deps
+	scripts/fuzz $${FUZZ_SECONDS:-600}
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all deps guest demo check check-long check-sanitize bench clean
+.PHONY: all deps guest demo check check-long check-sanitize bench fuzz clean

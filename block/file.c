@@ -16,6 +16,7 @@
 #include "block/block-int.h"
 #include "file-int.h"
 #include "qapi/error.h"
+#include "util/fdset.h"
 
 #define SECTOR 512
 
@@ -139,10 +140,10 @@ static int open_worker(void *opaque)
     FileState *s = w->bs->opaque;
     int flags = O_CLOEXEC | (w->bs->cache_direct ? O_DIRECT : 0);
 
-    s->fd = open(w->filename, flags | (w->bs->read_only ? O_RDONLY : O_RDWR));
+    s->fd = fdset_open(w->filename, flags | (w->bs->read_only ? O_RDONLY : O_RDWR), 0);
     if (s->fd < 0 && !w->bs->read_only && w->auto_read_only &&
         (errno == EACCES || errno == EROFS || errno == EPERM)) {
-        s->fd = open(w->filename, flags | O_RDONLY);
+        s->fd = fdset_open(w->filename, flags | O_RDONLY, 0);
         if (s->fd >= 0) {
             w->bs->read_only = true;
         }

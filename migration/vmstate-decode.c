@@ -406,6 +406,9 @@ static json_object *parse_description(const GByteArray *tail, size_t *sections_e
             o = NULL;
         }
         if (!o) {
+            if (err) {
+                g_strdelimit(err->message, "\r\n", ' '); /* it may quote what it found */
+            }
             error_setg(errp, "The description at the end of the machine state is damaged%s%s",
                        err ? ": " : "", err ? err->message : "");
         }

@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Output to a file: emptied first unless append=on; input, if wanted, from another file.
- * Main thread.
+ * Opened in a worker, otherwise main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
+#include "util/fdset.h"
 
-static bool file_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+static bool file_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     const char *path = chardev_opts_get(opts, "path");
     const char *input = chardev_opts_get(opts, "input-path");
     bool append;
-    int in = -1, out;
 
     if (!chardev_opts_get_bool(opts, "append", false, &append, errp)) {
         return false;
@@ -25,21 +23,25 @@ static bool file_open(Chardev *chr, ChardevOpts *opts, GError **errp)
         error_setg(errp, "chardev: file: no filename given");
         return false;
     }
-    out = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (append ? O_APPEND : O_TRUNC),
-               0666);
-    if (out < 0) {
+    chr->out_fd = fdset_open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY |
+                             (append ? O_APPEND : O_TRUNC), 0666);
+    if (chr->out_fd < 0) {
         error_setg_errno(errp, errno, "Could not open '%s'", path);
         return false;
     }
     if (input) {
-        in = open(input, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (in < 0) {
+        chr->in_fd = fdset_open(input, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
+        if (chr->in_fd < 0) {
             error_setg_errno(errp, errno, "Could not open '%s'", input);
-            close(out);
             return false;
         }
     }
-    chardev_peer_opened(chr, in, out, false);
+    return true;
+}
+
+static bool file_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+{
+    chardev_peer_opened(chr, chr->in_fd, chr->out_fd, false);
     return true;
 }
 
@@ -49,6 +51,7 @@ const ChardevDriver chardev_file = {
     .name = "file",
     .instance_size = sizeof(Chardev),
     .options = file_options,
+    .prepare = file_prepare,
     .open = file_open,
     .keeps_output = true,
 };

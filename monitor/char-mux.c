@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "monitor/chardev-int.h"
+#include "qapi/error.h"
 
 #define INPUT_MAX 256
 #define ESCAPE 0x01
@@ -247,15 +248,18 @@ static void mux_close(Chardev *chr)
     CharMux *mux = (CharMux *)chr;
 
     mux->focus = NULL;
-    for (guint i = 0; i < mux->fronts->len; i++) {
+    for (guint i = 0; mux->fronts && i < mux->fronts->len; i++) {
         Chardev *f = g_ptr_array_index(mux->fronts, i);
 
         chardev_close(f);
         chardev_unref(f);
     }
-    g_ptr_array_unref(mux->fronts);
-    chardev_close(mux->below);
-    chardev_unref(mux->below);
+    g_clear_pointer(&mux->fronts, g_ptr_array_unref);
+    if (mux->below) {
+        chardev_attach(mux->below, NULL, NULL);
+        chardev_unref(mux->below);
+        mux->below = mux->parent.through = NULL;
+    }
 }
 
 static bool mux_has_fronts(Chardev *chr)
@@ -263,22 +267,56 @@ static bool mux_has_fronts(Chardev *chr)
     return ((CharMux *)chr)->fronts->len > 0;
 }
 
-static const ChardevDriver chardev_mux_backend = {
+static void mux_put_on(CharMux *mux, Chardev *below)
+{
+    mux->below = chardev_ref(below);
+    mux->fronts = g_ptr_array_new();
+    mux->parent.through = below;
+    chardev_attach(below, &mux_ops, mux);
+}
+
+static bool mux_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+{
+    const char *id = chardev_opts_get(opts, "chardev");
+    Chardev *below = id ? chardev_find_device(id) : NULL;
+
+    if (!id) {
+        error_setg(errp, "chardev: mux: no chardev given");
+        return false;
+    }
+    if (!below) {
+        error_setg(errp, "mux: base chardev %s not found", id);
+        return false;
+    }
+    if (chardev_is_busy(below) || chardev_is_mux(below)) {
+        error_setg(errp, "Device '%s' is in use", id);
+        return false;
+    }
+    mux_put_on((CharMux *)chr, below);
+    return true;
+}
+
+static const char *const mux_options[] = {"chardev", NULL};
+
+const ChardevDriver chardev_mux = {
     .name = "mux",
     .instance_size = sizeof(CharMux),
+    .options = mux_options,
+    .open = mux_open,
     .close = mux_close,
     .find = mux_find,
     .has_fronts = mux_has_fronts,
 };
 
+bool chardev_is_mux(Chardev *chr)
+{
+    return chr->backend == &chardev_mux;
+}
+
 Chardev *chardev_mux_new(const char *label, Chardev *below)
 {
-    CharMux *mux = (CharMux *)chardev_alloc(&chardev_mux_backend, label);
+    Chardev *chr = chardev_alloc(&chardev_mux, label);
 
-    mux->below = below;
-    mux->fronts = g_ptr_array_new();
-    mux->parent.through = below;
-    chardev_set_filename(&mux->parent, g_strdup(chardev_filename(below)));
-    chardev_attach(below, &mux_ops, mux);
-    return &mux->parent;
+    mux_put_on((CharMux *)chr, below);
+    return chr;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Two named pipes, PATH.in and PATH.out, or one PATH for both ways.  They are opened for
- * reading and writing, so that opening does not wait and their ends never close.  Main
- * thread.
+ * reading and writing, so that opening does not wait and their ends never close.  Opened in a
+ * worker, otherwise main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@ static int open_end(const char *path, const char *suffix)
     return open(name, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-static bool pipe_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+static bool pipe_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     const char *path = chardev_opts_get(opts, "path");
     int in, out;
@@ -42,7 +42,14 @@ static bool pipe_open(Chardev *chr, ChardevOpts *opts, GError **errp)
             return false;
         }
     }
-    chardev_peer_opened(chr, in, out, false);
+    chr->in_fd = in;
+    chr->out_fd = out;
+    return true;
+}
+
+static bool pipe_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+{
+    chardev_peer_opened(chr, chr->in_fd, chr->out_fd, false);
     return true;
 }
 
@@ -52,5 +59,6 @@ const ChardevDriver chardev_pipe = {
     .name = "pipe",
     .instance_size = sizeof(Chardev),
     .options = pipe_options,
+    .prepare = pipe_prepare,
     .open = pipe_open,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QMP and HMP commands about character devices.  Coroutines of a session, main thread;
- * none of them yields.
+ * QMP and HMP commands about character devices.  Coroutines of a session, main thread; those
+ * that make a device yield while a worker opens it.
  */
 #include <string.h>
 
@@ -107,6 +107,11 @@ static bool set_socket(ChardevOpts *opts, const ChardevSocket *s, GError **errp)
     set_bool(opts, "wait", server, false);
     set_bool(opts, "nodelay", s->has_nodelay, s->nodelay);
     set_int(opts, "reconnect", s->has_reconnect, s->reconnect);
+    set_string(opts, "tls-creds", s->tls_creds);
+    set_string(opts, "tls-authz", s->tls_authz);
+    set_bool(opts, "telnet", s->has_telnet, s->telnet);
+    set_bool(opts, "tn3270", s->has_tn3270, s->tn3270);
+    set_bool(opts, "websocket", s->has_websocket, s->websocket);
     return true;
 }
 
@@ -124,6 +129,9 @@ static bool set_backend(ChardevOpts *opts, const ChardevBackend *b, GError **err
         return true;
     case CHARDEV_BACKEND_TYPE_SOCKET:
         return set_socket(opts, b->u.socket.data, errp);
+    case CHARDEV_BACKEND_TYPE_MUX:
+        chardev_opts_set(opts, "chardev", b->u.mux.data->chardev);
+        return true;
     case CHARDEV_BACKEND_TYPE_STDIO:
         set_bool(opts, "signal", b->u.stdio.data->has_signal, b->u.stdio.data->signal);
         return true;
@@ -138,10 +146,19 @@ static bool set_backend(ChardevOpts *opts, const ChardevBackend *b, GError **err
     }
 }
 
+static ChardevReturn *describe_new(Chardev *chr)
+{
+    ChardevReturn *ret = g_new0(ChardevReturn, 1);
+
+    if (chr->backend == &chardev_pty) {
+        ret->pty = g_strdup(chardev_filename(chr) + strlen("pty:"));
+    }
+    return ret;
+}
+
 ChardevReturn *coroutine_fn qmp_chardev_add(const char *id, ChardevBackend *backend, GError **errp)
 {
     g_autoptr(ChardevOpts) opts = chardev_opts_new();
-    ChardevReturn *ret;
     Chardev *chr;
 
     if (chardev_label_in_use(id)) {
@@ -151,16 +168,63 @@ ChardevReturn *coroutine_fn qmp_chardev_add(const char *id, ChardevBackend *back
     if (!set_backend(opts, backend, errp)) {
         return NULL;
     }
-    chr = chardev_new_from_table(id, opts, errp);
+    chr = chardev_co_new_from_table(id, opts, errp);
     if (!chr) {
         g_prefix_error(errp, "Failed to add chardev '%s': ", id);
         return NULL;
     }
-    ret = g_new0(ChardevReturn, 1);
-    if (backend->type == CHARDEV_BACKEND_TYPE_PTY) {
-        ret->pty = g_strdup(chardev_filename(chr) + strlen("pty:"));
+    return describe_new(chr);
+}
+
+/* Whether another device may be put in the place of chr; else errp. */
+static bool can_change(Chardev *chr, const char *id, GError **errp)
+{
+    if (!chr) {
+        error_setg(errp, "Chardev '%s' does not exist", id);
+    } else if (chardev_is_mux(chr)) {
+        error_setg(errp, "Mux device hotswap not supported yet");
+    } else if (chardev_is_busy(chr) && !(chr->ops && chr->ops->change)) {
+        error_setg(errp, "Chardev user does not support chardev hotswap");
+    } else {
+        return true;
     }
-    return ret;
+    return false;
+}
+
+/* The new device; NULL and errp. */
+static Chardev *coroutine_fn change(const char *id, ChardevOpts *opts, GError **errp)
+{
+    Chardev *old = chardev_find_device(id), *chr;
+
+    if (!can_change(old, id, errp)) {
+        return NULL;
+    }
+    if (!strcmp(opts->backend, "mux") || chardev_opts_get(opts, "mux")) {
+        error_setg(errp, "Mux device hotswap not supported yet");
+        return NULL;
+    }
+    chardev_ref(old);
+    chr = chardev_co_new_unregistered(id, opts, errp);
+    if (!chr) {
+        g_prefix_error(errp, "Failed to add chardev '%s': ", id);
+    } else if (old != chardev_find_device(id) || !can_change(old, id, NULL)) {
+        error_setg(errp, "Chardev '%s' has been taken into use or removed meanwhile", id);
+        chardev_unref(chr);
+        chr = NULL;
+    } else {
+        chardev_replace(old, chr);
+    }
+    chardev_unref(old);
+    return chr;
+}
+
+ChardevReturn *coroutine_fn qmp_chardev_change(const char *id, ChardevBackend *backend,
+                                               GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    Chardev *chr = set_backend(opts, backend, errp) ? change(id, opts, errp) : NULL;
+
+    return chr ? describe_new(chr) : NULL;
 }
 
 /* NULL and errp if there is none. */
@@ -279,7 +343,23 @@ static void coroutine_fn hmp_chardev_add(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
 
-    chardev_add_from_opts(hmp_arg_str(args, "args"), &err);
+    chardev_co_new_from_opts(hmp_arg_str(args, "args"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_chardev_change(HMPSession *s, const HMPArgs *args)
+{
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    const char *id = hmp_arg_str(args, "id");
+    GError *err = NULL;
+
+    if (chardev_opts_parse(opts, hmp_arg_str(args, "args"), true, &err)) {
+        if (!opts->backend) {
+            error_setg(&err, "chardev: \"%s\" missing backend", id);
+        } else if (chardev_opts_forbid_wait(opts, &err)) {
+            change(id, opts, &err);
+        }
+    }
     hmp_handle_error(s, err);
 }
 
@@ -329,6 +409,8 @@ static void coroutine_fn complete_chardev(HMPCompletion *c, int nr)
 
 const HMPCommand hmp_chardev_commands[] = {
     {"chardev-add", "args:S", "args", "add chardev", hmp_chardev_add},
+    {"chardev-change", "id:s,args:S", "id args", "change chardev", hmp_chardev_change,
+     complete_chardev},
     {"chardev-remove", "id:s", "id", "remove chardev", hmp_chardev_remove,
      complete_chardev},
     {"chardev-send-break", "id:s", "id", "send a break on chardev", hmp_chardev_send_break,

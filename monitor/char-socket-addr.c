@@ -1,60 +1,109 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unix and TCP addresses: parsing, listening, connecting.  Main thread, at start-up. */
+/*
+ * Unix and TCP addresses: parsing, listening, connecting.  At start in the main thread, later in
+ * a worker, but for connecting to an address that is known.
+ */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "monitor/char-socket-addr.h"
 #include "qapi/error.h"
+#include "util/named-fd.h"
+
+/* The longest name: an abstract one has a NUL in front, the others have one behind. */
+#define PATH_MAX_LEN (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+static bool path_from_opts(SocketAddress *a, const char *path, const ChardevOpts *opts,
+                           GError **errp)
+{
+    if (!chardev_opts_get_bool(opts, "abstract", false, &a->abstract, errp) ||
+        !chardev_opts_get_bool(opts, "tight", true, &a->tight, errp)) {
+        return false;
+    }
+    if (!*path && !a->abstract) {
+        error_setg(errp, "UNIX socket path '%s' is empty", path);
+        return false;
+    }
+    if (strlen(path) > PATH_MAX_LEN) {
+        error_setg(errp, "UNIX socket path '%s' is too long", path);
+        return false;
+    }
+    a->path = g_strdup(path);
+    return true;
+}
+
+static bool inet_from_opts(SocketAddress *a, const char *host, const ChardevOpts *opts,
+                           GError **errp)
+{
+    const char *port = chardev_opts_get(opts, "port");
+    bool ipv4, ipv6;
+
+    if (!port) {
+        error_setg(errp, "chardev: socket: no port given");
+        return false;
+    }
+    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
+        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp) ||
+        !chardev_opts_get_int(opts, "to", 0, &a->port_to, errp)) {
+        return false;
+    }
+    if (a->port_to > UINT16_MAX) {
+        error_setg(errp, "port %" G_GINT64_FORMAT " out of range", a->port_to);
+        return false;
+    }
+    a->family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
+    a->host = g_strdup(host);
+    a->port = g_strdup(port);
+    return true;
+}
+
+/* A number is a descriptor that the process has inherited, else it is a name that getfd gave. */
+static bool fd_from_opts(SocketAddress *a, const char *text, GError **errp)
+{
+    bool named = !g_ascii_isdigit(*text);
+    gint64 number = -1;
+    int fd, type;
+    socklen_t len = sizeof(type);
+
+    if (named) {
+        fd = named_fd_take(text, errp);
+        if (fd < 0) {
+            return false;
+        }
+    } else {
+        fd = g_ascii_string_to_signed(text, 10, 0, G_MAXINT, &number, NULL) ? number : -1;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
+        error_setg(errp, "File descriptor '%s' is not a socket", text);
+        if (named) {
+            close(fd);
+        }
+        return false;
+    }
+    a->fd = fd;
+    return true;
+}
 
 bool socket_address_from_opts(SocketAddress *a, const ChardevOpts *opts, GError **errp)
 {
     const char *path = chardev_opts_get(opts, "path");
     const char *host = chardev_opts_get(opts, "host");
-    const char *port = chardev_opts_get(opts, "port");
     const char *fd = chardev_opts_get(opts, "fd");
-    int64_t number;
-    bool ipv4, ipv6;
 
-    memset(a, 0, sizeof(*a));
-    a->fd = -1;
-    if (!!path + !!host + !!fd != 1) {
+    if (!path + !host + !fd != 2) {
         error_setg(errp, "Exactly one of 'path', 'fd' or 'host' option required.");
         return false;
     }
-    if (host && !port) {
-        error_setg(errp, "chardev: socket: no port given");
-        return false;
-    }
-    if (path && (!*path || strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))) {
-        error_setg(errp, *path ? "UNIX socket path '%s' is too long" : "UNIX socket path '%s' is empty",
-                   path);
-        return false;
-    }
-    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
-        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp)) {
-        return false;
-    }
-    if (fd) {
-        int type;
-        socklen_t len = sizeof(type);
-
-        if (!chardev_opts_get_int(opts, "fd", -1, &number, errp)) {
-            return false;
-        }
-        a->fd = number;
-        if (getsockopt(a->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
-            error_setg(errp, "File descriptor '%s' is not a socket", fd);
-            return false;
-        }
-    }
-    a->family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
-    a->path = g_strdup(path);
-    a->host = g_strdup(host);
-    a->port = g_strdup(port);
-    return true;
+    return path   ? path_from_opts(a, path, opts, errp)
+           : host ? inet_from_opts(a, host, opts, errp)
+                  : fd_from_opts(a, fd, errp);
 }
 
 void socket_address_clear(SocketAddress *a)
@@ -66,16 +115,60 @@ void socket_address_clear(SocketAddress *a)
     a->fd = -1;
 }
 
+void socket_address_unlink(const SocketAddress *a)
+{
+    struct stat st;
+
+    if (a->path && !a->abstract && !stat(a->path, &st) && st.st_dev == a->dev &&
+        st.st_ino == a->ino) {
+        unlink(a->path);
+    }
+}
+
+char *socket_address_of(int fd, bool peer)
+{
+    struct sockaddr_storage addr = {0};
+    socklen_t len = sizeof(addr);
+    char host[64], port[8];
+
+    if (peer ? getpeername(fd, (struct sockaddr *)&addr, &len)
+             : getsockname(fd, (struct sockaddr *)&addr, &len)) {
+        return g_strdup("");
+    }
+    if (addr.ss_family == AF_UNIX) {
+        const struct sockaddr_un *un = (struct sockaddr_un *)&addr;
+
+        return g_strndup(un->sun_path, len - offsetof(struct sockaddr_un, sun_path));
+    }
+    if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV)) {
+        return g_strdup("");
+    }
+    return g_strdup_printf(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static bool is_unix(int fd)
+{
+    struct sockaddr_storage addr = {0};
+    socklen_t len = sizeof(addr);
+
+    return !getsockname(fd, (struct sockaddr *)&addr, &len) && addr.ss_family == AF_UNIX;
+}
+
 char *socket_address_text(const SocketAddress *a)
 {
+    g_autofree char *own = NULL;
+
     if (a->path) {
-        return g_strdup_printf("unix:%s", a->path);
+        return g_strdup_printf("unix:%s%s", a->path,
+                               !a->abstract ? "" : a->tight ? ",abstract=on,tight=on" : ",abstract=on");
     }
     if (a->host) {
         return g_strdup_printf(strchr(a->host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", a->host,
                                a->port);
     }
-    return g_strdup_printf("fd:%d", a->fd);
+    own = socket_address_of(a->fd, false);
+    return g_strconcat(is_unix(a->fd) ? "unix:" : "tcp:", own, NULL);
 }
 
 static void set_unix(SocketAddress *a)
@@ -84,8 +177,11 @@ static void set_unix(SocketAddress *a)
 
     memset(un, 0, sizeof(*un));
     un->sun_family = AF_UNIX;
-    memcpy(un->sun_path, a->path, strlen(a->path));
+    memcpy(un->sun_path + a->abstract, a->path, strlen(a->path));
     a->addr_len = sizeof(*un);
+    if (a->abstract && a->tight) {
+        a->addr_len = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(a->path);
+    }
 }
 
 static struct addrinfo *resolve(const SocketAddress *a, bool passive, GError **errp)
@@ -112,51 +208,96 @@ static int new_socket(int family, int flags)
 static int listen_unix(SocketAddress *a, GError **errp)
 {
     int fd = new_socket(AF_UNIX, SOCK_NONBLOCK);
+    struct stat st;
 
     set_unix(a);
     if (fd < 0) {
         error_setg_errno(errp, errno, "Failed to create Unix socket");
         return -1;
     }
-    if ((unlink(a->path) < 0 && errno != ENOENT) ||
+    if ((!a->abstract && unlink(a->path) < 0 && errno != ENOENT) ||
         bind(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
         error_setg_errno(errp, errno, "Failed to bind socket to %s", a->path);
         close(fd);
         return -1;
     }
+    if (!a->abstract && !stat(a->path, &st)) {
+        a->dev = st.st_dev;
+        a->ino = st.st_ino;
+    }
     if (listen(fd, SOMAXCONN) < 0) {
         error_setg_errno(errp, errno, "Failed to listen on socket");
-        unlink(a->path);
+        socket_address_unlink(a);
         close(fd);
         return -1;
     }
     return fd;
 }
 
+/* A listening socket at the address with the given port; -1 and errno. */
+static int listen_at(const struct addrinfo *e, int port)
+{
+    struct sockaddr_storage addr = {0};
+    int fd = new_socket(e->ai_family, SOCK_NONBLOCK), one = 1, saved;
+
+    if (fd < 0) {
+        return -1;
+    }
+    memcpy(&addr, e->ai_addr, e->ai_addrlen);
+    if (e->ai_family == AF_INET6) {
+        ((struct sockaddr_in6 *)&addr)->sin6_port = htons(port);
+    } else {
+        ((struct sockaddr_in *)&addr)->sin_port = htons(port);
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (!bind(fd, (struct sockaddr *)&addr, e->ai_addrlen) && !listen(fd, SOMAXCONN)) {
+        return fd;
+    }
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+static int port_of(const struct sockaddr *addr)
+{
+    return ntohs(addr->sa_family == AF_INET6 ? ((const struct sockaddr_in6 *)addr)->sin6_port
+                                             : ((const struct sockaddr_in *)addr)->sin_port);
+}
+
+/* Port 0 is any that is free. */
+static void note_port(SocketAddress *a, int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+
+    if (!getsockname(fd, (struct sockaddr *)&addr, &len)) {
+        g_free(a->port);
+        a->port = g_strdup_printf("%d", port_of((struct sockaddr *)&addr));
+    }
+}
+
 static int listen_tcp(SocketAddress *a, GError **errp)
 {
     struct addrinfo *list = resolve(a, true, errp);
-    int fd = -1, saved = 0, one = 1;
+    int fd = -1, saved = 0;
 
+    for (struct addrinfo *e = list; e && fd < 0; e = e->ai_next) {
+        int port = port_of(e->ai_addr);
+
+        do {
+            fd = listen_at(e, port);
+            saved = errno;
+        } while (fd < 0 && saved == EADDRINUSE && port++ < a->port_to);
+    }
     if (!list) {
         return -1;
-    }
-    for (struct addrinfo *e = list; e && fd < 0; e = e->ai_next) {
-        fd = new_socket(e->ai_family, SOCK_NONBLOCK);
-        if (fd < 0) {
-            saved = errno;
-            continue;
-        }
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (bind(fd, e->ai_addr, e->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0) {
-            saved = errno;
-            close(fd);
-            fd = -1;
-        }
     }
     freeaddrinfo(list);
     if (fd < 0) {
         error_setg_errno(errp, saved, "Failed to find an available port");
+    } else {
+        note_port(a, fd);
     }
     return fd;
 }
@@ -166,7 +307,11 @@ int socket_address_listen(SocketAddress *a, GError **errp)
     if (a->path) {
         return listen_unix(a, errp);
     }
-    return a->host ? listen_tcp(a, errp) : a->fd;
+    if (a->host) {
+        return listen_tcp(a, errp);
+    }
+    fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) | O_NONBLOCK);
+    return a->fd;
 }
 
 static int connect_waiting(int fd, const struct sockaddr *addr, socklen_t len)
@@ -223,24 +368,29 @@ int socket_address_connect(SocketAddress *a, GError **errp)
     return fd;
 }
 
-int socket_address_connect_start(SocketAddress *a, bool *pending)
+bool socket_address_resolve(SocketAddress *a, GError **errp)
 {
-    int fd;
+    struct addrinfo *list;
 
-    *pending = false;
     if (a->path) {
         set_unix(a);
-    } else if (!a->addr_len) {
-        struct addrinfo *list = resolve(a, false, NULL);
-
-        if (!list) {
-            return -1;
-        }
-        memcpy(&a->addr, list->ai_addr, list->ai_addrlen);
-        a->addr_len = list->ai_addrlen;
-        freeaddrinfo(list);
+        return true;
     }
-    fd = new_socket(a->addr.ss_family, SOCK_NONBLOCK);
+    list = resolve(a, false, errp);
+    if (!list) {
+        return false;
+    }
+    memcpy(&a->addr, list->ai_addr, list->ai_addrlen);
+    a->addr_len = list->ai_addrlen;
+    freeaddrinfo(list);
+    return true;
+}
+
+int socket_address_connect_start(SocketAddress *a, bool *pending)
+{
+    int fd = new_socket(a->addr.ss_family, SOCK_NONBLOCK);
+
+    *pending = false;
     if (fd < 0) {
         return -1;
     }

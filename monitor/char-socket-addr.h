@@ -4,34 +4,50 @@
 #define MONITOR_CHAR_SOCKET_ADDR_H
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "monitor/chardev-opts.h"
 
 typedef struct SocketAddress {
-    char *path;        /* unix, else */
-    char *host, *port; /* tcp, else */
-    int fd;            /* handed over by the parent process */
-    int family;        /* tcp: AF_UNSPEC, AF_INET or AF_INET6 */
-    struct sockaddr_storage addr; /* of the last successful connect */
+    char *path;           /* unix, else */
+    bool abstract, tight; /* unix: not in the file system; the name ends with its last character */
+    char *host, *port;    /* tcp, else */
+    int64_t port_to;      /* tcp: a server takes the first free port up to this one; or 0 */
+    int fd;               /* handed over by the parent process or by a client */
+    int family;           /* tcp: AF_UNSPEC, AF_INET or AF_INET6 */
+    struct sockaddr_storage addr; /* what a client connects to, once it is known */
     socklen_t addr_len;
+    dev_t dev; /* unix: the file that a server has made */
+    ino_t ino;
 } SocketAddress;
 
-/* From path, host and port, or fd.  false and errp if they do not make one address. */
+/*
+ * From path, host and port, or fd.  false and errp if they do not make one address.  A
+ * descriptor by name is taken from getfd's.
+ */
 bool socket_address_from_opts(SocketAddress *a, const ChardevOpts *opts, GError **errp);
 void socket_address_clear(SocketAddress *a);
+/* Removes a server's socket file, unless it is another's by now. */
+void socket_address_unlink(const SocketAddress *a);
 /* "unix:/x" or "tcp:host:port". */
 char *socket_address_text(const SocketAddress *a);
+/* The socket's own address or its peer's in numbers, "127.0.0.1:4444"; "" if it has none. */
+char *socket_address_of(int fd, bool peer);
 
 /*
- * Returns a listening, non-blocking socket; -1 and errp on failure.  Resolves names
- * synchronously: for start-up only.
+ * Returns a listening, non-blocking socket; -1 and errp on failure.  Notes the port that it
+ * has.  Resolves names: not in a main loop.
  */
 int socket_address_listen(SocketAddress *a, GError **errp);
-/* Connects and waits for it: for start-up only.  Notes the address that answered. */
+/* Connects and waits for it: not in a main loop.  Notes the address that answered. */
 int socket_address_connect(SocketAddress *a, GError **errp);
 /*
- * Starts to connect to the address that answered last, or resolves it if none has yet.
- * -1 if that is not possible at all; *pending: wait until it is writable.
+ * Fills in addr, which is known already but for names.  Those take time: not in a main loop.
+ */
+bool socket_address_resolve(SocketAddress *a, GError **errp);
+/*
+ * Starts to connect to addr, which must be known.  -1 if that is not possible at all; *pending:
+ * wait until it is writable.
  */
 int socket_address_connect_start(SocketAddress *a, bool *pending);
 

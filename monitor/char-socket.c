@@ -2,8 +2,8 @@
 /*
  * Unix and TCP sockets.  A server without an acceptor serves one peer at a time (a serial
  * line); others wait in the backlog.  With an acceptor (a monitor) each client becomes a
- * Chardev of its own.  A client connects at start, or again every reconnect=N seconds.
- * Main thread.
+ * Chardev of its own.  A client connects when it is made, or again every reconnect=N seconds.
+ * Names are resolved and the first connection is made in prepare(), otherwise main thread.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -27,6 +27,7 @@ typedef struct CharSocket {
     Chardev parent;
     SocketAddress address;
     bool server, nodelay;
+    bool wait;         /* a server: for its first client */
     int64_t reconnect; /* seconds, 0: never */
     char *description;
     int listen_fd;  /* -1 for a client and for an accepted peer */
@@ -52,6 +53,17 @@ static void socket_timer_in(CharSocket *s, int64_t ns)
     aio_timer_mod(s->timer, clock_now_ns() + ns);
 }
 
+/* Of TCP the peer's address is told, too. */
+static char *describe_connection(const CharSocket *s, int fd)
+{
+    g_autofree char *peer = socket_address_of(fd, true);
+
+    if (!g_str_has_prefix(s->description, "tcp:") || !*peer) {
+        return g_strdup(s->description);
+    }
+    return g_strconcat(s->description, " <-> ", peer, NULL);
+}
+
 static void socket_opened(CharSocket *s, int fd)
 {
     int one = 1;
@@ -60,7 +72,7 @@ static void socket_opened(CharSocket *s, int fd)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     }
     socket_set_accepting(s, false);
-    chardev_set_filename(&s->parent, g_strdup(s->description));
+    chardev_set_filename(&s->parent, describe_connection(s, fd));
     chardev_peer_opened(&s->parent, fd, fd, true);
 }
 
@@ -181,6 +193,7 @@ static void socket_connect_done(void *opaque)
     socket_opened(s, fd);
 }
 
+/* The address is known. */
 static void socket_connect_start(CharSocket *s)
 {
     bool pending;
@@ -196,6 +209,43 @@ static void socket_connect_start(CharSocket *s)
     }
 }
 
+/* WorkerFunc */
+static int resolve_worker(void *opaque)
+{
+    return socket_address_resolve(opaque, NULL) ? 0 : -1;
+}
+
+/* The name server may take its time, and the device may be closed meanwhile. */
+static void coroutine_fn socket_resolve(void *opaque)
+{
+    CharSocket *s = opaque;
+    SocketAddress copy = {.host = g_strdup(s->address.host), .port = g_strdup(s->address.port),
+                          .fd = -1, .family = s->address.family};
+    bool found = co_run_in_worker(resolve_worker, &copy) == 0;
+
+    if (s->parent.closed) {
+        /* nobody wants it any more */
+    } else if (found) {
+        memcpy(&s->address.addr, &copy.addr, copy.addr_len);
+        s->address.addr_len = copy.addr_len;
+        socket_connect_start(s);
+    } else {
+        socket_timer_in(s, s->reconnect * SECOND_NS);
+    }
+    socket_address_clear(&copy);
+    chardev_unref(&s->parent);
+}
+
+static void socket_connect(CharSocket *s)
+{
+    if (s->address.addr_len) {
+        socket_connect_start(s);
+    } else {
+        chardev_ref(&s->parent);
+        aio_co_enter(main_aio_context(), coroutine_create(socket_resolve, s));
+    }
+}
+
 /* --- The back end -------------------------------------------------------------------- */
 
 static void socket_timer(void *opaque)
@@ -205,7 +255,7 @@ static void socket_timer(void *opaque)
     if (s->server) {
         socket_set_accepting(s, s->accept || !s->parent.connected);
     } else {
-        socket_connect_start(s);
+        socket_connect(s);
     }
 }
 
@@ -227,10 +277,10 @@ static void socket_peer_lost(Chardev *chr)
     }
 }
 
-static bool socket_check(CharSocket *s, ChardevOpts *opts, bool *wait, GError **errp)
+static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
 {
     static const char *const later[] = {"telnet", "tn3270", "websocket", "tls-creds",
-                                        "tls-authz", "abstract", "tight", "to"};
+                                        "tls-authz"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(later); i++) {
         if (chardev_opts_get(opts, later[i])) {
@@ -239,7 +289,7 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, bool *wait, GError **
         }
     }
     if (!chardev_opts_get_bool(opts, "server", false, &s->server, errp) ||
-        !chardev_opts_get_bool(opts, "wait", s->server, wait, errp) ||
+        !chardev_opts_get_bool(opts, "wait", s->server, &s->wait, errp) ||
         !chardev_opts_get_int(opts, "reconnect", 0, &s->reconnect, errp) ||
         !socket_address_from_opts(&s->address, opts, errp)) {
         return false;
@@ -259,41 +309,50 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, bool *wait, GError **
     return true;
 }
 
-static bool socket_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+static bool socket_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     CharSocket *s = (CharSocket *)chr;
     g_autofree char *text = NULL;
-    bool wait;
-    int fd;
 
     s->listen_fd = s->connect_fd = s->address.fd = -1;
-    if (!socket_check(s, opts, &wait, errp)) {
+    if (!socket_check(s, opts, errp)) {
         return false;
     }
-    text = socket_address_text(&s->address);
-    s->description = g_strconcat(text, s->server ? ",server=on" : "", NULL);
-    socket_set_disconnected(s);
-    s->timer = aio_timer_new(main_aio_context(), socket_timer, s);
     if (s->server) {
         s->listen_fd = socket_address_listen(&s->address, errp);
         if (s->listen_fd < 0) {
             return false;
         }
-        if (wait) {
-            return socket_wait_for_client(s, errp);
+    } else if (s->reconnect) {
+        /* If the name cannot be resolved now, then perhaps at the next attempt. */
+        socket_address_resolve(&s->address, NULL);
+    } else {
+        chr->in_fd = chr->out_fd = socket_address_connect(&s->address, errp);
+        if (chr->in_fd < 0) {
+            return false;
         }
+    }
+    text = socket_address_text(&s->address);
+    s->description = g_strconcat(text, s->server ? ",server=on" : "", NULL);
+    return true;
+}
+
+static bool socket_open(Chardev *chr, ChardevOpts *opts, GError **errp)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    socket_set_disconnected(s);
+    s->timer = aio_timer_new(main_aio_context(), socket_timer, s);
+    if (s->server && s->wait) {
+        return socket_wait_for_client(s, errp);
+    }
+    if (s->server) {
         socket_set_accepting(s, true);
-        return true;
+    } else if (s->reconnect) {
+        socket_connect(s);
+    } else {
+        socket_opened(s, chr->in_fd);
     }
-    if (s->reconnect) {
-        socket_connect_start(s);
-        return true;
-    }
-    fd = socket_address_connect(&s->address, errp);
-    if (fd < 0) {
-        return false;
-    }
-    socket_opened(s, fd);
     return true;
 }
 
@@ -310,9 +369,7 @@ static void socket_close(Chardev *chr)
     if (s->listen_fd >= 0) {
         close(s->listen_fd);
         s->listen_fd = -1;
-        if (s->address.path) {
-            unlink(s->address.path);
-        }
+        socket_address_unlink(&s->address);
     }
     if (s->timer) {
         aio_timer_free(s->timer);
@@ -337,6 +394,7 @@ const ChardevDriver chardev_socket = {
     .name = "socket",
     .instance_size = sizeof(CharSocket),
     .options = socket_options,
+    .prepare = socket_prepare,
     .open = socket_open,
     .close = socket_close,
     .peer_lost = socket_peer_lost,

@@ -11,45 +11,144 @@
 
 static const ChardevDriver *const backends[] = {
     &chardev_socket, &chardev_stdio, &chardev_file, &chardev_pipe, &chardev_pty, &chardev_null,
-    &chardev_ringbuf, &chardev_memory,
+    &chardev_mux, &chardev_ringbuf, &chardev_memory,
 };
 
 static const char *const common_options[] = {"mux", NULL};
 
-static const ChardevDriver *find_backend(const char *name)
+/* NULL and errp if there is none. */
+static const ChardevDriver *find_backend(const char *name, GError **errp)
 {
+    /* What QEMU has beside them: worth another message than a slip of the pen. */
+    static const char *const others[] = {"serial", "tty", "parallel", "parport", "udp", "vc",
+                                         "msmouse", "wctablet", "braille", "spicevmc",
+                                         "spiceport", "qemu-vdagent", "dbus", "testdev", NULL};
+
     for (size_t i = 0; i < G_N_ELEMENTS(backends); i++) {
         if (!strcmp(backends[i]->name, name)) {
             return backends[i];
         }
     }
+    error_setg(errp, g_strv_contains(others, name) ? "char driver '%s' is not supported"
+                                                   : "'%s' is not a valid char driver name", name);
     return NULL;
+}
+
+/* --- Making a device --------------------------------------------------------------------- */
+
+/* A device in the making: what there is when part of it is done in a worker. */
+typedef struct NewChardev {
+    Chardev *chr;
+    ChardevOpts *opts;
+    bool mux; /* to be put on it */
+    GError *err;
+} NewChardev;
+
+/* A device that is not open yet; with mux=on it is the one below.  NULL and errp. */
+static Chardev *new_chardev(NewChardev *n, const char *label, ChardevOpts *opts, GError **errp)
+{
+    const ChardevDriver *backend = find_backend(opts->backend, errp);
+    g_autofree char *base = NULL;
+
+    n->opts = opts;
+    if (!backend || !chardev_opts_check(opts, common_options, backend->options, errp) ||
+        !chardev_opts_get_bool(opts, "mux", false, &n->mux, errp)) {
+        return NULL;
+    }
+    base = g_strconcat(label, "-base", NULL);
+    if (n->mux && chardev_label_in_use(base)) {
+        error_setg(errp, "Duplicate ID '%s' for chardev", base);
+        return NULL;
+    }
+    n->chr = chardev_alloc(backend, n->mux ? base : label);
+    return n->chr;
+}
+
+static bool prepare(NewChardev *n, GError **errp)
+{
+    const ChardevDriver *backend = n->chr->backend;
+
+    return !backend->prepare || backend->prepare(n->chr, n->opts, errp);
+}
+
+/* WorkerFunc */
+static int prepare_worker(void *opaque)
+{
+    NewChardev *n = opaque;
+
+    return prepare(n, &n->err) ? 0 : -1;
+}
+
+/* The registered device that is prepared goes to work; the one with the label is returned. */
+static Chardev *finish(NewChardev *n, const char *label)
+{
+    Chardev *mux;
+
+    if (!n->mux) {
+        return n->chr;
+    }
+    mux = chardev_mux_new(label, n->chr);
+    chardev_register(mux);
+    return mux;
 }
 
 Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
 {
-    const ChardevDriver *backend = find_backend(opts->backend);
-    Chardev *chr;
-    bool mux;
+    NewChardev n = {0};
 
-    if (!backend) {
-        error_setg(errp, "'%s' is not a valid char driver name", opts->backend);
+    if (!new_chardev(&n, label, opts, errp)) {
         return NULL;
     }
-    if (!chardev_opts_check(opts, common_options, backend->options, errp) ||
-        !chardev_opts_get_bool(opts, "mux", false, &mux, errp)) {
+    if (!prepare(&n, errp) || !n.chr->backend->open(n.chr, opts, errp)) {
+        chardev_unref(n.chr);
         return NULL;
     }
-    chr = chardev_alloc(backend, label);
-    if (!backend->open(chr, opts, errp)) {
-        chardev_unref(chr);
+    chardev_register(n.chr);
+    return finish(&n, label);
+}
+
+/* Prepares in a worker, opens; false and errp. */
+static bool coroutine_fn co_open(NewChardev *n, GError **errp)
+{
+    if (n->chr->backend->prepare && co_run_in_worker(prepare_worker, n) < 0) {
+        g_propagate_error(errp, n->err);
+        return false;
+    }
+    return n->chr->backend->open(n->chr, n->opts, errp);
+}
+
+Chardev *coroutine_fn chardev_co_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
+{
+    NewChardev n = {0};
+    bool ok;
+
+    if (!new_chardev(&n, label, opts, errp)) {
         return NULL;
     }
-    if (mux) {
-        chr = chardev_mux_new(label, chr);
+    n.chr->opening = true;
+    chardev_register(n.chr);
+    ok = co_open(&n, errp);
+    n.chr->opening = false;
+    if (!ok) {
+        chardev_unregister(n.chr);
+        return NULL;
     }
-    chardev_register(chr);
-    return chr;
+    return finish(&n, label);
+}
+
+Chardev *coroutine_fn chardev_co_new_unregistered(const char *label, ChardevOpts *opts,
+                                                  GError **errp)
+{
+    NewChardev n = {0};
+
+    if (!new_chardev(&n, label, opts, errp)) {
+        return NULL;
+    }
+    if (!co_open(&n, errp)) {
+        chardev_unref(n.chr);
+        return NULL;
+    }
+    return n.chr;
 }
 
 /* "HOST:PORT" or "[V6]:PORT". */
@@ -100,6 +199,10 @@ static bool parse_socket_spec(ChardevOpts *opts, bool tcp, const char *text, GEr
 static bool parse_spec(ChardevOpts *opts, const char *spec, GError **errp)
 {
     static const char *const plain[] = {"stdio", "pty", "null", NULL};
+    /* What QEMU has beside them. */
+    static const char *const others[] = {"/dev/", "COM", "vc", "udp:", "telnet:", "tn3270:",
+                                         "websocket:", "con:", "msmouse", "wctablet", "braille",
+                                         "testdev"};
 
     if (g_str_has_prefix(spec, "unix:")) {
         return parse_socket_spec(opts, false, spec + 5, errp);
@@ -124,6 +227,12 @@ static bool parse_spec(ChardevOpts *opts, const char *spec, GError **errp)
     if (!strcmp(spec, "none")) {
         opts->backend = g_strdup("null");
         return true;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
+        if (g_str_has_prefix(spec, others[i])) {
+            error_setg(errp, "char driver '%s' is not supported", spec);
+            return false;
+        }
     }
     error_setg(errp, "'%s' is not a valid char driver", spec);
     return false;
@@ -175,8 +284,7 @@ static bool id_is_valid(const char *id)
     return !*id;
 }
 
-/* A server's default is to wait for its first client: not where a monitor would stand still. */
-static bool forbid_wait(ChardevOpts *opts, GError **errp)
+bool chardev_opts_forbid_wait(ChardevOpts *opts, GError **errp)
 {
     bool server, wait;
 
@@ -194,7 +302,8 @@ static bool forbid_wait(ChardevOpts *opts, GError **errp)
     return true;
 }
 
-static Chardev *new_from_opts(const char *text, bool may_wait, GError **errp)
+/* The options of a device that can be made; NULL and errp. */
+static ChardevOpts *opts_from_text(const char *text, GError **errp)
 {
     g_autoptr(ChardevOpts) opts = chardev_opts_new();
     bool json = *text == '{';
@@ -219,18 +328,22 @@ static Chardev *new_from_opts(const char *text, bool may_wait, GError **errp)
         error_setg(errp, "chardev: \"%s\" missing backend", opts->id);
         return NULL;
     }
-    if (!may_wait && !forbid_wait(opts, errp)) {
-        return NULL;
-    }
-    return chardev_new_from_table(opts->id, opts, errp);
+    return g_steal_pointer(&opts);
 }
 
 Chardev *chardev_new_from_opts(const char *text, GError **errp)
 {
-    return new_from_opts(text, true, errp);
+    g_autoptr(ChardevOpts) opts = opts_from_text(text, errp);
+
+    return opts ? chardev_new_from_table(opts->id, opts, errp) : NULL;
 }
 
-Chardev *chardev_add_from_opts(const char *text, GError **errp)
+Chardev *coroutine_fn chardev_co_new_from_opts(const char *text, GError **errp)
 {
-    return new_from_opts(text, false, errp);
+    g_autoptr(ChardevOpts) opts = opts_from_text(text, errp);
+
+    if (!opts || !chardev_opts_forbid_wait(opts, errp)) {
+        return NULL;
+    }
+    return chardev_co_new_from_table(opts->id, opts, errp);
 }

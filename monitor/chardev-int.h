@@ -23,7 +23,12 @@ typedef struct ChardevDriver {
     const char *name;
     size_t instance_size; /* of a struct that starts with a Chardev */
     const char *const *options; /* beside the common ones; NULL-terminated */
-    /* Connects or starts to; main thread. */
+    /*
+     * All that may take time: files are opened, names resolved, peers connected.  At start in
+     * the main thread, later in a worker: touches nothing but the instance and opts.
+     */
+    bool (*prepare)(Chardev *chr, ChardevOpts *opts, GError **errp);
+    /* Goes to work with what prepare() has made; main thread. */
     bool (*open)(Chardev *chr, ChardevOpts *opts, GError **errp);
     /* Releases all but what chardev.c owns.  The front end is detached already. */
     void (*close)(Chardev *chr);
@@ -53,6 +58,7 @@ struct Chardev {
     char *label, *filename;
     int refs;
     bool closed;      /* chardev_close() was called */
+    bool opening;     /* registered for its label's sake, not yet at work */
     Chardev *through; /* output goes to this one's queue (a multiplexer's front) */
 
     /* Main thread. */
@@ -80,7 +86,7 @@ struct Chardev {
 Chardev *chardev_alloc(const ChardevDriver *backend, const char *label);
 Chardev *chardev_ref(Chardev *chr);
 void chardev_unref(Chardev *chr);
-/* Adds an opened device to those that chardev_find() and chardev_cleanup() know. */
+/* Adds a device to those that chardev_find() and chardev_cleanup() know. */
 void chardev_register(Chardev *chr);
 /* The devices in the order of their making; NULL behind the last. */
 Chardev *chardev_by_index(unsigned i);
@@ -90,11 +96,27 @@ Chardev *chardev_find_device(const char *label);
 bool chardev_is_busy(Chardev *chr);
 /* Closes a device that was registered and gives it up. */
 void chardev_unregister(Chardev *chr);
-/* chardev_new_from_opts() in a running VM, where nothing waits for a first client. */
-Chardev *chardev_add_from_opts(const char *opts, GError **errp);
+/*
+ * Puts an opened device of the same label, the caller's, in the place of a registered one:
+ * in the table and under the front end.  The old one is closed.
+ */
+void chardev_replace(Chardev *old, Chardev *chr);
+/*
+ * A server's default is to wait for its first client: not where a monitor would stand still.
+ * false and errp if opts ask for it.
+ */
+bool chardev_opts_forbid_wait(ChardevOpts *opts, GError **errp);
 #define CHARDEV_NO_WAIT "'wait' is for -chardev only: the monitor does not wait for a client"
 /* Opens what the table says, and registers it; label is its id. */
 Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp);
+/* The same in a running VM: what takes time is done in a worker. */
+Chardev *coroutine_fn chardev_co_new_from_table(const char *label, ChardevOpts *opts, GError **errp);
+/* The same without registering it: for chardev_replace().  The caller owns it. */
+Chardev *coroutine_fn chardev_co_new_unregistered(const char *label, ChardevOpts *opts,
+                                                  GError **errp);
+/* chardev_new_from_opts() in a running VM, where nothing waits for a first client. */
+Chardev *coroutine_fn chardev_co_new_from_opts(const char *opts, GError **errp);
+/* Whether a device has the label or is about to. */
 bool chardev_label_in_use(const char *label);
 /* Closes for good; what is queued is sent as far as the peer takes it at once. */
 void chardev_close(Chardev *chr);
@@ -131,7 +153,7 @@ bool chardev_is_listener(Chardev *chr);
 bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque);
 
 extern const ChardevDriver chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
-    chardev_pty, chardev_null, chardev_ringbuf, chardev_memory;
+    chardev_pty, chardev_null, chardev_mux, chardev_ringbuf, chardev_memory;
 
 /* Only for the two last. */
 bool chardev_is_ringbuf(Chardev *chr);
@@ -140,10 +162,11 @@ size_t chardev_ringbuf_read(Chardev *chr, uint8_t *buf, size_t len);
 size_t chardev_ringbuf_used(Chardev *chr);
 
 /*
- * Puts a multiplexer on below and takes over the caller's reference.  Each chardev_find()
+ * Puts a multiplexer on below, which is registered and has no front end.  Each chardev_find()
  * of its label makes one more front.
  */
 Chardev *chardev_mux_new(const char *label, Chardev *below);
+bool chardev_is_mux(Chardev *chr);
 /*
  * One more front of a multiplexer, which owns it.  Input goes to the front attached last
  * that takes the focus.

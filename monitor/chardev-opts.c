@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "monitor/chardev-opts.h"
-#include "monitor/json-stream.h"
 #include "qapi/error.h"
+#include "qapi/json.h"
 
 ChardevOpts *chardev_opts_new(void)
 {
@@ -91,10 +91,15 @@ bool chardev_opts_parse(ChardevOpts *opts, const char *text, bool with_backend, 
 
 bool chardev_opts_parse_json(ChardevOpts *opts, const char *text, GError **errp)
 {
-    json_object *obj;
+    json_object *obj = json_parse_text(text, strlen(text), errp);
     bool ok = true;
 
-    if (!json_parse(text, strlen(text), &obj, errp)) {
+    if (!obj) {
+        return false;
+    }
+    if (!json_object_is_type(obj, json_type_object)) {
+        error_setg(errp, "Character device options must be a JSON object");
+        json_object_put(obj);
         return false;
     }
     json_object_object_foreach(obj, key, value)

@@ -21,8 +21,6 @@
 #define FLUSH_INTERVAL_NS (100 * 1000)
 #define READ_MAX (16 * 1024)
 
-static GPtrArray *chardevs;
-
 static void chardev_read(void *opaque);
 static void chardev_flush(void *opaque);
 
@@ -623,70 +621,4 @@ void chardev_close(Chardev *chr)
         chr->backend->close(chr);
     }
     close_fds(chr);
-}
-
-void chardev_register(Chardev *chr)
-{
-    if (!chardevs) {
-        chardevs = g_ptr_array_new();
-    }
-    g_ptr_array_add(chardevs, chr);
-}
-
-static Chardev *find_registered(const char *label)
-{
-    for (guint i = 0; chardevs && i < chardevs->len; i++) {
-        Chardev *chr = g_ptr_array_index(chardevs, i);
-
-        if (!strcmp(chr->label, label)) {
-            return chr;
-        }
-    }
-    return NULL;
-}
-
-Chardev *chardev_find_device(const char *label)
-{
-    return find_registered(label);
-}
-
-bool chardev_is_busy(Chardev *chr)
-{
-    return chr->ops || (chr->backend->has_fronts && chr->backend->has_fronts(chr));
-}
-
-void chardev_unregister(Chardev *chr)
-{
-    g_ptr_array_remove(chardevs, chr);
-    chardev_close(chr);
-    chardev_unref(chr);
-}
-
-bool chardev_label_in_use(const char *label)
-{
-    return find_registered(label) != NULL;
-}
-
-Chardev *chardev_find(const char *label)
-{
-    Chardev *chr = find_registered(label);
-
-    return chr && chr->backend->find ? chr->backend->find(chr) : chr;
-}
-
-Chardev *chardev_by_index(unsigned i)
-{
-    return chardevs && i < chardevs->len ? g_ptr_array_index(chardevs, i) : NULL;
-}
-
-void chardev_cleanup(void)
-{
-    /* Last made, first closed: a multiplexer before the device under it. */
-    while (chardevs && chardevs->len) {
-        Chardev *chr = g_ptr_array_steal_index(chardevs, chardevs->len - 1);
-
-        chardev_close(chr);
-        chardev_unref(chr);
-    }
-    g_clear_pointer(&chardevs, g_ptr_array_unref);
 }

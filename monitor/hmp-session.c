@@ -33,13 +33,17 @@ static const ReadlineOps peer_readline_ops = {.print = peer_print};
 
 /* --- The coroutine ------------------------------------------------------------------- */
 
-/* Takes what was typed up to the end of a line or a Tab; false if there is neither yet. */
+/*
+ * Takes what was typed up to the end of a line or a Tab; false if there is neither yet.  One key
+ * can make kilobytes of echo: what is typed by a peer that does not read waits.
+ */
 static bool peer_take_input(HMPPeer *p, ReadlineEvent *event, char **line)
 {
     guint i = 0;
 
     *event = READLINE_MORE;
-    while (i < p->input->len && *event == READLINE_MORE) {
+    while (i < p->input->len && *event == READLINE_MORE &&
+           chardev_pending(p->parent.chr) <= MONITOR_QUEUE_HIGH) {
         *event = readline_input(p->hmp.readline, p->input->data[i++], line);
     }
     if (i) {
@@ -78,17 +82,20 @@ static void coroutine_fn peer_run(void *opaque)
         ReadlineEvent event;
         bool taken = peer_take_input(p, &event, &line);
 
-        if (was_full) {
+        if (was_full && p->input->len < INPUT_MAX) {
             chardev_accept_input(p->parent.chr);
         }
-        if (!taken) {
+        if (!taken && p->input->len) {
+            monitor_session_wait_for_room(&p->parent);
+        } else if (!taken) {
             p->idle = true;
-            coroutine_yield();
+            monitor_session_wait_for_input(&p->parent);
         } else if (event == READLINE_COMPLETE) {
             peer_complete(p);
         } else {
             peer_run_line(p, line);
         }
+        monitor_session_give_way(&p->parent);
     }
     monitor_session_unref(&p->parent);
 }

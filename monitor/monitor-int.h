@@ -14,6 +14,8 @@
 
 /* What a session queues before it stops reading requests. */
 #define MONITOR_QUEUE_HIGH (256 * 1024)
+/* A session with more work than that lets others go on in between. */
+#define MONITOR_SLICE_NS (1000 * 1000)
 /* With that much unread an event finds no place: the client is given up. */
 #define MONITOR_QUEUE_LIMIT (1024 * 1024)
 
@@ -45,6 +47,7 @@ struct MonitorSession {
     Chardev *chr; /* NULL when the peer is gone */
     int refs;
     CoQueue room; /* coroutines that wait for the peer to read */
+    int64_t turn_ns; /* when the session's coroutine was last given the main loop */
 };
 
 /* For MonitorKind.open: sets up the common part; one reference. */
@@ -55,6 +58,13 @@ void monitor_session_unref(MonitorSession *s);
 void monitor_session_write(MonitorSession *s, const char *buf, size_t len);
 /* Returns when less than MONITOR_QUEUE_HIGH is queued, or the peer is gone. */
 void coroutine_fn monitor_session_wait_for_room(MonitorSession *s);
+/* The session's coroutine waits for input: yields until it is entered. */
+void coroutine_fn monitor_session_wait_for_input(MonitorSession *s);
+/*
+ * Between two requests: if the session's coroutine has worked for long without a break, other
+ * sessions get their turn first.
+ */
+void coroutine_fn monitor_session_give_way(MonitorSession *s);
 /* Calls fn for every live session of the kind. */
 void monitor_for_each_session(const MonitorKind *kind, void (*fn)(MonitorSession *s, void *opaque),
                               void *opaque);

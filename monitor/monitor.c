@@ -61,6 +61,20 @@ void coroutine_fn monitor_session_wait_for_room(MonitorSession *s)
     }
 }
 
+void coroutine_fn monitor_session_wait_for_input(MonitorSession *s)
+{
+    coroutine_yield();
+    s->turn_ns = clock_now_ns();
+}
+
+void coroutine_fn monitor_session_give_way(MonitorSession *s)
+{
+    if (clock_now_ns() - s->turn_ns > MONITOR_SLICE_NS) {
+        co_sleep_ns(0);
+        s->turn_ns = clock_now_ns();
+    }
+}
+
 void monitor_for_each_session(const MonitorKind *kind, void (*fn)(MonitorSession *s, void *opaque),
                               void *opaque)
 {

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The QMP commands about the monitor itself.  Coroutines of a session, main thread. */
 #include <string.h>
-#include <unistd.h>
 
 #include "config-host.h"
 #include "monitor/monitor-int.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-misc.h"
-#include "util/named-fd.h"
 
 /* The version of QEMU whose interfaces are offered: clients choose features by it. */
 enum { COMPAT_MAJOR = 7, COMPAT_MINOR = 2, COMPAT_MICRO = 0 };
@@ -83,25 +81,4 @@ char *coroutine_fn qmp_human_monitor_command(const char *command_line, bool has_
     hmp.out = g_string_new(NULL);
     hmp_run_line(&hmp, command_line);
     return g_string_free(hmp.out, false);
-}
-
-void coroutine_fn qmp_getfd(const char *fdname, GError **errp)
-{
-    int fd = qmp_session_take_fd();
-
-    if (fd < 0) {
-        error_setg(errp, "No file descriptor supplied via SCM_RIGHTS");
-        return;
-    }
-    if (g_ascii_isdigit(*fdname)) {
-        close(fd);
-        error_setg(errp, "Parameter 'fdname' expects a name not starting with a digit");
-        return;
-    }
-    named_fd_add(fdname, fd);
-}
-
-void coroutine_fn qmp_closefd(const char *fdname, GError **errp)
-{
-    named_fd_close(fdname, errp);
 }

@@ -5,27 +5,46 @@
  * out-of-band requests, which get a coroutine of their own as soon as they are read, as do
  * requests with an id once the client has switched on "concurrent".
  *
- * Bounds: QUEUE_MAX requests read ahead, then input is left in the socket; BESIDE_MAX with
- * coroutines of their own, further ones take their turn; output beyond MONITOR_QUEUE_HIGH
- * stops the session until the client reads.  Main thread.
+ * Bounds: QUEUE_MAX requests read ahead, together at most about one of the largest size, then
+ * input is left in the socket; BESIDE_MAX with coroutines of their own, further ones take their
+ * turn; output beyond MONITOR_QUEUE_HIGH stops the session until the client reads.  Requests
+ * beside the session's coroutine and those out of band are counted apart, so that the former
+ * cannot keep the latter waiting.  Main thread.
  */
 #include <string.h>
 
-#include "monitor/json-stream.h"
-#include "monitor/json-write.h"
 #include "monitor/monitor-int.h"
 #include "qapi/error.h"
+#include "qapi/json-stream.h"
+#include "qapi/json-write.h"
 #include "qapi/qmp.h"
 
 #define QUEUE_MAX 8
 #define BESIDE_MAX 64
-#define READ_MAX (16 * 1024)
+#define TOKENS_MAX JSON_STREAM_MAX_TOKENS
+#define READ_MAX (4 * 1024)
+
+/* Who runs a request. */
+typedef enum QmpLane {
+    LANE_SESSION, /* the session's coroutine, in order */
+    LANE_BESIDE,  /* one of its own: "concurrent" */
+    LANE_OOB,     /* one of its own: "exec-oob" */
+    LANE__MAX,
+} QmpLane;
+
+/* Requests of one lane; those of LANE_SESSION wait in the queue. */
+typedef struct LaneLoad {
+    unsigned requests;
+    size_t tokens; /* what they hold in memory, measured in their text */
+} LaneLoad;
 
 typedef struct QmpSession QmpSession;
 
 /* A message from the client, later its execution. */
 typedef struct QmpRequest {
     QmpSession *session;
+    QmpLane lane;
+    size_t tokens;
     json_object *obj; /* owned */
     GError *err;      /* instead: the text was no JSON */
     Coroutine *co;
@@ -42,7 +61,7 @@ struct QmpSession {
     bool pretty;
     bool negotiated, oob, concurrent;
     bool idle; /* co waits for a request */
-    int beside; /* requests with a coroutine of their own */
+    LaneLoad load[LANE__MAX];
     Coroutine *co;
     JSONStream in;
     GByteArray *rest; /* read, but there was no room in the queue */
@@ -157,18 +176,34 @@ static void send_error(const QmpRequest *req, const GError *err)
 
 /* --- Requests ------------------------------------------------------------------------ */
 
-static QmpRequest *request_new(QmpSession *s, json_object *obj, GError *err)
+static QmpRequest *request_new(QmpSession *s, QmpLane lane, json_object *obj, GError *err)
 {
     QmpRequest *req = g_new0(QmpRequest, 1);
 
     req->session = s;
+    req->lane = lane;
+    req->tokens = s->in.tokens;
     req->obj = obj;
     req->err = err;
+    s->load[lane].requests++;
+    s->load[lane].tokens += req->tokens;
     return req;
+}
+
+/* The request is not in its lane any more. */
+static void request_leave_lane(QmpRequest *req)
+{
+    LaneLoad *load = &req->session->load[req->lane];
+
+    load->requests--;
+    load->tokens -= req->tokens;
 }
 
 static void request_free(QmpRequest *req)
 {
+    if (req->lane != LANE_SESSION) {
+        request_leave_lane(req);
+    }
     json_object_put(req->obj);
     g_clear_error(&req->err);
     g_free(req);
@@ -325,40 +360,51 @@ static void coroutine_fn request_beside(void *opaque)
     QmpSession *s = req->session;
 
     request_run(req);
-    s->beside--;
     monitor_session_unref(&s->parent);
 }
 
-static bool runs_beside(const QmpSession *s, json_object *obj)
+static QmpLane choose_lane(const QmpSession *s, json_object *obj)
 {
-    if (s->beside >= BESIDE_MAX || chardev_pending(s->parent.chr) > MONITOR_QUEUE_HIGH ||
-        !json_object_is_type(obj, json_type_object)) {
-        return false;
+    QmpLane lane = LANE_SESSION;
+
+    if (!json_object_is_type(obj, json_type_object) ||
+        chardev_pending(s->parent.chr) > MONITOR_QUEUE_HIGH) {
+        return LANE_SESSION;
     }
-    return (s->oob && json_object_object_get_ex(obj, "exec-oob", NULL)) ||
-           (s->concurrent && json_object_object_get_ex(obj, "id", NULL));
+    if (s->oob && json_object_object_get_ex(obj, "exec-oob", NULL)) {
+        lane = LANE_OOB;
+    } else if (s->concurrent && json_object_object_get_ex(obj, "id", NULL)) {
+        lane = LANE_BESIDE;
+    }
+    return s->load[lane].requests < BESIDE_MAX && s->load[lane].tokens < TOKENS_MAX
+               ? lane
+               : LANE_SESSION;
+}
+
+static bool queue_has_room(const QmpSession *s)
+{
+    return s->queue.length < QUEUE_MAX && s->load[LANE_SESSION].tokens < TOKENS_MAX;
 }
 
 /* JSONStreamEmit */
 static bool session_emit(void *opaque, json_object *obj, GError *err)
 {
     QmpSession *s = opaque;
-    QmpRequest *req = request_new(s, obj, err);
+    QmpRequest *req = request_new(s, err ? LANE_SESSION : choose_lane(s, obj), obj, err);
 
-    if (!err && runs_beside(s, obj)) {
-        s->beside++;
+    if (req->lane != LANE_SESSION) {
         monitor_session_ref(&s->parent);
         aio_co_enter(main_aio_context(), coroutine_create(request_beside, req));
         return s->parent.chr != NULL;
     }
     g_queue_push_tail(&s->queue, req);
-    return s->queue.length < QUEUE_MAX;
+    return queue_has_room(s);
 }
 
 /* Takes up reading again where a full queue stopped it. */
 static void session_feed_rest(QmpSession *s)
 {
-    while (s->rest->len && s->queue.length < QUEUE_MAX && s->parent.chr) {
+    while (s->rest->len && queue_has_room(s) && s->parent.chr) {
         GByteArray *rest = s->rest;
         size_t n;
 
@@ -382,13 +428,17 @@ static void coroutine_fn session_run(void *opaque)
     while (s->parent.chr) {
         QmpRequest *req = g_queue_pop_head(&s->queue);
 
+        if (req) {
+            request_leave_lane(req);
+        }
         session_feed_rest(s);
         if (req) {
             request_run(req);
             monitor_session_wait_for_room(&s->parent);
+            monitor_session_give_way(&s->parent);
         } else if (!s->queue.length) {
             s->idle = true;
-            coroutine_yield();
+            monitor_session_wait_for_input(&s->parent);
         }
     }
     monitor_session_unref(&s->parent);
@@ -425,7 +475,7 @@ static MonitorSession *qmp_open(MonitorPort *port, Chardev *chr)
 
     monitor_session_init(&s->parent, &monitor_qmp, chr);
     s->pretty = port->pretty;
-    json_stream_init(&s->in, session_emit, s);
+    json_stream_init(&s->in, &json_stream_limits, session_emit, s);
     s->rest = g_byte_array_new();
     g_queue_init(&s->queue);
     send_greeting(s);
@@ -439,7 +489,7 @@ static size_t qmp_can_receive(MonitorSession *session)
 {
     QmpSession *s = (QmpSession *)session;
 
-    return s->rest->len || s->queue.length >= QUEUE_MAX ? 0 : READ_MAX;
+    return s->rest->len || !queue_has_room(s) ? 0 : READ_MAX;
 }
 
 static void qmp_receive(MonitorSession *session, const uint8_t *buf, size_t len)

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 #include "config-host.h"
+#include "monitor/monitor.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-block-core.h"
@@ -463,6 +464,11 @@ static bool opt_chardev(VmOptions *o, const char *option, const char *arg, GErro
     return true;
 }
 
+static bool opt_add_fd(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    return monitor_add_fd_option(arg, errp);
+}
+
 static bool opt_serial(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
     if (o->serials->len == 1) {
@@ -532,6 +538,7 @@ static const Option options[] = {
     {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node"},
     {"device", "DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid"},
     {"object", "TYPE,id=ID", opt_object, "an object: iothread"},
+    {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET"},
     {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device"},
     {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:..."},
     {"monitor", "DEV", opt_monitor, "a human monitor"},

@@ -334,11 +334,21 @@ static void serial_writable(void *opaque)
     machine_unlock();
 }
 
+static void serial_change(void *opaque, Chardev *chr)
+{
+    Serial16550 *s = opaque;
+
+    machine_lock();
+    s->chr = chr;
+    machine_unlock();
+}
+
 static const ChardevFrontOps serial_front_ops = {
     .can_receive = serial_can_receive,
     .receive = serial_receive,
     .event = serial_event,
     .writable = serial_writable,
+    .change = serial_change,
 };
 
 /* --- Life ---------------------------------------------------------------------------- */

@@ -31,6 +31,8 @@ Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **err
 /* From -chardev: "socket,id=c0,path=...,server=on,wait=off" or JSON. */
 Chardev *chardev_new_from_opts(const char *opts, GError **errp);
 Chardev *chardev_find(const char *label);
+/* The option -add-fd: "fd=N,set=M[,opaque=TEXT]". */
+bool monitor_add_fd_option(const char *text, GError **errp);
 /* Closes all back ends, restores the terminal, removes sockets. */
 void chardev_cleanup(void);
 

@@ -28,6 +28,11 @@ typedef struct ChardevFrontOps {
     void (*event)(void *opaque, ChardevEvent event);
     void (*writable)(void *opaque); /* after a short write: there is room again */
     void (*focus)(void *opaque, bool in); /* of a multiplexed back end: input comes here */
+    /*
+     * The front end is attached to chr from now on (chardev-change); when this returns, no
+     * thread of it writes to the old device any more.  NULL: it cannot do that.
+     */
+    void (*change)(void *opaque, Chardev *chr);
 } ChardevFrontOps;
 
 /*

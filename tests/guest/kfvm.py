@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -219,12 +220,27 @@ class VM:
         """A (new) peer on the serial line; the one before must have been closed."""
         return Serial(self.serial_path)
 
+    def note_loop_stats(self):
+        """For scripts/run-tests: how long this VM's main loop was kept from polling."""
+        path = os.environ.get('KEYFRAME_LOOP_STATS')
+        if not path or not self.qmp_paths:
+            return
+        try:
+            session = self.session(0, timeout=2)
+            longest = session.cmd('query-main-loop-stats')['longest-us']
+            session.close()
+        except (OSError, EOFError, Timeout, QMPError):
+            return  # it hangs, or is QEMU
+        with open(path, 'a', encoding='utf-8') as out:
+            out.write(f'{longest} {os.path.basename(sys.argv[0])}\n')
+
     def session(self, n=0, **kwargs):
         return QMP(self.qmp_paths[n], **kwargs)
 
     def quit(self, timeout=30):
         """Orderly end; returns the exit status."""
         if self.process.poll() is None:
+            self.note_loop_stats()
             try:
                 self.qmp.cmd('quit')
             except (EOFError, OSError):
@@ -256,6 +272,7 @@ class VM:
 
     def __exit__(self, *exc):
         if self.process.poll() is None:
+            self.note_loop_stats()
             self.kill()
         elif self.own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)

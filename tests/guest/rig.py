@@ -34,6 +34,7 @@ class Rig:
 
     def stop(self):
         if self.vm and self.vm.process.poll() is None:
+            self.vm.note_loop_stats()
             self.vm.kill()
         self.vm = None
 

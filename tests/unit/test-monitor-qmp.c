@@ -6,8 +6,7 @@
  */
 #include "tests/unit/monitor-test.h"
 
-#include "monitor/json-stream.h"
-#include "qapi/qapi-commands-char.h"
+#include "qapi/json-stream.h"
 #include "qapi/error.h"
 #include "qapi/event.h"
 #include "qapi/qapi-commands-control.h"
@@ -53,6 +52,20 @@ static bool cmd_unstick(json_object *args, json_object **ret, GError **errp)
     return true;
 }
 
+static int spun;
+
+/* Works for a millisecond. */
+static bool cmd_spin(json_object *args, json_object **ret, GError **errp)
+{
+    int64_t start = clock_now_ns();
+
+    while (clock_now_ns() - start < 1000 * 1000) {
+    }
+    spun++;
+    *ret = json_object_new_object();
+    return true;
+}
+
 static bool cmd_big(json_object *args, json_object **ret, GError **errp)
 {
     g_autofree char *text = g_strnfill(big_size, 'x');
@@ -87,15 +100,9 @@ static const QmpCommand commands[] = {
     {"stick", cmd_stick, 0},
     {"unstick", cmd_unstick, QMP_CMD_ALLOW_OOB},
     {"big", cmd_big, 0},
+    {"spin", cmd_spin, 0},
     {"echo", cmd_echo, 0},
     {"human-monitor-command", cmd_hmp, 0},
-    {"query-chardev", qmp_marshal_query_chardev, 0},
-    {"query-chardev-backends", qmp_marshal_query_chardev_backends, 0},
-    {"chardev-add", qmp_marshal_chardev_add, 0},
-    {"chardev-remove", qmp_marshal_chardev_remove, 0},
-    {"chardev-send-break", qmp_marshal_chardev_send_break, 0},
-    {"ringbuf-write", qmp_marshal_ringbuf_write, 0},
-    {"ringbuf-read", qmp_marshal_ringbuf_read, 0},
     {NULL},
 };
 
@@ -371,9 +378,9 @@ static void test_split_input(void)
 
 static void test_limits(void)
 {
-    g_autofree char *deep = g_strnfill(JSON_STREAM_MAX_NESTING + 1, '[');
+    g_autofree char *deep = g_strnfill(JSON_MAX_NESTING + 1, '[');
     g_autofree char *chunk = g_strnfill(1024 * 1024, 'a');
-    char shut[JSON_STREAM_MAX_NESTING] = {0};
+    char shut[JSON_MAX_NESTING] = {0};
     TestClient *c;
 
     setup();
@@ -384,9 +391,9 @@ static void test_limits(void)
     memset(shut, ']', sizeof(shut) - 1);
     g_autofree char *nested = g_strdup_printf(
         "{'execute':'query-status'}{'execute':'echo','arguments':{},'id':%.*s%s}",
-        JSON_STREAM_MAX_NESTING - 1, deep, shut);
+        JSON_MAX_NESTING - 1, deep, shut);
     g_autofree char *echoed = g_strdup_printf("{\"return\": {}, \"id\": %.*s%s}",
-                                              JSON_STREAM_MAX_NESTING - 1, deep, shut);
+                                              JSON_MAX_NESTING - 1, deep, shut);
     client_ask(c, nested, OK_STATUS);
     client_expect(c, echoed);
     /* An endless string: one error, then skipped without being kept. */
@@ -395,6 +402,15 @@ static void test_limits(void)
         client_send(c, chunk);
     }
     client_expect(c, ERR("JSON token size limit exceeded"));
+    client_send(c, "\n");
+    /* Few bytes that would be much memory. */
+    g_autoptr(GString) empties = g_string_new("[0");
+    for (int i = 1; i < JSON_STREAM_MAX_TOKENS / 2; i++) {
+        g_string_append(empties, ",0");
+    }
+    g_string_append_c(empties, ',');
+    client_send(c, empties->str);
+    client_expect(c, ERR("JSON token count limit exceeded"));
     client_ask(c, "\n{'execute':'query-status'}", OK_STATUS);
     g_assert_cmpuint(c->in->len, ==, 0);
     client_free(c);
@@ -424,6 +440,28 @@ static void test_sessions_are_independent(void)
         client_free(others[i]);
     }
     client_free(stuck_client);
+    teardown();
+}
+
+/* A client with much work in one go does not make the others wait for all of it. */
+static void test_gives_way(void)
+{
+    TestClient *busy, *other;
+
+    setup();
+    busy = client_ready();
+    other = client_ready();
+    spun = 0;
+    for (int i = 0; i < 100; i++) {
+        client_send(busy, "{'execute':'spin'}");
+    }
+    client_ask(other, "{'execute':'query-status'}", OK_STATUS);
+    g_assert_cmpint(spun, <, 50);
+    for (int i = 0; i < 100; i++) {
+        client_expect(busy, "{\"return\": {}}");
+    }
+    client_free(busy);
+    client_free(other);
     teardown();
 }
 
@@ -480,6 +518,8 @@ static void test_concurrent_limit(void)
     poll_until(stuck_entered == 65);
     client_ask(other, "{'execute':'query-status'}", OK_STATUS);
     g_assert_cmpint(stuck_entered, ==, 65);
+    /* What is read ahead is bounded, too: the rest is still in the socket or in one read. */
+    g_assert_cmpint(stuck_left, ==, 0);
     while (stuck_left < REQUESTS) {
         client_ask(other, "{'execute':'unstick'}", "{\"return\": {}}");
     }
@@ -489,6 +529,30 @@ static void test_concurrent_limit(void)
     g_assert_cmpuint(c->in->len, ==, 0);
     client_free(c);
     client_free(other);
+    teardown();
+}
+
+/* Sixty-four that are stuck side by side do not keep one out of band waiting. */
+static void test_oob_beside_concurrent(void)
+{
+    TestClient *c;
+
+    setup();
+    c = client_with("concurrent','oob");
+    for (int i = 0; i < 70; i++) {
+        client_send(c, "{'execute':'stick','id':'in-band'}");
+    }
+    poll_until(stuck_entered == 65);
+    client_ask(c, "{'exec-oob':'unstick','id':'oob'}", "{\"return\": {}, \"id\": \"oob\"}");
+    for (int i = 0; i < 65; i++) {
+        client_expect(c, "{\"return\": {}, \"id\": \"in-band\"}");
+    }
+    for (int i = 66; i <= 70; i++) { /* the rest has waited for its turn */
+        poll_until(stuck_entered == i);
+        client_ask(c, "{'exec-oob':'unstick'}", "{\"return\": {}}");
+        client_expect(c, "{\"return\": {}, \"id\": \"in-band\"}");
+    }
+    client_free(c);
     teardown();
 }
 
@@ -685,84 +749,6 @@ static void test_event_flood(void)
 
 /* --- The rest ------------------------------------------------------------------------ */
 
-#define GENERIC(desc) "{\"error\": {\"class\": \"GenericError\", \"desc\": \"" desc "\"}}"
-#define ADD(id, backend) \
-    "{'execute':'chardev-add','arguments':{'id':'" id "','backend':" backend "}}"
-#define REMOVE(id) "{'execute':'chardev-remove','arguments':{'id':'" id "'}}"
-
-static void test_chardev_commands(void)
-{
-    g_autofree char *added = NULL, *text = NULL;
-    TestClient *c, *peer;
-    GString *list = g_string_new(NULL);
-
-    setup();
-    c = client_ready();
-    client_ask(c, ADD("n0", "{'type':'null','data':{}}"), "{\"return\": {}}");
-    client_ask(c, ADD("n0", "{'type':'null','data':{}}"),
-               GENERIC("Chardev with id 'n0' already exists"));
-    client_ask(c, ADD("f", "{'type':'file','data':{'out':'/nonexistent/x'}}"),
-               GENERIC("Failed to add chardev 'f': Could not open '/nonexistent/x': "
-                       "No such file or directory"));
-    client_ask(c, ADD("w", "{'type':'socket','data':{'wait':true,'addr':{'type':'unix',"
-                      "'data':{'path':'x'}}}}"),
-               GENERIC("'wait' is for -chardev only: the monitor does not wait for a client"));
-
-    /* A listening socket that is there as soon as the reply is. */
-    added = g_strdup_printf(ADD("s", "{'type':'socket','data':{'addr':{'type':'unix',"
-                                     "'data':{'path':'%s/extra'}}}}"), dir);
-    client_ask(c, added, "{\"return\": {}}");
-    text = g_build_filename(dir, "extra", NULL);
-    peer = client_connect(text);
-    client_free(peer);
-
-    g_string_printf(list, "{\"return\": [{\"label\": \"compat_monitor0\", \"filename\": "
-                    "\"disconnected:unix:%s,server=on\", \"frontend-open\": true}, "
-                    "{\"label\": \"n0\", \"filename\": \"null\", \"frontend-open\": false}",
-                    path);
-    client_send(c, "{'execute':'query-chardev'}\n");
-    g_free(text);
-    text = client_line(c);
-    g_assert_true(g_str_has_prefix(text, list->str));
-
-    client_ask(c, REMOVE("compat_monitor0"), GENERIC("Chardev 'compat_monitor0' is busy"));
-    client_ask(c, REMOVE("zz"), GENERIC("Chardev 'zz' not found"));
-    client_ask(c, REMOVE("s"), "{\"return\": {}}");
-    client_ask(c, REMOVE("s"), GENERIC("Chardev 's' not found"));
-    client_ask(c, REMOVE("n0"), "{\"return\": {}}");
-    client_free(c);
-    g_string_free(list, true);
-    teardown();
-}
-
-#define RING(cmd, args) "{'execute':'ringbuf-" cmd "','arguments':{'device':'r'," args "}}"
-
-static void test_ringbuf(void)
-{
-    TestClient *c;
-
-    setup();
-    c = client_ready();
-    client_ask(c, ADD("r", "{'type':'ringbuf','data':{'size':1000}}"),
-               GENERIC("Failed to add chardev 'r': size of ringbuf chardev must be power of two"));
-    client_ask(c, ADD("r", "{'type':'ringbuf','data':{'size':16}}"), "{\"return\": {}}");
-    client_ask(c, RING("read", "'size':5"), "{\"return\": \"\"}");
-    client_ask(c, RING("write", "'data':'hello world, this is'"), "{\"return\": {}}");
-    client_ask(c, RING("read", "'size':4"), "{\"return\": \"o wo\"}");
-    client_ask(c, RING("read", "'size':9223372036854775807"), "{\"return\": \"rld, this is\"}");
-    client_ask(c, RING("write", "'data':'a*GVsbG8=','format':'base64'"),
-               GENERIC("Base64 data contains invalid characters"));
-    client_ask(c, RING("write", "'data':'aGVsbG8=','format':'base64'"), "{\"return\": {}}");
-    client_ask(c, RING("read", "'size':3,'format':'base64'"), "{\"return\": \"aGVs\"}");
-    client_ask(c, RING("read", "'size':0"), GENERIC("size must be greater than zero"));
-    client_ask(c, "{'execute':'ringbuf-read','arguments':{'device':'compat_monitor0','size':1}}",
-               GENERIC("compat_monitor0 is not a ringbuf device"));
-    client_ask(c, "{'execute':'ringbuf-read','arguments':{'device':'zz','size':1}}",
-               GENERIC("Device 'zz' not found"));
-    client_free(c);
-    teardown();
-}
-
 static void test_pretty(void)
 {
     static const char *const lines[] = {"{", "    \"return\": {", "    },", "    \"id\": [",
@@ -840,16 +826,16 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/split-input", test_split_input);
     g_test_add_func("/qmp/limits", test_limits);
     g_test_add_func("/qmp/independent-sessions", test_sessions_are_independent);
+    g_test_add_func("/qmp/gives-way", test_gives_way);
     g_test_add_func("/qmp/oob", test_oob);
     g_test_add_func("/qmp/concurrent", test_concurrent);
     g_test_add_func("/qmp/concurrent-limit", test_concurrent_limit);
+    g_test_add_func("/qmp/oob-beside-concurrent", test_oob_beside_concurrent);
     g_test_add_func("/qmp/disconnect-in-command", test_disconnect_in_command);
     g_test_add_func("/qmp/never-reads", test_client_that_never_reads);
     g_test_add_func("/qmp/events", test_events);
     g_test_add_func("/qmp/event-limits", test_event_limits);
     g_test_add_func("/qmp/event-flood", test_event_flood);
-    g_test_add_func("/qmp/chardev-commands", test_chardev_commands);
-    g_test_add_func("/qmp/ringbuf", test_ringbuf);
     g_test_add_func("/qmp/pretty", test_pretty);
     g_test_add_func("/qmp/human-monitor-command", test_hmp_command);
     g_test_add_func("/qmp/single-peer", test_single_peer);

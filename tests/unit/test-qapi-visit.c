@@ -19,11 +19,10 @@ static json_object *parse(const char *text)
     return json;
 }
 
-/* Input must fail with message. */
-static void check_error(const QapiType *type, const char *text, const char *message)
+/* Input of json, which is freed, must fail with message. */
+static void check_json_error(const QapiType *type, json_object *json, const char *message)
 {
     g_autoptr(GError) err = NULL;
-    json_object *json = parse(text);
     void *obj = &err; /* must be cleared */
 
     g_assert_false(qapi_input(type, json, NULL, &obj, &err));
@@ -31,6 +30,11 @@ static void check_error(const QapiType *type, const char *text, const char *mess
     g_assert_true(error_get_class(err) == QAPI_ERROR_GENERIC);
     g_assert_null(obj);
     json_object_put(json);
+}
+
+static void check_error(const QapiType *type, const char *text, const char *message)
+{
+    check_json_error(type, parse(text), message);
 }
 
 /* text in, out again, and again through a clone, must give want (NULL: text itself). */
@@ -119,13 +123,22 @@ static void test_scalar_errors(void)
         {"{\"enum\":\"violet\"}", "Parameter 'enum' does not accept value 'violet'"},
         {"{\"zoo\":1}", "Parameter 'zoo' is unexpected"},
         {"{\"i\":1,\"I\":1}", "Parameter 'I' is unexpected"},
-        {"{\"str\":\"a\\u0000b\"}", "Parameter 'str' expects a string without NUL characters"},
         {"[]", "Invalid parameter type for '<anonymous>', expected: object"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         check_error(&qapi_type_TestScalars, cases[i].text, cases[i].message);
     }
+}
+
+/* No text has it, but a tree may. */
+static void test_nul(void)
+{
+    json_object *json = json_object_new_object();
+
+    json_object_object_add(json, "str", json_object_new_string_len("a\0b", 3));
+    check_json_error(&qapi_type_TestScalars, json,
+                     "Parameter 'str' expects a string without NUL characters");
 }
 
 static void test_lists(void)
@@ -285,6 +298,13 @@ static void test_json_text(void)
         {"{\"a\":\"b", "JSON parse error, premature EOI"},
         {"{} x", "Expecting at most one JSON value"},
         {"{\"a\":1,\"a\":2}", "JSON parse error, duplicate key"},
+        {"{\"a\":tru}", "JSON parse error, invalid keyword 'tru'"},
+        {"{\"a\":\"\\q\"}", "JSON parse error, invalid escape sequence in string"},
+        {"{\"a\":01}", "JSON parse error, stray '01'"},
+        {"{\"a\":[1,]}", "JSON parse error, expecting value"},
+        {"{\"a\":1 2}", "JSON parse error, expected separator in dict"},
+        {"{a:1}", "JSON parse error, invalid keyword 'a'"},
+        {"{}{", "Expecting at most one JSON value"},
         {"{\"a\":[{\"b\":1,\"\\u0062\":2}]}", "JSON parse error, duplicate key"},
         {"", "JSON parse error, premature EOI"},
         {"null", "JSON parse error, expecting value"},
@@ -313,6 +333,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qapi/visit/scalars", test_scalars);
     g_test_add_func("/qapi/visit/scalar-errors", test_scalar_errors);
+    g_test_add_func("/qapi/visit/nul", test_nul);
     g_test_add_func("/qapi/visit/lists", test_lists);
     g_test_add_func("/qapi/visit/list-helpers", test_list_helpers);
     g_test_add_func("/qapi/visit/unions", test_unions);

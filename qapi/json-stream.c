@@ -4,13 +4,13 @@
  * closely enough to know where a value ends; json-parse.c then makes an object of it.
  * Bytes that no JSON text can contain are reported at once; after that everything up to
  * the next structural character or line end is skipped, so that one typing error costs one
- * command.  The memory held is at most JSON_STREAM_MAX_BYTES.
+ * command.  The memory held is bounded by the limits.
  */
 #include <string.h>
 
-#include "monitor/json-parse.h"
-#include "monitor/json-stream.h"
+#include "json-parse.h"
 #include "qapi/error.h"
+#include "qapi/json-stream.h"
 
 enum {
     SCAN_START, /* between tokens */
@@ -36,9 +36,12 @@ typedef enum ScanStep {
     STEP_BAD,
 } ScanStep;
 
-void json_stream_init(JSONStream *s, JSONStreamEmit *emit, void *opaque)
+const JSONLimits json_stream_limits = {JSON_STREAM_MAX_BYTES, JSON_STREAM_MAX_TOKENS};
+
+void json_stream_init(JSONStream *s, const JSONLimits *limits, JSONStreamEmit *emit, void *opaque)
 {
     memset(s, 0, sizeof(*s));
+    s->limits = limits;
     s->emit = emit;
     s->opaque = opaque;
     s->text = g_byte_array_new();
@@ -61,10 +64,15 @@ static void json_stream_reset(JSONStream *s, int state)
     s->state = state;
 }
 
-static bool json_stream_error(JSONStream *s, int state, GError *err)
+/* Hands over what is complete, or an error; returns false if no more is wanted. */
+static bool json_stream_emit(JSONStream *s, int state, json_object *obj, GError *err)
 {
+    bool go_on;
+
     json_stream_reset(s, state);
-    return s->emit(s->opaque, NULL, err);
+    go_on = s->emit(s->opaque, obj, err);
+    s->tokens = 0;
+    return go_on;
 }
 
 static bool is_space(uint8_t c)
@@ -184,16 +192,19 @@ static bool token_done(JSONStream *s)
     json_object *obj = NULL;
 
     s->state = SCAN_START;
+    if (++s->tokens > s->limits->tokens) {
+        error_setg(&err, "JSON token count limit exceeded");
+        return json_stream_emit(s, SCAN_START, NULL, err);
+    }
     if ((s->braces > 0 || s->brackets > 0) && s->braces >= 0 && s->brackets >= 0) {
-        if (s->braces + s->brackets > JSON_STREAM_MAX_NESTING) {
+        if (s->braces + s->brackets > JSON_MAX_NESTING) {
             error_setg(&err, "JSON nesting depth limit exceeded");
-            return json_stream_error(s, SCAN_START, err);
+            return json_stream_emit(s, SCAN_START, NULL, err);
         }
         return true;
     }
     json_parse_value((const char *)s->text->data, s->text->len, &obj, &err);
-    json_stream_reset(s, SCAN_START);
-    return s->emit(s->opaque, obj, err);
+    return json_stream_emit(s, SCAN_START, obj, err);
 }
 
 static bool stray(JSONStream *s)
@@ -202,7 +213,7 @@ static bool stray(JSONStream *s)
 
     error_setg(&err, "JSON parse error, stray '%.*s'", (int)MIN(s->text->len - s->token_start, 256),
                (const char *)s->text->data + s->token_start);
-    return json_stream_error(s, SCAN_RECOVERY, err);
+    return json_stream_emit(s, SCAN_RECOVERY, NULL, err);
 }
 
 /* How many bytes from buf on are plain content of the present string. */
@@ -241,15 +252,15 @@ static size_t scan_some(JSONStream *s, const uint8_t *buf, size_t len, bool *go_
         }
         s->token_start = s->text->len;
     }
-    if (s->text->len >= JSON_STREAM_MAX_BYTES) {
+    if (s->text->len >= s->limits->bytes) {
         GError *err = NULL;
 
         error_setg(&err, "JSON token size limit exceeded");
-        *go_on = json_stream_error(s, SCAN_RECOVERY, err);
+        *go_on = json_stream_emit(s, SCAN_RECOVERY, NULL, err);
         return 1;
     }
     if (s->state == SCAN_STRING) {
-        size_t n = string_run(s, buf, MIN(len, JSON_STREAM_MAX_BYTES - s->text->len));
+        size_t n = string_run(s, buf, MIN(len, s->limits->bytes - s->text->len));
 
         if (n) {
             g_byte_array_append(s->text, buf, n);
@@ -284,53 +295,4 @@ size_t json_stream_feed(JSONStream *s, const uint8_t *buf, size_t len)
         pos += scan_some(s, buf + pos, len - pos, &go_on);
     }
     return pos;
-}
-
-typedef struct WholeText {
-    json_object *obj;
-    GError *err;
-    int values;
-} WholeText;
-
-static bool whole_text_emit(void *opaque, json_object *obj, GError *err)
-{
-    WholeText *w = opaque;
-
-    w->values++;
-    w->obj = obj;
-    w->err = err;
-    return false;
-}
-
-bool json_parse(const char *text, size_t len, json_object **obj, GError **errp)
-{
-    WholeText w = {0};
-    JSONStream s;
-    size_t used;
-
-    json_stream_init(&s, whole_text_emit, &w);
-    used = json_stream_feed(&s, (const uint8_t *)text, len);
-    if (!w.values) {
-        json_stream_feed(&s, (const uint8_t *)"\n", 1);
-    }
-    json_stream_destroy(&s);
-
-    while (used < len && is_space(text[used])) {
-        used++;
-    }
-    if (!w.values) {
-        error_setg(errp, "JSON parse error, premature EOI");
-        return false;
-    }
-    if (w.err) {
-        g_propagate_error(errp, w.err);
-        return false;
-    }
-    if (used < len) {
-        json_object_put(w.obj);
-        error_setg(errp, "JSON parse error, expected end of text behind the value");
-        return false;
-    }
-    *obj = w.obj;
-    return true;
 }

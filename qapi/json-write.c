@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "monitor/json-parse.h"
-#include "monitor/json-write.h"
+#include "json-parse.h"
+#include "qapi/json-write.h"
 
 void json_write_indent(GString *out, bool pretty, int depth)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The text of one JSON value to a json-c object.  Folder-private, see json-stream.h. */
-#ifndef MONITOR_JSON_PARSE_H
-#define MONITOR_JSON_PARSE_H
+#ifndef QAPI_JSON_PARSE_H
+#define QAPI_JSON_PARSE_H
 
 #include <glib.h>
 #include <json-c/json.h>

@@ -5,10 +5,11 @@
  * bounded the nesting, and with it the recursion.
  */
 #include <errno.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "monitor/json-parse.h"
+#include "json-parse.h"
 #include "qapi/error.h"
 
 typedef struct Parser {
@@ -184,7 +185,10 @@ static void skip_number(Parser *ps, bool *integer)
     }
 }
 
-/* 64-bit integers stay exact; what does not fit becomes a double. */
+/*
+ * 64-bit integers stay exact; what does not fit becomes a double, the largest one if need be:
+ * JSON has no infinity that could be sent back.
+ */
 static bool parse_number(Parser *ps, json_object **obj, GError **errp)
 {
     const char *start = ps->p;
@@ -211,7 +215,7 @@ static bool parse_number(Parser *ps, json_object **obj, GError **errp)
             }
         }
     }
-    *obj = json_object_new_double(g_ascii_strtod(text, NULL));
+    *obj = json_object_new_double(CLAMP(g_ascii_strtod(text, NULL), -DBL_MAX, DBL_MAX));
     return true;
 }
 
@@ -301,7 +305,7 @@ static bool parse_dict(Parser *ps, json_object **obj, GError **errp)
 
 static bool parse_list(Parser *ps, json_object **obj, GError **errp)
 {
-    json_object *list = json_object_new_array();
+    json_object *list = json_object_new_array_ext(1);
     json_object *item;
 
     ps->p++;

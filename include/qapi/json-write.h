@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* json-c objects as text in the form of QMP: one line, or indented. */
-#ifndef MONITOR_JSON_WRITE_H
-#define MONITOR_JSON_WRITE_H
+#ifndef QAPI_JSON_WRITE_H
+#define QAPI_JSON_WRITE_H
 
 #include <glib.h>
 #include <json-c/json.h>

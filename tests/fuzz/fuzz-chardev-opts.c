@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The options of -chardev, as key=value text and as JSON. */
+#include "fuzz.h"
+#include "monitor/chardev-opts.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    g_autofree char *text = fuzz_text(data, size);
+    static const char *const known[] = {"path", "server", "wait", NULL};
+
+    for (int json = 0; json < 2; json++) {
+        g_autoptr(ChardevOpts) opts = chardev_opts_new();
+        g_autoptr(GError) err = NULL;
+        int64_t number;
+        bool ok, flag;
+
+        ok = json ? chardev_opts_parse_json(opts, text, &err)
+                  : chardev_opts_parse(opts, text, true, &err);
+        fuzz_check_outcome(ok, err);
+        chardev_opts_get_bool(opts, "server", true, &flag, NULL);
+        chardev_opts_get_int(opts, "wait", -1, &number, NULL);
+        chardev_opts_check(opts, known, NULL, NULL);
+    }
+    return 0;
+}
