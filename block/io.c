@@ -245,6 +245,14 @@ static void coroutine_fn debug_event(BlockDriverState *bs, BlkdebugEvent event)
     }
 }
 
+bool bdrv_can_compress(BlockDriverState *bs)
+{
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    return bs->drv->writes_compressed;
+}
+
 /* Shows a range that a request is going to write to those who must see it first. */
 static void coroutine_fn before_write(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
@@ -267,7 +275,7 @@ static void note_written(BlockDriverState *bs, int64_t end)
 
 /* Writes an unaligned range in aligned pieces; the caller has serialised it. */
 static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                      IOVector *iov)
+                                      IOVector *iov, int flags)
 {
     int64_t align = bs->request_alignment;
     int64_t room = MIN(bytes + 2 * align, BOUNCE_MAX);
@@ -301,7 +309,7 @@ static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int6
             debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
             io_vector_to_buf(iov, done, buf + skip, n);
             io_vector_init_buf(&part, buf, len);
-            ret = driver_pwritev(bs, start, len, &part, 0);
+            ret = driver_pwritev(bs, start, len, &part, flags);
         }
         done += n;
     }
@@ -324,7 +332,7 @@ static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t
         debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
         ret = driver_pwritev(bs, offset, bytes, iov, flags);
     } else {
-        ret = bounced_write(bs, offset, bytes, iov);
+        ret = bounced_write(bs, offset, bytes, iov, flags);
     }
     if (bs->request_alignment > 1) {
         serialise_end(bs, &w);
@@ -396,6 +404,9 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes
     g_assert(iov->size == (size_t)bytes);
     bs = bdrv_child_request_begin(child);
     ret = check_write(child, offset, bytes);
+    if (ret == 0 && (flags & BDRV_REQ_WRITE_COMPRESSED) && !bdrv_can_compress(bs)) {
+        ret = -ENOTSUP;
+    }
     if (ret == 0 && bytes > 0) {
         before_write(bs, offset, bytes);
         if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF && io_vector_is_zero(iov)) {

@@ -604,6 +604,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     }
     if (k.fix) {
         s->free_hint = 0;
+        s->pack_end = s->pack_at;
         ret = qcow2_flush_all(bs);
         if (ret >= 0 && (fix & BDRV_FIX_ERRORS) && !result->corruptions &&
             !result->check_errors) {

@@ -10,9 +10,12 @@
 #include <zstd.h>
 #endif
 
-/* Machine state is written while somebody waits: speed before size. */
-#define ZLIB_LEVEL 1
-#define ZSTD_LEVEL 1
+static const struct {
+    int zlib, zstd;
+} levels[] = {
+    [QCOW2_PACK_FAST] = { 1, 1 },
+    [QCOW2_PACK_SMALL] = { Z_DEFAULT_COMPRESSION, 3 },
+};
 
 typedef struct Unpack {
     const uint8_t *in;
@@ -83,6 +86,7 @@ int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, si
 /* What packs one cluster after the other: one of them, not both. */
 typedef struct Packer {
     z_stream z;
+    int zstd_level;
 #if CONFIG_ZSTD
     ZSTD_CCtx *zstd;
 #endif
@@ -93,7 +97,7 @@ static size_t pack_one(Packer *p, const uint8_t *in, size_t size, uint8_t *out, 
 {
 #if CONFIG_ZSTD
     if (p->zstd) {
-        size_t ret = ZSTD_compressCCtx(p->zstd, out, room, in, size, ZSTD_LEVEL);
+        size_t ret = ZSTD_compressCCtx(p->zstd, out, room, in, size, p->zstd_level);
 
         return ZSTD_isError(ret) ? 0 : ret;
     }
@@ -106,10 +110,10 @@ static size_t pack_one(Packer *p, const uint8_t *in, size_t size, uint8_t *out, 
     return deflate(&p->z, Z_FINISH) == Z_STREAM_END ? room - p->z.avail_out : 0;
 }
 
-int qcow2_pack(int compression, const uint8_t *in, size_t n, size_t size, uint8_t *out,
-               uint32_t *sizes)
+int qcow2_pack(int compression, Qcow2PackEffort effort, const uint8_t *in, size_t n, size_t size,
+               uint8_t *out, uint32_t *sizes)
 {
-    Packer p = { { 0 } };
+    Packer p = { .zstd_level = levels[effort].zstd };
 
 #if CONFIG_ZSTD
     if (compression == 1) {
@@ -120,7 +124,7 @@ int qcow2_pack(int compression, const uint8_t *in, size_t n, size_t size, uint8_
     }
 #endif
     if (compression == 0 &&
-        deflateInit2(&p.z, ZLIB_LEVEL, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK) {
+        deflateInit2(&p.z, levels[effort].zlib, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < n; i++, in += size, out += size) {

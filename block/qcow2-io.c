@@ -161,7 +161,7 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
     return 0;
 }
 
-static Qcow2Request *find_conflict(Qcow2State *s, int64_t start, int64_t end, bool exclusive)
+Qcow2Request *qcow2_find_conflict(Qcow2State *s, int64_t start, int64_t end, bool exclusive)
 {
     for (Qcow2Request *r = s->requests; r; r = r->next) {
         if (start < r->end && r->start < end && (exclusive || r->exclusive)) {
@@ -239,7 +239,7 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
         if (ret < 0) {
             return ret;
         }
-        conflict = find_conflict(s, offset, offset + n, false);
+        conflict = qcow2_find_conflict(s, offset, offset + n, false);
         if (conflict) {
             co_queue_wait(&conflict->waiters, NULL);
             continue;
@@ -400,7 +400,7 @@ static int coroutine_fn allocation_begin(BlockDriverState *bs, uint64_t offset, 
             break;
         }
     }
-    conflict = find_conflict(s, a->guest, a->guest + (n << s->cluster_bits), true);
+    conflict = qcow2_find_conflict(s, a->guest, a->guest + (n << s->cluster_bits), true);
     if (conflict) {
         qcow2_cache_put(&s->l2_cache, t);
         co_mutex_unlock(&s->lock);

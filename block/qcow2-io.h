@@ -19,5 +19,7 @@ int coroutine_fn qcow2_file_read(BlockDriverState *bs, uint64_t host, IOVector *
 void qcow2_request_begin(Qcow2Request **list, Qcow2Request *r, int64_t start, int64_t end,
                          bool exclusive);
 void qcow2_request_end(Qcow2Request *r);
+/* A request of the guest in these bytes that is exclusive, or (exclusive) any; or NULL. */
+Qcow2Request *qcow2_find_conflict(Qcow2State *s, int64_t start, int64_t end, bool exclusive);
 
 #endif

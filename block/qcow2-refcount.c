@@ -127,6 +127,9 @@ static void cluster_freed(Qcow2State *s, uint64_t cluster)
     if (cluster < s->free_hint) {
         s->free_hint = cluster;
     }
+    if (s->pack_at < s->pack_end && s->pack_at >> s->cluster_bits == cluster) {
+        s->pack_end = s->pack_at;
+    }
 }
 
 int coroutine_fn qcow2_refcount_add(BlockDriverState *bs, uint64_t cluster, uint64_t count,

@@ -25,7 +25,6 @@ struct Qcow2Save {
     Qcow2Snapshot *base;
     uint64_t *base_l1, base_first; /* its L1 table; the first entry for machine state */
     bool compress;
-    uint64_t pack_at, pack_end;         /* host bytes where the next packed cluster may go */
     uint64_t packed_bytes, packed_size; /* of machine state; what they take in the file */
     bool published;
 };

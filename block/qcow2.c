@@ -247,7 +247,8 @@ static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, in
 static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          IOVector *iov, int flags)
 {
-    int ret = qcow2_write(bs, offset, bytes, iov);
+    int ret = flags & BDRV_REQ_WRITE_COMPRESSED ? qcow2_write_compressed(bs, offset, bytes, iov)
+                                                : qcow2_write(bs, offset, bytes, iov);
 
     return ret >= 0 && (flags & BDRV_REQ_FUA) ? qcow2_flush(bs) : ret;
 }
@@ -345,6 +346,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .instance_size = sizeof(Qcow2State),
     .is_format = true,
     .supports_backing = true,
+    .writes_compressed = true,
     .probe = qcow2_probe,
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,

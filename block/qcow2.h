@@ -199,6 +199,7 @@ struct Qcow2State {
     GArray *frees;        /* Qcow2Free: waiting for the next flush */
     GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
     unsigned shadow_rb;   /* refcount blocks that wait for it */
+    uint64_t pack_at, pack_end; /* host bytes in one cluster for the next packed ones */
     uint64_t write_seq, synced_seq;
     Qcow2Options options;
     bool marked_dirty; /* by us: to be undone */
@@ -536,15 +537,29 @@ int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t byte
 /* Allocates every cluster of the range without writing data (preallocation). */
 int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 
+/* --- qcow2-packed-write.c ------------------------------------------------------------------- */
+
+/*
+ * The same, compressed.  Whole clusters (the last one of the disk may be incomplete), else
+ * -EINVAL; they may replace whatever is there.
+ */
+int coroutine_fn qcow2_write_compressed(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                        IOVector *iov);
+
 /* --- qcow2-compress.c ------------------------------------------------------------------------- */
+
+typedef enum Qcow2PackEffort {
+    QCOW2_PACK_FAST,  /* machine state: somebody waits, speed before size */
+    QCOW2_PACK_SMALL, /* guest data: both methods' own default */
+} Qcow2PackEffort;
 
 /*
  * Packs n clusters of size bytes, each to the same place at out; sizes[i] is what it takes, and
  * 0 where it does not save a sector.  The rest of the last sector is zeroed.  Blocking, any
  * thread; 0 or -errno.
  */
-int qcow2_pack(int compression, const uint8_t *in, size_t n, size_t size, uint8_t *out,
-               uint32_t *sizes);
+int qcow2_pack(int compression, Qcow2PackEffort effort, const uint8_t *in, size_t n, size_t size,
+               uint8_t *out, uint32_t *sizes);
 /* Unpacks one cluster of out_bytes.  Blocking, any thread; 0 or -errno. */
 int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, size_t out_bytes);
 /* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */

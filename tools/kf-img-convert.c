@@ -2,7 +2,8 @@
 /*
  * kf-img convert: copies images into a new or existing one of any format.  Several
  * coroutines copy at once; what is known to be zero is not read, and not written either
- * where the target starts out as zero.
+ * where the target starts out as zero.  Compressed clusters are written in the order of the
+ * disk unless the user does not care (-W); workers pack several of them at once all the same.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ typedef struct Convert {
     const char *format, *target_format, *target, *cache;
     BdrvOpenFile source_params;
     GHashTable *options;
-    bool existing, progress, quiet, compressed;
+    bool existing, progress, quiet, compressed, unordered;
     int64_t min_sparse; /* bytes of zeroes worth a hole; 0: write everything */
     int coroutines;
 
@@ -38,7 +39,10 @@ typedef struct Convert {
     BlockDriverState *bs;
     BlockBackend *blk;
     bool reads_zero; /* what is not written reads as zero */
+    int64_t cluster; /* of a compressed target, in bytes */
     int64_t total, next, done;
+    int64_t written; /* everything before it, where order matters */
+    CoQueue turn;
     CoMutex lock; /* next and finding out what is there */
     int running, ret;
     Coroutine *waiter;
@@ -56,6 +60,26 @@ static void copy_failed(Convert *s, const char *what, int64_t offset, int ret)
     if (s->ret == 0) {
         img_error("error while %s at byte %" PRId64 ": %s", what, offset, strerror(-ret));
         s->ret = ret;
+    }
+}
+
+/*
+ * Compressed clusters are written whole: a piece that ends in the middle of one ends before
+ * it, and a cluster that is not all the same is a piece of its own.
+ */
+static void round_piece(const Convert *s, Piece *p)
+{
+    int64_t mask = s->cluster - 1, end = p->offset + p->bytes;
+    int64_t source_end = p->source->start + p->source->length;
+    int64_t cluster_end = MIN((p->offset | mask) + 1, source_end);
+
+    if ((p->offset & mask) || end < cluster_end) {
+        if (end < cluster_end) {
+            p->status = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+        }
+        p->bytes = cluster_end - p->offset;
+    } else if (end != source_end) {
+        p->bytes = (end & ~mask) - p->offset;
     }
 }
 
@@ -84,6 +108,9 @@ static bool coroutine_fn next_piece(Convert *s, Piece *p)
                                   BDRV_BLOCK_DATA || s->min_sparse == 0;
 
             p->bytes = moves_data ? MIN(count, CHUNK) : count;
+            if (s->compressed) {
+                round_piece(s, p);
+            }
             s->next += p->bytes;
             found = true;
         }
@@ -112,23 +139,44 @@ static int64_t run_length(const uint8_t *buf, int64_t bytes, int64_t min_sparse,
     return n;
 }
 
-static int coroutine_fn write_data(Convert *s, const uint8_t *buf, int64_t offset, int64_t bytes)
+/* What no cluster holds alone (sources that meet in one) is written as it is. */
+static int write_flags(const Convert *s, int64_t offset, int64_t bytes)
 {
+    int64_t mask = s->cluster - 1, end = offset + bytes;
+
+    return s->compressed && !(offset & mask) && (!(end & mask) || end == bdrv_length(s->bs))
+               ? BDRV_REQ_WRITE_COMPRESSED : 0;
+}
+
+static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int64_t bytes)
+{
+    int64_t unit = s->compressed ? (s->min_sparse + s->cluster - 1) & -s->cluster : s->min_sparse;
     int ret = 0;
 
     while (bytes > 0 && ret == 0) {
         bool zero = false;
         int64_t n = bytes;
 
+        IOVector iov;
+
         if (s->min_sparse) {
-            n = run_length(buf, bytes, s->min_sparse, &zero);
+            n = run_length(buf, bytes, unit, &zero);
         }
-        ret = zero ? write_zeroes(s, offset, n) : blk_co_pwrite(s->blk, offset, n, buf);
+        io_vector_init_buf(&iov, buf, n);
+        ret = zero ? write_zeroes(s, offset, n)
+                   : blk_co_pwritev(s->blk, offset, n, &iov, write_flags(s, offset, n));
         buf += n;
         offset += n;
         bytes -= n;
     }
     return ret;
+}
+
+static void coroutine_fn wait_for_turn(Convert *s, const Piece *p)
+{
+    while (s->compressed && !s->unordered && s->written != p->offset && s->ret == 0) {
+        co_queue_wait(&s->turn, NULL);
+    }
 }
 
 static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
@@ -147,7 +195,8 @@ static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
             copy_failed(s, "reading", inside, ret);
             return;
         }
-        ret = write_data(s, buf, p->offset, p->bytes);
+        wait_for_turn(s, p);
+        ret = s->ret ? s->ret : write_data(s, buf, p->offset, p->bytes);
     }
     if (ret < 0) {
         copy_failed(s, "writing", p->offset, ret);
@@ -162,6 +211,9 @@ static void coroutine_fn copy_entry(void *opaque)
 
     while (next_piece(s, &p)) {
         copy_piece(s, &p, buf);
+        wait_for_turn(s, &p);
+        s->written = p.offset + p.bytes;
+        co_queue_restart_all(&s->turn);
         s->done += p.bytes;
         img_progress(s->done * 100.0 / s->total);
     }
@@ -174,6 +226,7 @@ static void coroutine_fn copy_entry(void *opaque)
 static bool coroutine_fn copy_all(Convert *s)
 {
     co_mutex_init(&s->lock);
+    co_queue_init(&s->turn);
     s->running = s->coroutines;
     for (int i = 0; i < s->coroutines; i++) {
         aio_co_schedule(main_aio_context(), coroutine_create(copy_entry, s));
@@ -182,6 +235,7 @@ static bool coroutine_fn copy_all(Convert *s)
     while (s->running) {
         coroutine_yield();
     }
+    co_queue_destroy(&s->turn);
     co_mutex_destroy(&s->lock);
     if (s->ret == 0) {
         int ret = blk_co_flush(s->blk);
@@ -273,12 +327,48 @@ static bool check_target_options(Convert *s, const BlockDriver *drv)
         img_error("Use of backing file requires explicit backing format");
         return false;
     }
-    if (s->compressed) {
-        img_error(drv == &bdrv_raw_driver
-                      ? "Compression not supported for this file format"
-                      : "Writing compressed clusters (-c) is not supported; leave it out");
+    return true;
+}
+
+/* What -c wants of a target that is still to be made. */
+static bool check_compression(Convert *s, const BlockDriver *drv)
+{
+    const char *preallocation = g_hash_table_lookup(s->options, "preallocation");
+
+    if (!s->compressed) {
+        return true;
+    }
+    if (!drv->writes_compressed) {
+        img_error("Compression not supported for this file format");
         return false;
     }
+    if (preallocation && strcmp(preallocation, "off")) {
+        img_error("Compression and preallocation not supported at the same time");
+        return false;
+    }
+    return true;
+}
+
+/* The cluster size of a compressed target. */
+static bool coroutine_fn find_cluster(Convert *s)
+{
+    BlockDriverState *bs = s->bs;
+    BdrvInfo info = { 0 };
+    GError *err = NULL;
+
+    if (!bdrv_can_compress(s->bs)) {
+        img_error("Compression not supported for this file format");
+        return false;
+    }
+    while (bs->drv->is_filter) {
+        bs = bdrv_file(bs);
+    }
+    if (!bs->drv->co_info(bs, &info, &err)) {
+        img_report(err, "");
+        return false;
+    }
+    qapi_free_ImageInfoSpecific(info.specific);
+    s->cluster = info.cluster_size;
     return true;
 }
 
@@ -313,7 +403,8 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
             img_error("Unknown file format '%s'", format);
             return false;
         }
-        if (!check_target_options(s, drv) || !create_target(s, drv)) {
+        if (!check_target_options(s, drv) || !check_compression(s, drv) ||
+            !create_target(s, drv)) {
             return false;
         }
     }
@@ -330,6 +421,9 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
             Source *src = &s->sources[i];
             src->length = MIN(src->length, MAX(s->total - src->start, 0));
         }
+    }
+    if (s->compressed && !find_cluster(s)) {
+        return false;
     }
     s->reads_zero = !s->existing && !bdrv_backing(s->bs);
     find_common_base(s);
@@ -442,7 +536,8 @@ static int take_option(Convert *s, int c, char **argv)
         s->source_params.force_share = true;
         return -1;
     case 'W':
-        return -1; /* requests are not ordered anyway */
+        s->unordered = true;
+        return -1;
     default:
         return img_bad_option(c, argv);
     }

@@ -178,6 +178,7 @@ struct BlockDriver {
     bool is_filter; /* content is that of bs->file, unchanged */
     bool supports_backing;
     bool stores_bitmaps; /* keeps persistent dirty bitmaps in the image */
+    bool writes_compressed; /* co_pwritev knows BDRV_REQ_WRITE_COMPRESSED */
     /* Writes to bs->file only on behalf of its own parents: needs the right to write no
      * earlier than one of them has it (raw, filters). */
     bool writes_for_parents;

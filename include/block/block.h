@@ -25,6 +25,14 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_FUA = 1,
     BDRV_REQ_MAY_UNMAP = 2,
     BDRV_REQ_NO_FALLBACK = 4,
+    /*
+     * Writes only: whole clusters (the last one of the disk may be incomplete; else -EINVAL),
+     * stored compressed if that makes them smaller.  They may replace what is there.  -ENOTSUP
+     * where the format knows no compression, see bdrv_can_compress().  A large request is
+     * packed by several worker threads at once; one after the other, requests lie in the file
+     * in their order.
+     */
+    BDRV_REQ_WRITE_COMPRESSED = 8,
 } BdrvRequestFlags;
 
 /* --- Graph (main thread) ------------------------------------------------------------- */
@@ -91,6 +99,8 @@ AioContext *bdrv_context(BlockDriverState *bs);
 bool bdrv_is_read_only(BlockDriverState *bs);
 /* Guest-visible length in bytes. */
 int64_t bdrv_length(BlockDriverState *bs);
+/* Whether BDRV_REQ_WRITE_COMPRESSED works there.  Any thread. */
+bool bdrv_can_compress(BlockDriverState *bs);
 /* The node below a format node, its backing node; NULL if none. */
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);

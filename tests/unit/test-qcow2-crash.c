@@ -28,7 +28,7 @@ typedef struct Run {
     uint8_t *start; /* the image before the first event */
     size_t start_len;
     BdrvChild *image;
-    int64_t sectors;
+    int64_t sectors, cluster; /* of the disk; sectors of a cluster */
     bool lazy;       /* reference counts are right after a repair only */
     size_t part;     /* bytes of a part of the machine state: whole clusters */
     uint32_t *disk;  /* generation per sector, as the guest sees it */
@@ -90,7 +90,15 @@ static void coroutine_fn guest_write(Run *r)
     int64_t wanted = g_rand_int_range(r->rand, 1, 12);
     int64_t n = MIN(wanted, r->sectors - sector);
     uint32_t generation = ++r->generation;
-    g_autofree uint8_t *buf = g_malloc(n * SECTOR);
+    bool packed = g_rand_int_range(r->rand, 0, 3) == 0;
+    g_autofree uint8_t *buf = NULL;
+    IOVector iov;
+
+    if (packed) { /* whole clusters */
+        sector -= sector % r->cluster;
+        n = MIN((n + r->cluster - 1) / r->cluster * r->cluster, r->sectors - sector);
+    }
+    buf = g_malloc(n * SECTOR);
 
     if (g_rand_int_range(r->rand, 0, 6) == 0) {
         memset(r->disk + sector, 0, n * sizeof(*r->disk));
@@ -104,7 +112,9 @@ static void coroutine_fn guest_write(Run *r)
         r->disk[sector + i] = generation;
     }
     fact_new(r, r->written);
-    g_assert_cmpint(bdrv_co_pwrite(r->image, sector * SECTOR, n * SECTOR, buf, 0), ==, 0);
+    io_vector_init_buf(&iov, buf, n * SECTOR);
+    g_assert_cmpint(bdrv_co_pwritev(r->image, sector * SECTOR, n * SECTOR, &iov,
+                                    packed ? BDRV_REQ_WRITE_COMPRESSED : 0), ==, 0);
 }
 
 static void coroutine_fn guest_steps(Run *r, int max)
@@ -247,6 +257,7 @@ static void coroutine_fn record(Run *r, int steps)
     r->image = image_open(r->file, NULL, false, &err);
     g_assert_no_error(err);
     r->part = MAX(2048, ((Qcow2State *)r->image->bs->opaque)->cluster_size);
+    r->cluster = ((Qcow2State *)r->image->bs->opaque)->cluster_size / SECTOR;
     for (int i = 0; i < steps; i++) {
         guest_steps(r, 8);
         switch (g_rand_int_range(r->rand, 0, 6)) {
