@@ -167,6 +167,13 @@ void blk_quiesce_end(BlockBackend *blk)
     }
 }
 
+void blk_resized(BlockBackend *blk)
+{
+    if (blk->ops && blk->ops->resized) {
+        blk->ops->resized(blk->opaque);
+    }
+}
+
 /* --- Going back to a snapshot ----------------------------------------------------------- */
 
 bool blk_keeps_copy(BlockBackend *blk)
@@ -231,4 +238,10 @@ int coroutine_fn blk_co_flush(BlockBackend *blk)
 bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)
 {
     return bdrv_co_truncate(blk->root, length, errp);
+}
+
+bool coroutine_fn blk_co_truncate_prealloc(BlockBackend *blk, int64_t length, bool exact,
+                                           PreallocMode prealloc, GError **errp)
+{
+    return bdrv_co_truncate_prealloc(blk->root, length, exact, prealloc, errp);
 }

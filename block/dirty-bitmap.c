@@ -55,6 +55,22 @@ void bdrv_dirty_mark(BlockDriverState *bs, int64_t offset, int64_t bytes)
     }
 }
 
+void bdrv_dirty_resize(BlockDriverState *bs)
+{
+    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+        BdrvDirtyBitmap *b = l->data;
+        BdrvBits *all[] = { &b->bits, &b->aside, &b->undo.saved, &b->undo.since };
+
+        for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+            if (all[i]->words && !fit(all[i], bs->length)) {
+                b->inconsistent = true;
+            } else if (all[i]->words) {
+                bdrv_bits_shrink(all[i], bs->length);
+            }
+        }
+    }
+}
+
 void bdrv_dirty_mark_all(BlockDriverState *bs)
 {
     for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {

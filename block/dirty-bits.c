@@ -31,6 +31,16 @@ bool bdrv_bits_copy(BdrvBits *b, const BdrvBits *from)
     return true;
 }
 
+void bdrv_bits_shrink(BdrvBits *b, int64_t size)
+{
+    int64_t kept = size / b->granularity + (size % b->granularity != 0);
+
+    if (size < b->size) {
+        bdrv_bits_clear(b, kept * b->granularity, INT64_MAX - kept * b->granularity);
+        b->size = size;
+    }
+}
+
 void bdrv_bits_free(BdrvBits *b)
 {
     g_clear_pointer(&b->words, g_free);

@@ -5,6 +5,8 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include "qapi/qapi-types-block-core.h"
 
 /* Rights on an image file that the locks are about. */
 enum {
@@ -28,5 +30,11 @@ void file_lock_drop(int fd, unsigned has);
  * keeps the open file alive a little longer.
  */
 void file_unlock(int fd);
+
+/*
+ * Sets a regular file's size in bytes; what a file that grows gets more of is allocated as
+ * prealloc says.  0, or -errno and errp, with the file as it was.  Blocking; worker threads.
+ */
+int file_set_size(int fd, int64_t length, PreallocMode prealloc, GError **errp);
 
 #endif

@@ -368,23 +368,26 @@ static int coroutine_fn punch_hole(FileState *s, int64_t offset, int64_t bytes)
 typedef struct SizeWork {
     int fd;
     int64_t length;
-    bool only_grow;
+    PreallocMode prealloc;
+    GError *err;
 } SizeWork;
 
-static int resize_worker(void *opaque)
+static int grow_worker(void *opaque)
 {
     SizeWork *w = opaque;
     struct stat st;
 
-    if (w->only_grow) {
-        if (fstat(w->fd, &st) < 0) {
-            return -errno;
-        }
-        if (st.st_size >= w->length) {
-            return 0;
-        }
+    if (fstat(w->fd, &st) < 0) {
+        return -errno;
     }
-    return ftruncate(w->fd, w->length) < 0 ? -errno : 0;
+    return st.st_size >= w->length ? 0 : ftruncate(w->fd, w->length) < 0 ? -errno : 0;
+}
+
+static int resize_worker(void *opaque)
+{
+    SizeWork *w = opaque;
+
+    return file_set_size(w->fd, w->length, w->prealloc, &w->err);
 }
 
 static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -398,8 +401,8 @@ static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offs
     if ((flags & BDRV_REQ_MAY_UNMAP) && (s->regular || !grows)) {
         ret = punch_hole(s, offset, bytes);
         if (ret == 0 && grows) {
-            SizeWork w = { .fd = s->fd, .length = offset + bytes, .only_grow = true };
-            ret = co_run_in_worker(resize_worker, &w);
+            SizeWork w = { .fd = s->fd, .length = offset + bytes };
+            ret = co_run_in_worker(grow_worker, &w);
         }
         if (ret != -ENOTSUP) {
             return ret;
@@ -447,23 +450,36 @@ static int coroutine_fn file_co_flush(BlockDriverState *bs)
     return ret;
 }
 
-static bool coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
+static bool resize_device(BlockDriverState *bs, int64_t length, bool exact,
+                          PreallocMode prealloc, GError **errp)
+{
+    if (prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "Preallocation mode '%s' unsupported for this non-regular file",
+                   PreallocMode_str(prealloc));
+    } else if (exact && length != bs->length) {
+        error_setg(errp, "Cannot resize device files");
+    } else if (length > bs->length) {
+        error_setg(errp, "Cannot grow device files");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+static bool coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t length, bool exact,
+                                          PreallocMode prealloc, GError **errp)
 {
     FileState *s = bs->opaque;
-    SizeWork w = { .fd = s->fd, .length = length };
+    SizeWork w = { .fd = s->fd, .length = length, .prealloc = prealloc };
     int ret;
 
     if (!s->regular) {
-        if (length > bs->length) {
-            error_setg(errp, "Cannot grow device files");
-            return false;
-        }
-        return true;
+        return resize_device(bs, length, exact, prealloc, errp);
     }
     s->written++;
     ret = co_run_in_worker(resize_worker, &w);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "Failed to resize the file");
+        g_propagate_error(errp, w.err);
     }
     return ret == 0;
 }
@@ -541,6 +557,7 @@ static int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs)
 
 typedef struct CreateWork {
     const BdrvCreateParams *params;
+    PreallocMode prealloc;
     GError *err;
 } CreateWork;
 
@@ -550,6 +567,7 @@ static int create_worker(void *opaque)
     const char *filename = w->params->filename;
     unsigned rights = FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
     struct stat st;
+    GError *err = NULL;
     int fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 
     if (fd < 0) {
@@ -568,12 +586,14 @@ static int create_worker(void *opaque)
     } else if (file_locks_supported(fd) &&
                !file_lock(fd, filename, rights, rights, &w->err)) {
         ; /* somebody uses it: untouched */
-    } else if (ftruncate(fd, 0) < 0 || ftruncate(fd, w->params->size) < 0) {
-        if (errno == EFBIG) {
-            error_setg(&w->err, "The image size is too large for file format 'raw'");
-        } else {
-            error_setg_errno(&w->err, errno, "Could not resize file");
-        }
+    } else if (ftruncate(fd, 0) < 0) {
+        error_setg_errno(&w->err, errno, "Could not resize file");
+    } else if (file_set_size(fd, w->params->size, w->prealloc, &err) == -EFBIG) {
+        g_clear_error(&err);
+        error_setg(&w->err, "The image size is too large for file format 'raw'");
+    }
+    if (err) {
+        g_propagate_error(&w->err, err);
     }
     if (close(fd) < 0 && !w->err) {
         error_setg_errno(&w->err, errno, "Could not close the new file");
@@ -581,12 +601,20 @@ static int create_worker(void *opaque)
     return w->err ? -1 : 0;
 }
 
-/* An empty (sparse) file of params->size bytes in place of whatever filename was. */
+/* A file of params->size bytes, empty or preallocated, in place of whatever filename was. */
 static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioContext *ctx,
                                         GError **errp)
 {
     CreateWork w = { .params = params };
+    GHashTable *o = params->options;
+    int prealloc = qapi_enum_parse(&PreallocMode_lookup,
+                                   o ? g_hash_table_lookup(o, "preallocation") : NULL,
+                                   PREALLOC_MODE_OFF, errp);
 
+    if (prealloc < 0) {
+        return false;
+    }
+    w.prealloc = prealloc;
     if (co_run_in_worker(create_worker, &w) < 0) {
         g_propagate_error(errp, w.err);
         return false;

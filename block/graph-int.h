@@ -42,6 +42,8 @@ void bdrv_quiesce_end(BlockDriverState *bs);
 void blk_quiesce_begin(BlockBackend *blk);
 void blk_quiesce_end(BlockBackend *blk);
 
+/* BlockBackendOps.resized. */
+void blk_resized(BlockBackend *blk);
 /* BlockBackendOps.goto_*, for a handle that has them: blk_keeps_copy(). */
 bool blk_keeps_copy(BlockBackend *blk);
 bool coroutine_fn blk_goto_prepare(BlockBackend *blk, BdrvSnapshotReader *from, GError **errp);

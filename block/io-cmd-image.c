@@ -194,28 +194,11 @@ static int coroutine_fn run_length(IoSession *s, int argc, char **argv)
     return 0;
 }
 
-static bool check_preallocation(const char *mode)
-{
-    static const char *const others[] = { "metadata", "falloc", "full" };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
-        if (!strcmp(mode, others[i])) {
-            fprintf(stderr, "%s: Preallocation mode '%s' is not supported here\n", g_get_prgname(),
-                    mode);
-            return false;
-        }
-    }
-    if (strcmp(mode, "off")) {
-        fprintf(stderr, "%s: Invalid preallocation mode '%s'\n", g_get_prgname(), mode);
-        return false;
-    }
-    return true;
-}
-
 static int coroutine_fn run_truncate(IoSession *s, int argc, char **argv)
 {
     GError *err = NULL;
     int64_t length;
+    int mode = PREALLOC_MODE_OFF;
     bool ok;
     int c;
 
@@ -224,7 +207,9 @@ static int coroutine_fn run_truncate(IoSession *s, int argc, char **argv)
         if (c != 'm') {
             return io_command_usage(argv[0], NULL);
         }
-        if (!check_preallocation(optarg)) {
+        mode = qapi_enum_parse(&PreallocMode_lookup, optarg, 0, NULL);
+        if (mode < 0) {
+            fprintf(stderr, "%s: Invalid preallocation mode '%s'\n", g_get_prgname(), optarg);
             return -EINVAL;
         }
     }
@@ -235,7 +220,7 @@ static int coroutine_fn run_truncate(IoSession *s, int argc, char **argv)
         return -EINVAL;
     }
     bdrv_co_move_to(bdrv_context(blk_bs(s->blk)));
-    ok = blk_co_truncate(s->blk, length, &err);
+    ok = blk_co_truncate_prealloc(s->blk, length, false, mode, &err);
     bdrv_co_move_to(main_aio_context());
     if (!ok) {
         fprintf(stderr, "%s: %s\n", g_get_prgname(), err->message);

@@ -513,38 +513,6 @@ int coroutine_fn bdrv_co_flush_child(BdrvChild *child)
     return do_flush(bdrv_child_request_begin(child));
 }
 
-bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **errp)
-{
-    BlockDriverState *bs;
-    int64_t former;
-    bool ok = false;
-
-    bs = bdrv_child_request_begin(child);
-    former = bs->length;
-    if (length < 0) {
-        error_setg(errp, "Image size cannot be negative");
-    } else if (bs->inactive) {
-        error_setg(errp, "Image is inactive: the other side of a migration uses it");
-    } else if (bs->read_only || !child->writable) {
-        error_setg(errp, "Image is read-only");
-    } else if (bs->job_type) {
-        error_setg(errp, "Node '%s' is busy: block device is in use by block job: %s",
-                   bs->node_name, bs->job_type);
-    } else if (bs->drv->co_truncate) {
-        ok = bs->drv->co_truncate(bs, length, errp);
-    } else if (bs->drv->is_filter && bs->file) {
-        ok = bdrv_co_truncate(bs->file, length, errp);
-    } else {
-        error_setg(errp, "Image format driver does not support resize");
-    }
-    if (ok) {
-        bdrv_set_length(bs, length);
-        bdrv_dirty_mark(bs, MIN(former, length), MAX(former, length) - MIN(former, length));
-    }
-    bdrv_request_end(bs);
-    return ok;
-}
-
 /* --- Status --------------------------------------------------------------------------------- */
 
 int coroutine_fn bdrv_co_block_status_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,

@@ -2,7 +2,7 @@
 /*
  * The mapping from guest clusters to host clusters: loading L2 tables, making them private
  * to the active layer, and the operations that only change the mapping (zeroing, discarding,
- * preallocation, block status).  Data I/O is in qcow2-io.c, entries are in qcow2-l2.c.
+ * block status).  Data I/O is in qcow2-io.c, entries are in qcow2-l2.c.
  */
 #include "qcow2.h"
 
@@ -347,55 +347,4 @@ int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t byte
         return BDRV_BLOCK_ZERO | flags[run.kind];
     }
     return flags[run.kind];
-}
-
-int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t end = offset + bytes, host_end = 0;
-    int ret = 0;
-
-    offset &= ~(s->cluster_size - 1);
-    while (offset < end && ret >= 0) {
-        uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
-        uint64_t index = (offset >> s->cluster_bits) & (s->l2_entries - 1);
-        uint64_t n = MIN(qcow2_clusters(s, end - offset), s->l2_entries - index);
-        uint64_t cluster, got = 0;
-        Qcow2Table *t;
-
-        ret = qcow2_throttle(bs);
-        if (ret < 0) {
-            break;
-        }
-        co_mutex_lock(&s->lock);
-        ret = qcow2_l2_writable(bs, l1_index, &t);
-        if (ret >= 0) {
-            if (s->external_data) {
-                cluster = offset >> s->cluster_bits;
-                got = n;
-            } else {
-                ret = qcow2_alloc(bs, n, &cluster, &got);
-            }
-            for (uint64_t i = 0; i < got && ret >= 0; i++) {
-                /* Subclusters have a place then, but not yet data. */
-                qcow2_free_entry_later(s, qcow2_l2_get(t, index + i));
-                qcow2_l2_set_both(s, t, index + i,
-                                  ((cluster + i) << s->cluster_bits) | QCOW2_COPIED, 0);
-            }
-            qcow2_cache_put(&s->l2_cache, t);
-        }
-        if (ret >= 0 && !s->external_data) {
-            host_end = MAX(host_end, (cluster + got) << s->cluster_bits);
-            s->zero_from = MAX(s->zero_from, host_end);
-        }
-        co_mutex_unlock(&s->lock);
-        offset += got << s->cluster_bits;
-    }
-    if (ret >= 0 && host_end > (uint64_t)bs->file->bs->length) {
-        /* The file must reach to the last cluster; what it never held reads as zero. */
-        uint8_t zero = 0;
-
-        ret = bdrv_co_pwrite(bs->file, host_end - 1, 1, &zero, 0);
-    }
-    return ret;
 }

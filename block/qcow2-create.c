@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Making new images (kf-img create) and changing the size of existing ones.  A new image is
- * header, refcount table, refcount blocks and L1 table, one behind the other.
+ * Making new images (kf-img create).  A new image is header, refcount table, refcount blocks
+ * and L1 table, one behind the other.
  */
 #include "qcow2.h"
 
 typedef struct CreateOptions {
     uint64_t cluster_size, size;
     int version, refcount_bits;
-    bool lazy_refcounts, preallocate, extended_l2, data_file_raw;
+    bool lazy_refcounts, extended_l2, data_file_raw;
+    PreallocMode preallocation;
     int compression;
     const char *data_file;
     const char *backing_file, *backing_format;
@@ -74,13 +75,10 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
     } else if (!strcmp(name, "data_file_raw")) {
         ok = parse_bool(value, &o->data_file_raw);
     } else if (!strcmp(name, "preallocation")) {
-        if (!strcmp(value, "falloc") || !strcmp(value, "full")) {
-            error_setg(errp, "Preallocation mode '%s' is not supported (use off or metadata)",
-                       value);
-            return false;
-        }
-        o->preallocate = !strcmp(value, "metadata");
-        ok = o->preallocate || !strcmp(value, "off");
+        int mode = qapi_enum_parse(&PreallocMode_lookup, value, PREALLOC_MODE_OFF, NULL);
+
+        ok = mode >= 0;
+        o->preallocation = ok ? mode : PREALLOC_MODE_OFF;
     } else if (!strcmp(name, "compression_type")) {
         o->compression = !strcmp(value, "zstd");
         ok = o->compression || !strcmp(value, "zlib");
@@ -138,7 +136,7 @@ static bool check_options(const CreateOptions *o, GError **errp)
     } else if (o->version < 3 && o->data_file) {
         error_setg(errp, "External data files are only supported with compatibility level 1.1 and "
                    "above (use version=v3 or greater)");
-    } else if (o->backing_file && o->preallocate && !o->extended_l2) {
+    } else if (o->backing_file && o->preallocation != PREALLOC_MODE_OFF && !o->extended_l2) {
         error_setg(errp, "Backing file and preallocation can only be used at the same time if "
                    "extended_l2 is on");
     } else if (o->backing_file && strlen(o->backing_file) > 1023) {
@@ -200,6 +198,12 @@ static const struct {
     { 0, 3, "compression type" }, { 0, 4, "extended L2 entries" },
     { 1, 0, "lazy refcounts" },   { 2, 0, "bitmaps" },         { 2, 1, "raw external data" },
 };
+
+const void *qcow2_feature_names(size_t *bytes)
+{
+    *bytes = sizeof(feature_names);
+    return feature_names;
+}
 
 static bool build_header(const CreateOptions *o, const Layout *l, uint8_t *h, GError **errp)
 {
@@ -291,7 +295,7 @@ static int coroutine_fn in_context(BlockBackend *blk, AioContext *ctx, const Cre
     if (header) {
         ret = write_image(blk, o, l, header);
     } else {
-        ret = qcow2_preallocate(blk_bs(blk), 0, o->size);
+        ret = qcow2_preallocate(blk_bs(blk), 0, o->size, o->preallocation);
         if (ret >= 0) {
             ret = blk_co_flush(blk);
         }
@@ -316,7 +320,7 @@ static bool coroutine_fn with_node(const BdrvCreateParams *params, const char *f
         ret = in_context(blk, ctx, o, l, header);
         if (ret < 0) {
             error_setg_errno(errp, -ret, header ? "Could not write the new image"
-                                                : "Could not preallocate metadata");
+                                                : "Could not preallocate the image");
         }
         blk_co_free(blk);
     }
@@ -384,134 +388,12 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
             return false;
         }
         /* Raw: every cluster is to be found where a program that knows only raw looks for it. */
-        o.preallocate |= o.data_file_raw;
+        if (o.data_file_raw && o.preallocation == PREALLOC_MODE_OFF) {
+            o.preallocation = PREALLOC_MODE_METADATA;
+        }
     }
     return bdrv_file_driver.co_create(&file, ctx, errp) &&
            with_node(params, "file", ctx, &o, &l, header, errp) &&
-           (!o.preallocate || !o.size ||
+           (o.preallocation == PREALLOC_MODE_OFF || !o.size ||
             with_node(params, "qcow2", ctx, &o, &l, NULL, errp));
-}
-
-/* Moves L1 to a larger table; the header follows with the new size of the disk. */
-static int coroutine_fn grow_l1(BlockDriverState *bs, uint64_t entries)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t old_offset = s->l1_offset, old_size = s->l1_disk_size;
-    uint64_t count = qcow2_clusters(s, entries * 8), cluster;
-    g_autofree uint64_t *l1 = NULL, *l1_disk = NULL;
-    int ret;
-
-    co_mutex_lock(&s->lock);
-    ret = qcow2_alloc_contiguous(bs, count, &cluster);
-    co_mutex_unlock(&s->lock);
-    if (ret >= 0) {
-        ret = qcow2_flush(bs); /* the new clusters' counts come first */
-    }
-    if (ret < 0) {
-        return ret;
-    }
-    co_mutex_lock(&s->flush_lock);
-    co_mutex_lock(&s->lock);
-    l1 = g_new0(uint64_t, entries + 1);
-    l1_disk = g_new0(uint64_t, entries + 1);
-    memcpy(l1, s->l1, (gsize)s->l1_size * 8);
-    memcpy(l1_disk, s->l1_disk, (gsize)s->l1_disk_size * 8);
-    ret = qcow2_store_numbers(bs, cluster << s->cluster_bits, l1_disk, entries);
-    ret = ret < 0 ? ret : qcow2_sync_file(bs);
-    if (ret >= 0) {
-        old_offset = s->l1_offset;
-        s->l1_offset = cluster << s->cluster_bits;
-        s->l1_disk_size = s->l1_size = entries;
-        g_free(s->l1);
-        g_free(s->l1_disk);
-        s->l1 = g_steal_pointer(&l1);
-        s->l1_disk = g_steal_pointer(&l1_disk);
-        ret = qcow2_header_write(bs);
-        ret = ret < 0 ? ret : qcow2_sync_file(bs);
-        s->broken = ret < 0;
-        if (ret >= 0 && old_size) {
-            qcow2_free_later(s, old_offset >> s->cluster_bits, qcow2_clusters(s, old_size * 8));
-        }
-    } else {
-        qcow2_free_now(bs, cluster, count);
-    }
-    co_mutex_unlock(&s->lock);
-    co_mutex_unlock(&s->flush_lock);
-    return ret;
-}
-
-static int coroutine_fn resize(BlockDriverState *bs, uint64_t length)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t old = s->disk_size, mask = s->cluster_size - 1;
-    uint64_t entries = qcow2_l1_entries(s, length);
-    int ret = 0;
-
-    if (length < old) {
-        /* What was there must not come back when the disk grows again. */
-        ret = bdrv_qcow2_driver.co_pwrite_zeroes(bs, length, old - length,
-                                                 BDRV_REQ_MAY_UNMAP);
-        if (ret >= 0 && ((length + mask) & ~mask) < old) {
-            ret = qcow2_discard_clusters(bs, (length + mask) & ~mask,
-                                         ((old + mask) & ~mask) - ((length + mask) & ~mask));
-        }
-    } else if (entries > s->l1_size) {
-        ret = grow_l1(bs, entries);
-    }
-    if (ret < 0) {
-        return ret;
-    }
-    s->disk_size = length;
-    bdrv_set_length(bs, length);
-    ret = qcow2_header_write(bs);
-    if (ret >= 0 && length > old && bs->backing && (uint64_t)bs->backing->bs->length > old) {
-        uint64_t end = MIN(length, (uint64_t)bs->backing->bs->length);
-
-        ret = bdrv_qcow2_driver.co_pwrite_zeroes(bs, old, end - old, 0);
-    }
-    return ret < 0 ? ret : qcow2_flush(bs);
-}
-
-bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t old = s->disk_size;
-    bool grows = (uint64_t)length > old;
-    int ret;
-
-    if (s->save) {
-        error_setg(errp, "Can't resize an image while a snapshot is being taken");
-        return false;
-    }
-    if (length % 512) {
-        error_setg(errp, "The new size must be a multiple of 512");
-        return false;
-    }
-    if ((uint64_t)length < s->disk_size && s->snapshots->len) {
-        error_setg(errp, "Can't shrink an image which has snapshots");
-        return false;
-    }
-    if (qcow2_l1_entries(s, length) > QCOW2_MAX_L1_BYTES / 8) {
-        error_setg(errp, "Image is too big for its cluster size");
-        return false;
-    }
-    if ((uint64_t)length == s->disk_size) {
-        return true;
-    }
-    if (grows && bs->data_file && !bdrv_co_truncate(bs->data_file, length, errp)) {
-        return false;
-    }
-    co_mutex_lock(&s->walk_lock);
-    ret = resize(bs, length);
-    if (ret >= 0 && grows && qcow2_data_raw(s)) {
-        uint64_t from = qcow2_clusters(s, old) << s->cluster_bits;
-
-        ret = from < (uint64_t)length ? qcow2_preallocate(bs, from, length - from) : 0;
-    }
-    co_mutex_unlock(&s->walk_lock);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Could not resize the image");
-        return false;
-    }
-    return grows || !bs->data_file || bdrv_co_truncate(bs->data_file, length, errp);
 }

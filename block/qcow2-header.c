@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The qcow2 header: parsing and checking it, its extensions and the two tables it points
- * to; writing its fixed fields back.  Extensions are never rewritten, so unknown ones stay as
- * they are.
+ * to; writing its fixed fields back.  Its other parts are rewritten in qcow2-header-update.c.
  */
 #include "qcow2.h"
 
@@ -66,14 +65,8 @@ int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, cons
     return bytes ? bdrv_co_pwrite(bs->file, offset, bytes, buf, 0) : 0;
 }
 
-int coroutine_fn qcow2_header_write(BlockDriverState *bs)
+void qcow2_header_fields(const Qcow2State *s, uint8_t *h)
 {
-    Qcow2State *s = bs->opaque;
-    uint8_t *h = s->header;
-
-    if (s->broken) {
-        return -EIO;
-    }
     qcow2_put64(h + 24, s->disk_size);
     qcow2_put32(h + 36, s->l1_disk_size);
     qcow2_put64(h + 40, s->l1_offset);
@@ -85,7 +78,19 @@ int coroutine_fn qcow2_header_write(BlockDriverState *bs)
         qcow2_put64(h + 72, s->incompatible);
         qcow2_put64(h + 80, s->compatible);
         qcow2_put64(h + 88, s->autoclear);
+        qcow2_put32(h + 96, s->refcount_order);
     }
+}
+
+int coroutine_fn qcow2_header_write(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    uint8_t *h = s->header;
+
+    if (s->broken) {
+        return -EIO;
+    }
+    qcow2_header_fields(s, h);
     s->write_seq++;
     return bdrv_co_pwrite(bs->file, 0, s->version >= 3 ? QCOW2_V3_HEADER : QCOW2_V2_HEADER, h, 0);
 }

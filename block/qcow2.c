@@ -363,6 +363,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_block_status = qcow2_status,
     .co_create = qcow2_co_create,
     .co_check = qcow2_co_check,
+    .co_amend = qcow2_co_amend,
     .co_info = qcow2_co_info,
     .co_measure = qcow2_co_measure,
     .co_change_backing = qcow2_co_change_backing,

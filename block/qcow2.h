@@ -369,6 +369,8 @@ static inline void qcow2_compressed_extent(const Qcow2State *s, uint64_t entry, 
 
 /* Parses and checks the header, its extensions, L1 and refcount table of bs->file. */
 bool coroutine_fn qcow2_header_load(BlockDriverState *bs, GError **errp);
+/* Puts the fixed fields of s that may change into the header h. */
+void qcow2_header_fields(const Qcow2State *s, uint8_t *h);
 /* Writes the fixed header fields from s in one write; not durable before a flush. */
 int coroutine_fn qcow2_header_write(BlockDriverState *bs);
 /*
@@ -402,6 +404,16 @@ int coroutine_fn qcow2_signal_invalid(BlockDriverState *bs, const Qcow2Run *run)
 
 /* Sets s->options, once the header is known.  options may be NULL. */
 bool qcow2_options_set(BlockDriverState *bs, const BlockdevOptions *options, GError **errp);
+
+/* --- qcow2-header-update.c --------------------------------------------------------------------- */
+
+/*
+ * Brings the whole header in line with s: version and fixed fields, backing file and format,
+ * bitmaps (if there are any).  Durable on success.  Atomic: a crash, or an error, leaves the
+ * old header or the new one.  -ENOSPC if the cluster has no room for it.  An update of
+ * extensions that lie beyond the first sector must not change fixed fields.
+ */
+int coroutine_fn qcow2_header_update(BlockDriverState *bs);
 
 /* --- qcow2-cache.c ------------------------------------------------------------------------ */
 
@@ -534,8 +546,6 @@ int coroutine_fn qcow2_zero_clusters(BlockDriverState *bs, uint64_t offset, uint
 int coroutine_fn qcow2_discard_clusters(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 int coroutine_fn qcow2_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
                               int64_t *map);
-/* Allocates every cluster of the range without writing data (preallocation). */
-int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 
 /* --- qcow2-packed-write.c ------------------------------------------------------------------- */
 
@@ -565,6 +575,26 @@ int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, si
 /* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */
 int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf);
 
+/* --- qcow2-resize.c ------------------------------------------------------------------------- */
+
+/*
+ * Gives every whole cluster of the range, which has no data, a place in the file, with host
+ * blocks as mode says.  What they hold reads as zero.
+ */
+int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                   PreallocMode mode);
+bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, bool exact,
+                                    PreallocMode prealloc, GError **errp);
+
+/* --- qcow2-amend.c, qcow2-amend-refcount.c ----------------------------------------------------- */
+
+bool coroutine_fn qcow2_co_amend(BlockDriverState *bs, GHashTable *options, bool force,
+                                 BdrvProgress *progress, void *opaque, GError **errp);
+/* Gives the image reference counts of 1 << order bits. */
+bool coroutine_fn qcow2_change_refcount_order(BlockDriverState *bs, int order,
+                                              BdrvProgress *progress, void *opaque,
+                                              GError **errp);
+
 /* --- qcow2-check.c, qcow2-create.c, qcow2-info.c ------------------------------------------ */
 
 bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
@@ -577,9 +607,10 @@ typedef struct Qcow2Geometry {
 } Qcow2Geometry;
 bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **errp);
 bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
+/* The content of the extension that names features. */
+const void *qcow2_feature_names(size_t *bytes);
 /* What qemu-img info shows under "Format specific information"; the caller's. */
 ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s);
-bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, GError **errp);
 
 /* --- qcow2-backing.c, qcow2-root.c, qcow2-measure.c ----------------------------------------- */
 

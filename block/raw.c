@@ -130,7 +130,8 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, in
     return bdrv_co_pdiscard(bs->file, offset + s->offset, bytes);
 }
 
-static bool coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t length, GError **errp)
+static bool coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t length, bool exact,
+                                         PreallocMode prealloc, GError **errp)
 {
     RawState *s = bs->opaque;
 
@@ -142,7 +143,7 @@ static bool coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t length, G
         error_setg(errp, "Disk size too large for the chosen offset");
         return false;
     }
-    return bdrv_co_truncate(bs->file, length + s->offset, errp);
+    return bdrv_co_truncate_prealloc(bs->file, length + s->offset, exact, prealloc, errp);
 }
 
 static int coroutine_fn raw_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,

@@ -100,9 +100,10 @@ static void announce(const BlockDriver *drv, const char *filename, GHashTable *o
     for (const ImgOption *o = img_option_table; o->name; o++) {
         const char *value = g_hash_table_lookup(options, o->name);
 
-        if (!value && (!o->driver || !strcmp(o->driver, drv->name))) {
-            value = o->fallback;
+        if (!img_option_applies(o, drv)) {
+            continue;
         }
+        value = value ? value : o->fallback;
         if (value) {
             printf(" %s=", o->name);
             for (; *value; value++) {

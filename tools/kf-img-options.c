@@ -15,10 +15,12 @@ const ImgOption img_option_table[] = {
     { "qcow2", "cluster_size", IMG_OPTION_SIZE, "65536", "qcow2 cluster size" },
     { "qcow2", "extended_l2", IMG_OPTION_BOOL, "off", "Extended L2 tables" },
     { "qcow2", "preallocation", IMG_OPTION_STRING, NULL,
-      "Preallocation mode (allowed values: off, metadata)" },
+      "Preallocation mode (allowed values: off, metadata, falloc, full)" },
     { "qcow2", "compression_type", IMG_OPTION_STRING, "zlib",
       "Compression method used for image cluster compression" },
     { NULL, "size", IMG_OPTION_SIZE, NULL, "Virtual disk size" },
+    { "file", "preallocation", IMG_OPTION_STRING, NULL,
+      "Preallocation mode (allowed values: off, falloc, full)" },
     { "qcow2", "compat", IMG_OPTION_STRING, NULL,
       "Compatibility level (v2 [0.10] or v3 [1.1])" },
     { "qcow2", "backing_file", IMG_OPTION_STRING, NULL, "File name of a base image" },
@@ -69,10 +71,16 @@ bool img_parse_options(const char *text, GHashTable *options)
     return true;
 }
 
-static const ImgOption *find_option(const char *driver, const char *name)
+bool img_option_applies(const ImgOption *o, const BlockDriver *drv)
+{
+    return !o->driver || !strcmp(o->driver, drv->name) ||
+           (drv == &bdrv_raw_driver && !strcmp(o->driver, "file"));
+}
+
+static const ImgOption *find_option(const BlockDriver *drv, const char *name)
 {
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (!strcmp(o->name, name) && (!o->driver || !strcmp(o->driver, driver))) {
+        if (!strcmp(o->name, name) && img_option_applies(o, drv)) {
             return o;
         }
     }
@@ -118,7 +126,7 @@ bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **err
 
     g_hash_table_iter_init(&iter, options);
     while (g_hash_table_iter_next(&iter, &name, &value)) {
-        const ImgOption *o = find_option(drv->name, name);
+        const ImgOption *o = find_option(drv, name);
         char *plain;
 
         if (!o) {
@@ -168,7 +176,7 @@ void img_print_options(const BlockDriver *drv, bool have_file)
     GPtrArray *list = g_ptr_array_new();
 
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (!o->driver || !strcmp(o->driver, drv->name)) {
+        if (img_option_applies(o, drv) && (have_file || !o->driver || strcmp(o->driver, "file"))) {
             g_ptr_array_add(list, (gpointer)o);
         }
     }

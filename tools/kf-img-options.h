@@ -13,7 +13,7 @@ typedef enum ImgOptionType {
 } ImgOptionType;
 
 typedef struct ImgOption {
-    const char *driver; /* NULL: every one */
+    const char *driver; /* NULL: every one; "file": raw images, which are plain files */
     const char *name;
     ImgOptionType type;
     const char *fallback; /* shown when it is not given */
@@ -22,6 +22,8 @@ typedef struct ImgOption {
 
 extern const ImgOption img_option_table[]; /* ends with a zeroed element */
 
+/* Whether images of drv have the option. */
+bool img_option_applies(const ImgOption *o, const BlockDriver *drv);
 /* A table of name -> value, both owned. */
 GHashTable *img_options_new(void);
 /* "name=value,name=value" (",," is a comma in a value); false after an error message. */

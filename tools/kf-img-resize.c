@@ -10,6 +10,7 @@
 typedef struct Resize {
     BdrvOpenFile params;
     bool quiet, shrink;
+    int preallocation; /* PreallocMode */
     int sign; /* of a change, 0: size is the new length */
     uint64_t size;
 } Resize;
@@ -60,7 +61,7 @@ static bool coroutine_fn resize(const Resize *r, BlockBackend *blk)
     if (!new_length(r, bdrv_length(blk_bs(blk)), &wanted)) {
         return false;
     }
-    if (!blk_co_truncate(blk, wanted, &err)) {
+    if (!blk_co_truncate_prealloc(blk, wanted, true, r->preallocation, &err)) {
         img_report(err, "");
         return false;
     }
@@ -78,7 +79,8 @@ static int take_option(Resize *r, int c, char **argv)
         r->quiet = true;
         return -1;
     case OPTION_PREALLOCATION:
-        if (strcmp(optarg, "off")) {
+        r->preallocation = qapi_enum_parse(&PreallocMode_lookup, optarg, 0, NULL);
+        if (r->preallocation < 0) {
             img_error("Invalid preallocation mode '%s'", optarg);
             return 1;
         }

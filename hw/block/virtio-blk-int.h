@@ -18,7 +18,7 @@ struct VirtIOBlock {
     AioBH *queue_bh, *retry_bh;
     char id[VIRTIO_BLK_ID_SIZE + 1];
     bool initial_write_through;
-    uint64_t capacity; /* sectors */
+    atomic_uint_fast64_t capacity; /* sectors */
     BlockdevOnError rerror, werror;
     void (*io_error)(void);
     atomic_bool write_through;

@@ -85,7 +85,9 @@ static uint64_t get64(const uint8_t *p)
 /* Whether [sector, sector + sectors) is on the disk. */
 static bool in_range(VirtIOBlock *s, uint64_t sector, uint64_t sectors)
 {
-    return sector <= s->capacity && sectors <= s->capacity - sector;
+    uint64_t capacity = atomic_load(&s->capacity);
+
+    return sector <= capacity && sectors <= capacity - sector;
 }
 
 static int write_flags(VirtIOBlock *s)
@@ -331,9 +333,18 @@ static void drained_end(void *opaque)
     }
 }
 
+static void resized(void *opaque)
+{
+    VirtIOBlock *s = opaque;
+
+    atomic_store(&s->capacity, bdrv_length(blk_bs(s->blk)) / SECTOR);
+    virtio_config_changed(&s->vdev);
+}
+
 static const BlockBackendOps blk_ops = {
     .drained_begin = drained_begin,
     .drained_end = drained_end,
+    .resized = resized,
 };
 
 /* --- Virtio device ------------------------------------------------------------------------ */
@@ -341,9 +352,10 @@ static const BlockBackendOps blk_ops = {
 static void get_config(VirtIODevice *vdev, uint8_t *c)
 {
     VirtIOBlock *s = to_blk(vdev);
-    uint64_t cylinders = MIN(s->capacity / (16 * 63), 65535);
+    uint64_t capacity = atomic_load(&s->capacity);
+    uint64_t cylinders = MIN(capacity / (16 * 63), 65535);
 
-    put64(c, s->capacity);
+    put64(c, capacity);
     put32(c + 12, vdev->vq[0].num_max - 2); /* seg_max: a chain less header and status */
     put16(c + 16, cylinders);
     c[18] = 16;

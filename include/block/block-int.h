@@ -108,6 +108,8 @@ typedef struct BdrvMeasure {
     bool has_bitmaps;
     int64_t bitmaps; /* to copy the source's bitmaps too */
 } BdrvMeasure;
+/* How far long work is: done of total.  In the node's home context. */
+typedef void BdrvProgress(void *opaque, int64_t done, int64_t total);
 
 struct BdrvCreateParams { /* kf-img create -o */
     const char *filename;
@@ -207,7 +209,9 @@ struct BlockDriver {
     /* Nobody will write any more: everything there is goes to the disk; lets others have the
      * right.  0 or -errno.  Reads go on meanwhile. */
     int coroutine_fn (*co_set_read_only)(BlockDriverState *bs);
-    bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, GError **errp);
+    /* See bdrv_co_truncate_prealloc(). */
+    bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, bool exact,
+                                     PreallocMode prealloc, GError **errp);
     /* BDRV_BLOCK_* for the *pnum bytes from offset, or -errno; *map: offset in bs->data_file,
      * if there is one, else in bs->file. */
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -216,6 +220,9 @@ struct BlockDriver {
     bool coroutine_fn (*co_create)(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
     bool coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                   GError **errp);
+    /* See bdrv_co_amend(). */
+    bool coroutine_fn (*co_amend)(BlockDriverState *bs, GHashTable *options, bool force,
+                                  BdrvProgress *progress, void *opaque, GError **errp);
     bool coroutine_fn (*co_info)(BlockDriverState *bs, BdrvInfo *info, GError **errp);
     /* See bdrv_co_measure(); in the main thread. */
     bool coroutine_fn (*co_measure)(const BdrvCreateParams *params, BlockDriverState *source,
@@ -278,6 +285,14 @@ int coroutine_fn bdrv_co_change_backing(BlockDriverState *bs, const char *filena
  * the caller.  0 or -errno.  Main thread; hops to the node's context.
  */
 int coroutine_fn bdrv_co_make_empty(BlockDriverState *bs);
+/*
+ * Changes creation options of an image that is there (kf-img amend).  options: strings, as for
+ * bdrv_co_create(), with "size", "backing_file" and "backing_fmt" among them.  force: also what
+ * makes data unreadable.  progress may be NULL.  A crash leaves the image sound, with some of
+ * the changes made.  The node is drained meanwhile.  Main thread; hops to the node's context.
+ */
+bool coroutine_fn bdrv_co_amend(BlockDriverState *bs, GHashTable *options, bool force,
+                                BdrvProgress *progress, void *opaque, GError **errp);
 
 /* Where a function may be called; checked in every build. */
 #define GLOBAL_STATE() g_assert(aio_in_home_thread(main_aio_context()))
@@ -303,6 +318,16 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, int flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+/*
+ * Changes the child's length in bytes.  exact: fails where it would be longer than that (a
+ * device); else it may be.  prealloc, for growing only: what of the new part is allocated -
+ * nothing, the image's own mapping (its content may be holes in the file), blocks on the host,
+ * or blocks that have been written.  What is new reads as zero.  Users are told, and dirty
+ * bitmaps follow.
+ */
+bool coroutine_fn bdrv_co_truncate_prealloc(BdrvChild *child, int64_t length, bool exact,
+                                            PreallocMode prealloc, GError **errp);
+/* The same, not exact and with nothing preallocated. */
 bool coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t length, GError **errp);
 int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       int64_t *pnum, int64_t *map);

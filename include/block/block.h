@@ -105,6 +105,13 @@ bool bdrv_can_compress(BlockDriverState *bs);
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);
 
+/*
+ * Changes the length of bs, whoever uses it, as block_resize does: drains it meanwhile.  See
+ * bdrv_co_truncate_prealloc().  Main thread; hops to the node's context.
+ */
+bool coroutine_fn bdrv_co_resize(BlockDriverState *bs, int64_t length, bool exact,
+                                 PreallocMode prealloc, GError **errp);
+
 /* --- Reading beside the node's context --------------------------------------------------- */
 
 /*
@@ -126,6 +133,8 @@ int64_t bdrv_aside_alignment(BlockDriverState *bs);
 typedef struct BlockBackendOps {
     void (*drained_begin)(void *opaque); /* issue no new requests */
     void (*drained_end)(void *opaque);
+    /* The node has another length now. */
+    void (*resized)(void *opaque);
     /*
      * For an owner that keeps a copy of the content, when the node (or one below it, through
      * filters) goes back to a snapshot; all or none of them.  prepare reads what will be
@@ -177,7 +186,10 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t
                                       int flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
+/* See bdrv_co_truncate_prealloc(); the short form: not exact, nothing preallocated. */
 bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp);
+bool coroutine_fn blk_co_truncate_prealloc(BlockBackend *blk, int64_t length, bool exact,
+                                           PreallocMode prealloc, GError **errp);
 
 /* --- Drain ------------------------------------------------------------------------------ */
 

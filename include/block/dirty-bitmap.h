@@ -29,6 +29,8 @@ typedef struct BdrvBits {
 bool bdrv_bits_init(BdrvBits *b, int64_t size, int64_t granularity);
 bool bdrv_bits_copy(BdrvBits *b, const BdrvBits *from);
 void bdrv_bits_free(BdrvBits *b);
+/* For a shorter range; bits behind it are lost. */
+void bdrv_bits_shrink(BdrvBits *b, int64_t size);
 static inline int64_t bdrv_bits_number(const BdrvBits *b)
 {
     return b->size / b->granularity + (b->size % b->granularity != 0);
@@ -52,6 +54,8 @@ int64_t bdrv_bits_count(const BdrvBits *b);
 
 /* Notes that a range was, or may have been, written. */
 void bdrv_dirty_mark(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/* The node has another length: bits for what is new are set, for what is gone forgotten. */
+void bdrv_dirty_resize(BlockDriverState *bs);
 /* The content has been replaced: everything may differ. */
 void bdrv_dirty_mark_all(BlockDriverState *bs);
 

@@ -159,10 +159,16 @@ static int coroutine_fn mem_flush(BlockDriverState *bs)
     return 0;
 }
 
-static bool coroutine_fn mem_truncate(BlockDriverState *bs, int64_t length, GError **errp)
+static bool coroutine_fn mem_truncate(BlockDriverState *bs, int64_t length, bool exact,
+                                      PreallocMode prealloc, GError **errp)
 {
     MemFile *m = mem_of(bs);
 
+    if (m->record && length > (int64_t)m->len) {
+        MemEvent e = { length - 1, 1, g_malloc0(1) };
+
+        g_array_append_val(m->log, e);
+    }
     mem_grow(m, length);
     m->len = length;
     bdrv_set_length(bs, length);
