@@ -7,24 +7,9 @@
  * us allocate in proportion to its apparent size.
  */
 #include <stdarg.h>
-#include "qcow2.h"
+#include "qcow2-check-int.h"
 
-#define PAGE_BITS 12
-#define PAGE_ENTRIES (1u << PAGE_BITS)
-
-typedef struct Check {
-    BlockDriverState *bs;
-    Qcow2State *s;
-    BdrvCheckResult *res;
-    int fix;
-    GHashTable *pages; /* cluster >> PAGE_BITS -> uint32_t[PAGE_ENTRIES] */
-    uint64_t end;      /* clusters in use: one beyond the highest */
-    uint64_t file_clusters;
-} Check;
-
-static void report(Check *k, bool error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
-
-static void report(Check *k, bool error, const char *fmt, ...)
+void check_line(Check *k, bool error, const char *fmt, ...)
 {
     if (k->res->report) {
         g_autofree char *line = NULL;
@@ -37,19 +22,19 @@ static void report(Check *k, bool error, const char *fmt, ...)
     }
 }
 
-static uint32_t *count_of(Check *k, uint64_t cluster, bool create)
+uint32_t *check_count(Check *k, uint64_t cluster, bool create)
 {
-    gpointer key = GSIZE_TO_POINTER(cluster >> PAGE_BITS);
+    gpointer key = GSIZE_TO_POINTER(cluster >> CHECK_PAGE_BITS);
     uint32_t *page = g_hash_table_lookup(k->pages, key);
 
     if (!page) {
         if (!create) {
             return NULL;
         }
-        page = g_new0(uint32_t, PAGE_ENTRIES);
+        page = g_new0(uint32_t, CHECK_PAGE);
         g_hash_table_insert(k->pages, key, page);
     }
-    return page + (cluster & (PAGE_ENTRIES - 1));
+    return page + (cluster & (CHECK_PAGE - 1));
 }
 
 /* One more reference to all clusters of [offset, offset + bytes). */
@@ -63,13 +48,13 @@ static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
     }
     last = (offset + bytes - 1) >> s->cluster_bits;
     if (last >= k->file_clusters) {
-        report(k, true, "ERROR: counting reference for region exceeding the end of the file by "
-               "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, offset, bytes);
+        check_line(k, true, "ERROR: counting reference for region exceeding the end of the file by "
+                   "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, offset, bytes);
         k->res->corruptions++;
         return false;
     }
     for (uint64_t c = first; c <= last; c++) {
-        uint32_t *n = count_of(k, c, true);
+        uint32_t *n = check_count(k, c, true);
 
         if (*n < UINT32_MAX) {
             ++*n;
@@ -83,18 +68,37 @@ static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
 static void report_bitmap(Check *k, Qcow2Kind kind, uint64_t index, uint64_t entry)
 {
     if (kind == QCOW2_COMPRESSED_DATA) {
-        report(k, true, "ERROR compressed cluster %" PRIu64 " with non-zero subcluster allocation "
-               "bitmap, entry=0x%" PRIx64, index, entry);
+        check_line(k, true, "ERROR compressed cluster %" PRIu64 " with non-zero subcluster "
+                   "allocation bitmap, entry=0x%" PRIx64, index, entry);
     } else if (kind == QCOW2_UNALLOCATED) {
-        report(k, true, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
+        check_line(k, true, "ERROR: Unallocated cluster has non-zero subcluster allocation map");
     } else {
-        report(k, true, "ERROR offset=%" PRIx64 ": Allocated cluster has corrupted subcluster "
-               "allocation bitmap", (uint64_t)(entry & QCOW2_OFFSET_MASK));
+        check_line(k, true, "ERROR offset=%" PRIx64 ": Allocated cluster has corrupted subcluster "
+                   "allocation bitmap", (uint64_t)(entry & QCOW2_OFFSET_MASK));
     }
     k->res->corruptions++;
 }
 
-static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_t *next)
+/* A cluster that begins inside of one: nothing is lost when there is no data in it. */
+static bool repair_unaligned(Check *k, Qcow2Table *t, uint64_t index, Qcow2Kind kind,
+                             uint64_t offset)
+{
+    bool empty = k->s->extended_l2 ? !(qcow2_l2_bitmap(t, index) & QCOW2_SUB_ALL)
+                                   : kind == QCOW2_ZERO_ALLOC;
+    bool repair = empty && k->fix & BDRV_FIX_ERRORS;
+
+    check_line(k, true, "%s offset=%" PRIx64 ": %s cluster is not properly aligned; L2 entry "
+               "corrupted.", repair ? "Repairing" : "ERROR", offset,
+               empty ? "Preallocated" : "Data");
+    *(repair ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
+    if (repair) {
+        qcow2_l2_set_both(k->s, t, index, k->s->extended_l2 ? 0 : QCOW2_ZERO,
+                          qcow2_l2_bitmap(t, index));
+    }
+    return repair;
+}
+
+static void count_l2_entries(Check *k, Qcow2Table *t, bool active, uint64_t *next)
 {
     Qcow2State *s = k->s;
 
@@ -103,7 +107,7 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
         Qcow2Kind kind = qcow2_kind(s, entry);
 
         if (kind != QCOW2_COMPRESSED_DATA && entry & QCOW2_L2_RESERVED) {
-            report(k, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
+            check_line(k, true, "ERROR found l2 entry with reserved bits set: %" PRIx64, entry);
             k->res->corruptions++;
         }
         if (!qcow2_l2_valid(s, t, i)) {
@@ -112,14 +116,14 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
         switch (kind) {
         case QCOW2_COMPRESSED_DATA:
             if (s->external_data) {
-                report(k, true, "ERROR compressed cluster %" PRIu64 " with data file, entry=0x%"
-                       PRIx64, i, entry);
+                check_line(k, true, "ERROR compressed cluster %" PRIu64 " with data file, entry=0x%"
+                           PRIx64, i, entry);
                 k->res->corruptions++;
                 break;
             }
             if (entry & QCOW2_COPIED) {
-                report(k, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set for "
-                       "compressed clusters", offset);
+                check_line(k, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set "
+                           "for compressed clusters", offset);
                 k->res->corruptions++;
             }
             qcow2_compressed_extent(s, entry, &offset, &bytes);
@@ -132,10 +136,7 @@ static void count_l2_entries(Check *k, const Qcow2Table *t, bool active, uint64_
             break;
         case QCOW2_NORMAL:
         case QCOW2_ZERO_ALLOC:
-            if (offset & (s->cluster_size - 1)) {
-                report(k, true, "ERROR offset=%" PRIx64 ": Data cluster is not properly aligned; "
-                       "L2 entry corrupted.", offset);
-                k->res->corruptions++;
+            if (offset & (s->cluster_size - 1) && repair_unaligned(k, t, i, kind, offset)) {
                 break;
             }
             if (active) {
@@ -163,8 +164,8 @@ static void count_empty_l1_entry(Check *k, const uint64_t *l1, uint64_t i, bool 
     if (!l1[i]) {
         return;
     }
-    report(k, true, "%s L1 entry without L2 table: l1_index=%" PRIu64 " l1_entry=%" PRIx64,
-           repair ? "Repairing" : "ERROR", i, l1[i]);
+    check_line(k, true, "%s L1 entry without L2 table: l1_index=%" PRIu64 " l1_entry=%" PRIx64,
+               repair ? "Repairing" : "ERROR", i, l1[i]);
     if (repair) {
         qcow2_l1_set(k->s, i, 0);
         k->res->corruptions_fixed++;
@@ -188,12 +189,12 @@ static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_si
             continue;
         }
         if (l1[i] & QCOW2_L1_RESERVED) {
-            report(k, true, "ERROR found L1 entry with reserved bits set: %" PRIx64, l1[i]);
+            check_line(k, true, "ERROR found L1 entry with reserved bits set: %" PRIx64, l1[i]);
             k->res->corruptions++;
         }
         if (offset & (s->cluster_size - 1)) {
-            report(k, true, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry "
-                   "corrupted", offset);
+            check_line(k, true, "ERROR l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 "
+                       "entry corrupted", offset);
             k->res->corruptions++;
             continue;
         }
@@ -201,7 +202,7 @@ static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_si
             continue;
         }
         if (qcow2_l2_load(k->bs, offset, &t) < 0) {
-            report(k, true, "ERROR: I/O error in check_refcounts_l2");
+            check_line(k, true, "ERROR: I/O error in check_refcounts_l2");
             k->res->check_errors++;
             continue;
         }
@@ -222,8 +223,8 @@ static void coroutine_fn count_snapshots(Check *k)
         count_range(k, sn->l1_offset, (uint64_t)sn->l1_size * 8);
         l1 = qcow2_load_numbers(k->bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", &err);
         if (!l1) {
-            report(k, true, "ERROR snapshot %s (%s): %s", sn->info.id, sn->info.name,
-                   err->message);
+            check_line(k, true, "ERROR snapshot %s (%s): %s", sn->info.id, sn->info.name,
+                       err->message);
             k->res->check_errors++;
             g_error_free(err);
             continue;
@@ -280,19 +281,31 @@ static void set_rt_entry(Check *k, uint32_t index, uint64_t offset)
     k->s->write_seq++;
 }
 
-/* The refcount blocks themselves; bad entries of the refcount table are taken out. */
-static void count_refcount_structure(Check *k)
+/* References to refcount table and blocks, which are made anew if they must and may be. */
+static void coroutine_fn count_refcount_structure(Check *k)
 {
     Qcow2State *s = k->s;
+    uint64_t rt_first = s->rt_offset >> s->cluster_bits;
+    bool rebuild;
+    uint64_t faults = check_refcount_faults(k, &rebuild);
 
-    count_range(k, s->rt_offset, (uint64_t)s->rt_clusters << s->cluster_bits);
+    if (rebuild && k->fix & BDRV_FIX_ERRORS && check_rebuild(k) >= 0) {
+        k->res->corruptions_fixed += faults;
+        rt_first = s->rt_offset >> s->cluster_bits;
+    } else {
+        k->res->corruptions += faults;
+    }
+    if (rt_first < k->file_clusters) {
+        uint64_t n = MIN(s->rt_clusters, k->file_clusters - rt_first);
+
+        count_range(k, s->rt_offset, n << s->cluster_bits);
+    }
     for (uint64_t i = 0; i < s->rt_size; i++) {
         uint64_t offset = s->rt[i] & ~511ULL;
-        const char *fault = NULL;
 
         if (s->rt[i] & 511) {
-            report(k, true, "%s refcount table entry %" PRIu64 " has reserved bits set",
-                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
+            check_line(k, true, "%s refcount table entry %" PRIu64 " has reserved bits set",
+                       k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
             if (k->fix & BDRV_FIX_ERRORS) {
                 set_rt_entry(k, i, offset);
                 k->res->corruptions_fixed++;
@@ -303,25 +316,9 @@ static void count_refcount_structure(Check *k)
         if (!offset) {
             continue;
         }
-        if (offset & (s->cluster_size - 1)) {
-            fault = "is not cluster aligned; refcount table entry corrupted";
-        } else if (offset >> s->cluster_bits >= k->file_clusters) {
-            fault = "is outside image";
-        } else if (count_range(k, offset, s->cluster_size) &&
-                   *count_of(k, offset >> s->cluster_bits, true) > 1) {
-            report(k, true, "ERROR refcount block %" PRIu64 " refcount=%" PRIu32, i,
-                   *count_of(k, offset >> s->cluster_bits, true));
-            k->res->corruptions++;
-            continue;
-        }
-        if (fault) {
-            report(k, true, "ERROR refcount block %" PRIu64 " %s", i, fault);
-            k->res->corruptions++;
-            if (k->fix & BDRV_FIX_ERRORS) {
-                set_rt_entry(k, i, 0);
-                k->res->corruptions--;
-                k->res->corruptions_fixed++;
-            }
+        /* Others have been reported. */
+        if (!(offset & (s->cluster_size - 1)) && offset >> s->cluster_bits < k->file_clusters) {
+            count_range(k, offset, s->cluster_size);
         }
     }
 }
@@ -352,8 +349,8 @@ static bool compare_one(Check *k, uint64_t cluster, uint64_t stored, uint64_t co
     bool leak = stored > counted;
     bool repair = k->fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS);
 
-    report(k, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
-           repair ? "Repairing" : leak ? "Leaked" : "ERROR", cluster, stored, counted);
+    check_line(k, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+               repair ? "Repairing" : leak ? "Leaked" : "ERROR", cluster, stored, counted);
     if (repair && counted <= k->s->refcount_max) {
         *(leak ? &k->res->leaks_fixed : &k->res->corruptions_fixed) += 1;
         return true;
@@ -371,18 +368,18 @@ static void coroutine_fn compare_block(Check *k, uint64_t index)
     if (offset && !(offset & (s->cluster_size - 1)) &&
         offset >> s->cluster_bits < k->file_clusters) {
         if (qcow2_cache_get(k->bs, &s->rb_cache, offset, &t) < 0) {
-            report(k, true, "ERROR: could not read refcount block %" PRIu64, index);
+            check_line(k, true, "ERROR: could not read refcount block %" PRIu64, index);
             k->res->check_errors++;
             return;
         }
         t->index = index;
     }
     for (uint64_t i = 0; i < s->rb_entries; i++) {
-        uint32_t *n = count_of(k, first + i, false);
+        uint32_t *n = check_count(k, first + i, false);
         uint64_t stored, counted = n ? *n : 0;
 
         if (!n && !t) {
-            i |= MIN(PAGE_ENTRIES, s->rb_entries) - 1; /* nothing in this page */
+            i |= MIN(CHECK_PAGE, s->rb_entries) - 1; /* nothing in this page */
             continue;
         }
         stored = t ? qcow2_rb_read(t->data, s->refcount_order, i) : 0;
@@ -429,9 +426,9 @@ static void coroutine_fn compare_all(Check *k)
     }
     g_hash_table_iter_init(&iter, k->pages);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        uint64_t page = GPOINTER_TO_SIZE(key) << PAGE_BITS;
+        uint64_t page = GPOINTER_TO_SIZE(key) << CHECK_PAGE_BITS;
 
-        for (uint64_t b = page >> s->rb_bits; b << s->rb_bits < page + PAGE_ENTRIES; b++) {
+        for (uint64_t b = page >> s->rb_bits; b << s->rb_bits < page + CHECK_PAGE; b++) {
             g_array_append_val(blocks, b);
         }
     }
@@ -481,13 +478,13 @@ static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
         Qcow2Kind kind = qcow2_kind(s, entry);
 
         if ((kind != QCOW2_NORMAL && kind != QCOW2_ZERO_ALLOC) ||
-            (entry & QCOW2_OFFSET_MASK & (s->cluster_size - 1)) ||
-            (s->external_data ? (entry & QCOW2_COPIED) != 0 : copied_ok(k, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits, entry & QCOW2_COPIED,
-                      &refcount))) {
+            (s->external_data ? (entry & QCOW2_COPIED) != 0
+                              : copied_ok(k, (entry & QCOW2_OFFSET_MASK) >> s->cluster_bits,
+                                          entry & QCOW2_COPIED, &refcount))) {
             continue;
         }
-        report(k, true, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
-               k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", entry, refcount);
+        check_line(k, true, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", entry, refcount);
         if (k->fix & BDRV_FIX_ERRORS) {
             qcow2_l2_set_copied(s, t, i, !(entry & QCOW2_COPIED));
             k->res->corruptions_fixed++;
@@ -510,9 +507,9 @@ static void coroutine_fn check_copied(Check *k)
             continue;
         }
         if (!copied_ok(k, offset >> s->cluster_bits, entry & QCOW2_COPIED, &refcount)) {
-            report(k, true, "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
-                   " refcount=%" PRIu64, k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i,
-                   entry, refcount);
+            check_line(k, true, "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
+                       " refcount=%" PRIu64, k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i,
+                       entry, refcount);
             if (k->fix & BDRV_FIX_ERRORS) {
                 qcow2_l1_set(s, i, entry ^ QCOW2_COPIED);
                 k->res->corruptions_fixed++;
@@ -535,8 +532,8 @@ static bool check_snapshot_table(Check *k)
 
     if (!s->snapshots->len && (s->snapshots_offset & (s->cluster_size - 1) ||
                                s->snapshots_offset > INT64_MAX)) {
-        report(k, true, "%s snapshot table offset invalid",
-               k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR");
+        check_line(k, true, "%s snapshot table offset invalid",
+                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR");
         if (k->fix & BDRV_FIX_ERRORS) {
             s->snapshots_offset = 0;
             k->res->corruptions_fixed++;
@@ -546,8 +543,8 @@ static bool check_snapshot_table(Check *k)
     }
     for (guint i = 0; i < s->snapshots->len; i++) {
         if (((Qcow2Snapshot *)s->snapshots->pdata[i])->incomplete) {
-            report(k, true, "%s snapshot table entry %u is incomplete",
-                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
+            check_line(k, true, "%s snapshot table entry %u is incomplete",
+                       k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
             *(k->fix & BDRV_FIX_ERRORS ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
             found = true;
         }

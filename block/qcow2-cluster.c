@@ -16,8 +16,13 @@ int coroutine_fn qcow2_l2_load(BlockDriverState *bs, uint64_t l1_entry, Qcow2Tab
         return 0;
     }
     if (offset & (s->cluster_size - 1)) {
-        return qcow2_signal_corruption(bs, "L2 table at offset %#" PRIx64
-                                       " is not on a cluster boundary", offset);
+        uint32_t index = 0;
+
+        while (index + 1 < s->l1_size && s->l1[index] != l1_entry) {
+            index++;
+        }
+        return qcow2_signal_corruption(bs, "L2 table offset %#" PRIx64 " unaligned (L1 index: %#"
+                                       PRIx32 ")", offset, index);
     }
     return qcow2_cache_get(bs, &s->l2_cache, offset, table);
 }

@@ -9,12 +9,21 @@
 #include "qcow2.h"
 #include "qcow2-io.h"
 
+/* Opened to be looked at, without the file that guest data is in. */
+static bool lacks_data_file(BlockDriverState *bs)
+{
+    return ((Qcow2State *)bs->opaque)->external_data && !bs->data_file;
+}
+
 int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector *iov, size_t from,
                                   size_t bytes)
 {
     IOVector part;
     int ret;
 
+    if (lacks_data_file(bs)) {
+        return -EIO;
+    }
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_WRITE_AIO);
     if (from == 0 && bytes == iov->size) {
         return bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, iov, 0);
@@ -34,6 +43,9 @@ int coroutine_fn qcow2_file_read(BlockDriverState *bs, uint64_t host, IOVector *
     IOVector part;
     int ret;
 
+    if (lacks_data_file(bs)) {
+        return -EIO;
+    }
     if (host >= length) {
         if ((host & ~(s->cluster_size - 1)) >= length && host >= s->zero_from &&
             !s->external_data) {
@@ -78,6 +90,15 @@ static int coroutine_fn read_backing(BlockDriverState *bs, uint64_t offset, uint
     return ret;
 }
 
+/* A write to a cluster that begins in the middle of one. */
+static int coroutine_fn signal_unaligned(BlockDriverState *bs, Qcow2Kind kind, uint64_t host,
+                                         uint64_t offset)
+{
+    return qcow2_signal_corruption(bs, "%s cluster offset %#" PRIx64 " unaligned (guest offset: %#"
+                                   PRIx64 ")", kind == QCOW2_NORMAL ? "Data" : "Preallocated zero",
+                                   host, offset);
+}
+
 /* Whether data may be where an entry says that it is. */
 static int coroutine_fn check_place(BlockDriverState *bs, const Qcow2Run *run, uint64_t offset)
 {
@@ -85,8 +106,9 @@ static int coroutine_fn check_place(BlockDriverState *bs, const Qcow2Run *run, u
     uint64_t mask = s->cluster_size - 1, host = run->entry & QCOW2_OFFSET_MASK;
 
     if (host & mask) {
-        return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64 " unaligned "
-                                       "(guest offset: %#" PRIx64 ")", host, offset);
+        return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64 " unaligned (L2 "
+                                       "offset: %#" PRIx64 ", L2 index: %#" PRIx64 ")", host,
+                                       run->table, run->index);
     }
     if (s->external_data && run->host != offset) {
         return qcow2_signal_corruption(bs, "External data file host cluster offset %#" PRIx64
@@ -235,6 +257,9 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
         if (s->corrupt || s->broken) {
             return -EIO;
         }
+        if (run.entry & QCOW2_OFFSET_MASK & mask) {
+            return signal_unaligned(bs, run.kind, run.entry & QCOW2_OFFSET_MASK, offset);
+        }
         ret = check_place(bs, &run, offset);
         if (ret < 0) {
             return ret;
@@ -344,8 +369,7 @@ static int coroutine_fn take_clusters(BlockDriverState *bs, uint64_t entry, uint
         a->host = entry & QCOW2_OFFSET_MASK;
         a->count = n;
         if (a->host & (s->cluster_size - 1)) {
-            return qcow2_signal_corruption(bs, "Cluster allocation offset %#" PRIx64 " unaligned "
-                                           "(guest offset: %#" PRIx64 ")", a->host, a->guest);
+            return signal_unaligned(bs, QCOW2_ZERO_ALLOC, a->host, a->offset);
         }
         return qcow2_check_write(bs, a->host, n << s->cluster_bits);
     }
@@ -470,9 +494,8 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     if (tail) {
         io_vector_add(&all, tail_buf, tail);
     }
-    bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_WRITE_AIO);
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_WRITE);
-    ret = bdrv_co_pwritev(qcow2_data_file(bs), host - head, all.size, &all, 0);
+    ret = qcow2_file_write(bs, host - head, &all, 0, all.size);
     io_vector_destroy(&all);
     return ret;
 }

@@ -118,8 +118,8 @@ static bool cache_sizes(const Qcow2State *s, const BlockdevOptionsQcow2 *o, Qcow
         error_setg(errp, "%s cache size too big", l2 > refcount ? "L2" : "Refcount");
         return false;
     }
-    /* More than the disk has would never be used. */
-    result->l2_cache_bytes = MAX(MIN(l2, l2_for_disk(s)), MIN_L2_CLUSTERS * s->cluster_size);
+    /* What the image does not have is never filled. */
+    result->l2_cache_bytes = MAX(l2, MIN_L2_CLUSTERS * s->cluster_size);
     result->rb_cache_bytes = MAX(refcount, MIN_REFCOUNT_CLUSTERS * s->cluster_size);
     return true;
 }

@@ -226,6 +226,10 @@ void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_na
         error_setg(errp, "A snapshot is being taken");
         return NULL;
     }
+    if (s->external_data) {
+        error_setg(errp, "An image with an external data file cannot have snapshots");
+        return NULL;
+    }
     if (qcow2_l1_entries(s, sn->info.disk_size) * 8 > QCOW2_MAX_L1_BYTES) {
         error_setg(errp, "Snapshot '%s' has an invalid disk size", id_or_name);
         return NULL;

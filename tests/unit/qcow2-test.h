@@ -15,13 +15,15 @@ typedef struct MemEvent { /* a write, or a flush when len is 0 */
     uint64_t offset;
     size_t len;
     uint8_t *data;
+    bool guest_data; /* in the external data file */
 } MemEvent;
 
 typedef struct MemFile {
     uint8_t *data;
     size_t len, room;
     bool record;
-    GArray *log;       /* MemEvent */
+    GArray *log;       /* MemEvent; of a data file that is recorded, the image's */
+    bool is_guest_data;
     uint64_t max_len;  /* writes beyond fail with -ENOSPC; 0: no limit */
     int fail_after;    /* this many more writes succeed, the next fails; -1: all succeed */
     int fail_errno;
@@ -64,12 +66,37 @@ static void mem_clear_log(MemFile *m)
     g_array_set_size(m->log, 0);
 }
 
+/* Records the image, and its data file in the same log. */
+static inline void mem_record(MemFile *m)
+{
+    m->record = true;
+    if (m->guest_data) {
+        m->guest_data->record = m->guest_data->is_guest_data = true;
+        g_array_unref(m->guest_data->log);
+        m->guest_data->log = g_array_ref(m->log);
+    }
+}
+
+/* The same content, with the data file. */
+static inline MemFile *mem_clone(const MemFile *m)
+{
+    MemFile *copy = mem_new(m->data, m->len);
+
+    if (m->guest_data) {
+        copy->guest_data = mem_new(m->guest_data->data, m->guest_data->len);
+        copy->data_name = g_strdup(m->data_name);
+    }
+    return copy;
+}
+
 static void mem_free(MemFile *m)
 {
     if (m->guest_data) {
         mem_free(m->guest_data);
     }
-    mem_clear_log(m);
+    if (!m->is_guest_data) {
+        mem_clear_log(m);
+    }
     g_array_unref(m->log);
     g_free(m->data_name);
     g_free(m->data);
@@ -117,7 +144,7 @@ static int coroutine_fn mem_pwritev(BlockDriverState *bs, int64_t offset, int64_
     mem_grow(m, offset + bytes);
     io_vector_to_buf(iov, 0, m->data + offset, bytes);
     if (m->record) {
-        MemEvent e = { offset, bytes, g_memdup2(m->data + offset, bytes) };
+        MemEvent e = { offset, bytes, g_memdup2(m->data + offset, bytes), m->is_guest_data };
 
         g_array_append_val(m->log, e);
     }
@@ -135,7 +162,7 @@ static int coroutine_fn mem_pdiscard(BlockDriverState *bs, int64_t offset, int64
     memset(m->data + offset, 0, bytes);
     m->punched += bytes;
     if (m->record) {
-        MemEvent e = { offset, bytes, g_malloc0(bytes) };
+        MemEvent e = { offset, bytes, g_malloc0(bytes), m->is_guest_data };
 
         g_array_append_val(m->log, e);
     }
@@ -152,7 +179,7 @@ static int coroutine_fn mem_flush(BlockDriverState *bs)
         return -m->fail_errno;
     }
     if (m->record) {
-        MemEvent e = { 0, 0, NULL };
+        MemEvent e = { 0, 0, NULL, m->is_guest_data };
 
         g_array_append_val(m->log, e);
     }

@@ -25,8 +25,7 @@ typedef struct Fact {
 
 typedef struct Run {
     MemFile *file;
-    uint8_t *start; /* the image before the first event */
-    size_t start_len;
+    MemFile *start; /* the image before the first event */
     BdrvChild *image;
     int64_t sectors, cluster; /* of the disk; sectors of a cluster */
     bool lazy;       /* reference counts are right after a repair only */
@@ -90,7 +89,7 @@ static void coroutine_fn guest_write(Run *r)
     int64_t wanted = g_rand_int_range(r->rand, 1, 12);
     int64_t n = MIN(wanted, r->sectors - sector);
     uint32_t generation = ++r->generation;
-    bool packed = g_rand_int_range(r->rand, 0, 3) == 0;
+    bool packed = g_rand_int_range(r->rand, 0, 3) == 0 && !r->file->guest_data;
     g_autofree uint8_t *buf = NULL;
     IOVector iov;
 
@@ -260,6 +259,9 @@ static void coroutine_fn record(Run *r, int steps)
     r->cluster = ((Qcow2State *)r->image->bs->opaque)->cluster_size / SECTOR;
     for (int i = 0; i < steps; i++) {
         guest_steps(r, 8);
+        if (r->file->guest_data) {
+            continue; /* no snapshots */
+        }
         switch (g_rand_int_range(r->rand, 0, 6)) {
         case 0:
         case 1:
@@ -284,6 +286,7 @@ static void coroutine_fn record(Run *r, int steps)
 
 static void apply(MemFile *m, const MemEvent *e, size_t from, size_t len)
 {
+    m = e->guest_data ? m->guest_data : m;
     mem_grow(m, e->offset + from + len);
     memcpy(m->data + e->offset + from, e->data + from, len);
 }
@@ -400,15 +403,21 @@ static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char 
     image_close(image);
 }
 
-/* Copies base and adds of the events [first, last) what a power cut leaves. */
-static MemFile *power_cut(Run *r, const MemFile *base, guint first, guint last)
+/*
+ * Copies base and adds of the events up to last what a power cut leaves; first is behind the
+ * last flush of each of the two files.
+ */
+static MemFile *power_cut(Run *r, const MemFile *base, const guint *first, guint last)
 {
-    MemFile *m = mem_new(base->data, base->len);
+    MemFile *m = mem_clone(base);
     int keep = g_rand_int_range(r->rand, 0, 101);
 
-    for (guint i = first; i < last; i++) {
+    for (guint i = MIN(first[0], first[1]); i < last; i++) {
         MemEvent *e = &g_array_index(r->file->log, MemEvent, i);
 
+        if (i < first[e->guest_data]) {
+            continue;
+        }
         if (e->len > SECTOR && g_rand_int_range(r->rand, 0, 4) == 0) {
             for (size_t at = 0; at < e->len; at += SECTOR) {
                 if (g_rand_int_range(r->rand, 0, 100) < keep) {
@@ -424,13 +433,13 @@ static MemFile *power_cut(Run *r, const MemFile *base, guint first, guint last)
 
 static void coroutine_fn crash_everywhere(Run *r)
 {
-    MemFile *now = mem_new(r->start, r->start_len);  /* all writes so far */
-    MemFile *safe = mem_new(r->start, r->start_len); /* as of the last flush */
-    guint last_flush = 0;
+    MemFile *now = mem_clone(r->start);  /* all writes so far */
+    MemFile *safe = mem_clone(r->start); /* each file as of its last flush */
+    guint last_flush[2] = { 0, 0 };
 
     for (guint cut = 0; cut <= r->file->log->len; cut++) {
         if (r->lazy) {
-            MemFile *m = mem_new(now->data, now->len);
+            MemFile *m = mem_clone(now);
 
             assert_image(r, m, cut, "kill");
             mem_free(m);
@@ -449,9 +458,12 @@ static void coroutine_fn crash_everywhere(Run *r)
             if (e->len) {
                 apply(now, e, 0, e->len);
             } else {
-                mem_free(safe);
-                safe = mem_new(now->data, now->len);
-                last_flush = cut + 1;
+                MemFile *from = e->guest_data ? now->guest_data : now;
+                MemFile *to = e->guest_data ? safe->guest_data : safe;
+
+                mem_grow(to, from->len);
+                memcpy(to->data, from->data, from->len);
+                last_flush[e->guest_data] = cut + 1;
             }
         }
         qcow2_breathe();
@@ -469,9 +481,8 @@ static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t s
               .written = g_ptr_array_new_with_free_func(fact_free),
               .snapshots = g_ptr_array_new_with_free_func(fact_free) };
 
-    r.start = g_memdup2(r.file->data, r.file->len);
-    r.start_len = r.file->len;
-    r.file->record = true;
+    r.start = mem_clone(r.file);
+    mem_record(r.file);
     record(&r, steps);
     g_test_message("%s seed %u: %u events", options, seed, r.file->log->len);
     image_assert_clean(r.file, false, "at the end");
@@ -483,7 +494,7 @@ static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t s
     g_ptr_array_free(r.snapshots, true);
     g_rand_free(r.rand);
     g_free(r.disk);
-    g_free(r.start);
+    mem_free(r.start);
 }
 
 static void coroutine_fn test_crash(void)
@@ -498,6 +509,8 @@ static void coroutine_fn test_crash(void)
         { "cluster_size=512,compat=0.10", 64 * 1024 },
         { "cluster_size=16384,extended_l2=on", 64 * 1024 },
         { "cluster_size=512,lazy_refcounts=on", 64 * 1024 },
+        { "cluster_size=512,data_file=TEMP", 64 * 1024 },
+        { "cluster_size=512,data_file=TEMP,data_file_raw=on", 64 * 1024 },
     };
     const char *more = g_getenv("KEYFRAME_TEST_ROUNDS");
     int rounds = more ? atoi(more) : 1;

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What checking an image (qcow2-check.c) and making its reference counts anew share. */
+#ifndef BLOCK_QCOW2_CHECK_INT_H
+#define BLOCK_QCOW2_CHECK_INT_H
+
+#include "qcow2.h"
+
+#define CHECK_PAGE_BITS 12
+#define CHECK_PAGE (1u << CHECK_PAGE_BITS)
+
+typedef struct Check {
+    BlockDriverState *bs;
+    Qcow2State *s;
+    BdrvCheckResult *res;
+    int fix;
+    GHashTable *pages; /* cluster >> PAGE_BITS -> uint32_t[CHECK_PAGE]: references counted */
+    uint64_t end;      /* clusters in use: one beyond the highest */
+    uint64_t file_clusters;
+} Check;
+
+/* One line for the user. */
+void check_line(Check *k, bool error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
+/* Where references to cluster are counted; NULL when there is no such page and create is off. */
+uint32_t *check_count(Check *k, uint64_t cluster, bool create);
+
+/* qcow2-check-rebuild.c */
+
+/*
+ * Reports what is wrong with refcount table and blocks themselves, once everything else is
+ * counted; returns the number of faults.  *rebuild: only new ones can hold the counts.
+ */
+uint64_t check_refcount_faults(Check *k, bool *rebuild);
+/*
+ * Writes new refcount blocks with what was counted, and a new table, behind the end of the
+ * file; one header write makes them valid.  Lock held.  0 or -errno: then the file is as before.
+ */
+int coroutine_fn check_rebuild(Check *k);
+
+#endif
