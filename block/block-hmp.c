@@ -110,7 +110,103 @@ void coroutine_fn hmp_complete_block(HMPCompletion *c, int nr)
     }
 }
 
+static void coroutine_fn hmp_block_resize(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_block_resize(hmp_arg_str(args, "device"), NULL, hmp_arg_int(args, "size", 0), &err);
+    hmp_handle_error(s, err);
+}
+
+/* --- Snapshots of one device ------------------------------------------------------------- */
+
+static void coroutine_fn hmp_snapshot_blkdev(HMPSession *s, const HMPArgs *args)
+{
+    BlockdevSnapshotSync arg = {
+        .device = (char *)hmp_arg_str(args, "device"),
+        .snapshot_file = (char *)hmp_arg_str(args, "snapshot-file"),
+        .format = (char *)hmp_arg_str(args, "format"),
+        .has_mode = true,
+        .mode = hmp_arg_flag(args, "reuse") ? NEW_IMAGE_MODE_EXISTING
+                                            : NEW_IMAGE_MODE_ABSOLUTE_PATHS,
+    };
+    GError *err = NULL;
+
+    if (!arg.snapshot_file) {
+        hmp_printf(s, "Error: Parameter 'snapshot-file' is missing\n");
+        return;
+    }
+    qmp_blockdev_snapshot_sync(&arg, &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_snapshot_blkdev_internal(HMPSession *s, const HMPArgs *args)
+{
+    BlockdevSnapshotInternal arg = {
+        .device = (char *)hmp_arg_str(args, "device"),
+        .name = (char *)hmp_arg_str(args, "name"),
+    };
+    GError *err = NULL;
+
+    qmp_blockdev_snapshot_internal_sync(&arg, &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_snapshot_delete_blkdev_internal(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qapi_free_SnapshotInfo(qmp_blockdev_snapshot_delete_internal_sync(
+        hmp_arg_str(args, "device"), hmp_arg_str(args, "id"), hmp_arg_str(args, "name"), &err));
+    hmp_handle_error(s, err);
+}
+
+/* The device, then a file. */
+static void coroutine_fn complete_snapshot_blkdev(HMPCompletion *c, int nr)
+{
+    hmp_complete_block(c, nr);
+    if (nr == 1) {
+        hmp_complete_files(c);
+    }
+}
+
 const HMPCommand block_hmp_commands[] = {
+    {
+        .name = "block_resize",
+        .args_type = "device:B,size:o",
+        .params = "device size",
+        .help = "resize a block image",
+        .handler = hmp_block_resize,
+        .complete = hmp_complete_block,
+    },
+    {
+        .name = "snapshot_blkdev",
+        .args_type = "reuse:-n,device:B,snapshot-file:s?,format:s?",
+        .params = "[-n] device [new-image-file] [format]",
+        .help = "initiates a live snapshot\n\t\t\t"
+                "of device: new-image-file becomes the new root image.\n\t\t\t"
+                "The default format is qcow2.  The -n flag requests\n\t\t\t"
+                "to reuse the image found in new-image-file, instead of\n\t\t\t"
+                "recreating it from scratch.",
+        .handler = hmp_snapshot_blkdev,
+        .complete = complete_snapshot_blkdev,
+    },
+    {
+        .name = "snapshot_blkdev_internal",
+        .args_type = "device:B,name:s",
+        .params = "device name",
+        .help = "take an internal snapshot of device",
+        .handler = hmp_snapshot_blkdev_internal,
+        .complete = hmp_complete_block,
+    },
+    {
+        .name = "snapshot_delete_blkdev_internal",
+        .args_type = "device:B,name:s,id:s?",
+        .params = "device name [id]",
+        .help = "delete an internal snapshot of device",
+        .handler = hmp_snapshot_delete_blkdev_internal,
+        .complete = hmp_complete_block,
+    },
     {
         .name = "qemu-io",
         .args_type = "qdev:-d,device:B,command:s",

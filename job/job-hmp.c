@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* "info jobs" and "block_job_set_speed" of the human monitor.  Coroutine of the session. */
+/* "info jobs" and "block_job_..." of the human monitor.  Coroutine of the session. */
 #include "config-host.h"
 #include <inttypes.h>
+#include <string.h>
 #include "job/job.h"
 #include "qapi/qapi-commands-job.h"
 
@@ -28,12 +29,61 @@ static void coroutine_fn hmp_info_jobs(HMPSession *s, const HMPArgs *args)
     }
 }
 
+/* What QEMU calls a block job is any job here. */
+static bool coroutine_fn find_job(HMPSession *s, const char *id)
+{
+    g_autoptr(JobInfoList) list = job_query_all();
+
+    for (JobInfoList *l = list; l; l = l->next) {
+        if (!strcmp(l->value->id, id)) {
+            return true;
+        }
+    }
+    hmp_printf(s, "Error: Block job '%s' not found\n", id);
+    return false;
+}
+
 static void coroutine_fn hmp_block_job_set_speed(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
 
-    qmp_block_job_set_speed(hmp_arg_str(args, "device"), hmp_arg_int(args, "speed", 0), &err);
-    hmp_handle_error(s, err);
+    if (find_job(s, hmp_arg_str(args, "device"))) {
+        job_set_speed_by_id(hmp_arg_str(args, "device"), hmp_arg_int(args, "speed", 0), &err);
+        hmp_handle_error(s, err);
+    }
+}
+
+static void coroutine_fn hmp_block_job_cancel(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    if (find_job(s, hmp_arg_str(args, "device"))) {
+        job_cancel_by_id(hmp_arg_str(args, "device"), hmp_arg_flag(args, "force"), &err);
+        hmp_handle_error(s, err);
+    }
+}
+
+#define BLOCK_JOB(verb) \
+    static void coroutine_fn hmp_block_job_##verb(HMPSession *s, const HMPArgs *args) \
+    { \
+        GError *err = NULL; \
+\
+        if (find_job(s, hmp_arg_str(args, "device"))) { \
+            job_##verb##_by_id(hmp_arg_str(args, "device"), &err); \
+            hmp_handle_error(s, err); \
+        } \
+    }
+BLOCK_JOB(pause)
+BLOCK_JOB(resume)
+BLOCK_JOB(complete)
+
+static void coroutine_fn complete_job(HMPCompletion *c, int nr)
+{
+    g_autoptr(JobInfoList) list = job_query_all();
+
+    for (JobInfoList *l = list; nr == 0 && l; l = l->next) {
+        hmp_complete_add(c, l->value->id);
+    }
 }
 
 const HMPCommand job_hmp_commands[] = {
@@ -46,6 +96,33 @@ const HMPCommand job_hmp_commands[] = {
      .args_type = "device:B,speed:o",
      .params = "device speed",
      .help = "set maximum speed for a background block operation",
-     .handler = hmp_block_job_set_speed},
+     .handler = hmp_block_job_set_speed,
+     .complete = complete_job},
+    {.name = "block_job_cancel",
+     .args_type = "force:-f,device:B",
+     .params = "[-f] device",
+     .help = "stop an active background block operation (use -f\n\t\t\t"
+             " if you want to abort the operation immediately\n\t\t\t"
+             " instead of keep running until data is in sync)",
+     .handler = hmp_block_job_cancel,
+     .complete = complete_job},
+    {.name = "block_job_complete",
+     .args_type = "device:B",
+     .params = "device",
+     .help = "stop an active background block operation",
+     .handler = hmp_block_job_complete,
+     .complete = complete_job},
+    {.name = "block_job_pause",
+     .args_type = "device:B",
+     .params = "device",
+     .help = "pause an active background block operation",
+     .handler = hmp_block_job_pause,
+     .complete = complete_job},
+    {.name = "block_job_resume",
+     .args_type = "device:B",
+     .params = "device",
+     .help = "resume a paused background block operation",
+     .handler = hmp_block_job_resume,
+     .complete = complete_job},
     {NULL},
 };
