@@ -401,9 +401,21 @@ static bool session_emit(void *opaque, json_object *obj, GError *err)
     return queue_has_room(s);
 }
 
-/* Takes up reading again where a full queue stopped it. */
-static void session_feed_rest(QmpSession *s)
+/*
+ * Takes the next request off the queue, NULL if there is none, and takes up reading again where
+ * a full queue stopped it: within what was read, or before more was.
+ */
+static QmpRequest *session_take_request(QmpSession *s)
 {
+    bool was_full = !queue_has_room(s);
+    QmpRequest *req = g_queue_pop_head(&s->queue);
+
+    if (req) {
+        request_leave_lane(req);
+    }
+    if (was_full && !s->rest->len && s->parent.chr) {
+        chardev_accept_input(s->parent.chr);
+    }
     while (s->rest->len && queue_has_room(s) && s->parent.chr) {
         GByteArray *rest = s->rest;
         size_t n;
@@ -419,6 +431,7 @@ static void session_feed_rest(QmpSession *s)
             chardev_accept_input(s->parent.chr);
         }
     }
+    return req;
 }
 
 static void coroutine_fn session_run(void *opaque)
@@ -426,12 +439,8 @@ static void coroutine_fn session_run(void *opaque)
     QmpSession *s = opaque;
 
     while (s->parent.chr) {
-        QmpRequest *req = g_queue_pop_head(&s->queue);
+        QmpRequest *req = session_take_request(s);
 
-        if (req) {
-            request_leave_lane(req);
-        }
-        session_feed_rest(s);
         if (req) {
             request_run(req);
             monitor_session_wait_for_room(&s->parent);

@@ -25,7 +25,7 @@ COUNT = int(sys.argv[2])
 SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 4
 
 # Left out: what ends the program, what would mount something, what runs a program.
-LEFT_OUT = {'quit', 'block-export-add', 'qmp_capabilities'}
+LEFT_OUT = {'quit', 'set-action', 'block-export-add', 'qmp_capabilities'}
 FORBIDDEN = (b'quit', b'exec:', b'"q"', b'fuse', b'"/')
 LINES = ['info', 'status', 'block', 'savevm', 'delvm', 'stop', 'cont', 'help', 'chardev-add',
          'null,id=', 'chardev-remove', 'ringbuf_read', 'a', '-f', '"', '\\', '%s', '99999999999',
@@ -52,6 +52,8 @@ class Victim:
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
 
     def close(self):
+        if self.vm.process.poll() is not None:
+            print(f'# the VM ended with {self.vm.process.returncode}: {self.vm.errors()}', flush=True)
         self.vm.kill()
         self.dir.cleanup()
 

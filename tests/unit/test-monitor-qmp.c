@@ -556,6 +556,33 @@ static void test_oob_beside_concurrent(void)
     teardown();
 }
 
+/* Read-ahead that is full just where what has arrived ends: reading goes on all the same. */
+static void test_full_queue(void)
+{
+    TestClient *c, *other;
+    g_autoptr(GString) eight = g_string_new(NULL);
+
+    setup();
+    c = client_ready();
+    other = client_ready();
+    client_send(c, "{'execute':'stick'}");
+    poll_until(stuck_entered == 1);
+    for (int i = 0; i < 8; i++) {
+        g_string_append(eight, "{'execute':'query-status'}");
+    }
+    client_send(c, eight->str);
+    client_ask(other, "{'execute':'query-status'}", OK_STATUS);
+    client_ask(other, "{'execute':'unstick'}", "{\"return\": {}}");
+    client_expect(c, "{\"return\": {}}");
+    for (int i = 0; i < 8; i++) {
+        client_expect(c, OK_STATUS);
+    }
+    client_ask(c, "{'execute':'query-status'}", OK_STATUS);
+    client_free(c);
+    client_free(other);
+    teardown();
+}
+
 static void test_disconnect_in_command(void)
 {
     TestClient *c, *other;
@@ -831,6 +858,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/concurrent", test_concurrent);
     g_test_add_func("/qmp/concurrent-limit", test_concurrent_limit);
     g_test_add_func("/qmp/oob-beside-concurrent", test_oob_beside_concurrent);
+    g_test_add_func("/qmp/full-queue", test_full_queue);
     g_test_add_func("/qmp/disconnect-in-command", test_disconnect_in_command);
     g_test_add_func("/qmp/never-reads", test_client_that_never_reads);
     g_test_add_func("/qmp/events", test_events);
