@@ -100,6 +100,11 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_find(BlockDriverState *bs, const char *name, 
     return NULL;
 }
 
+uint32_t bdrv_dirty_bitmap_default_granularity(int64_t cluster)
+{
+    return cluster > 0 ? CLAMP(cluster, 4096, 65536) : 65536;
+}
+
 BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
                                        uint32_t granularity, int64_t cluster, bool persistent,
                                        bool disabled, GError **errp)
@@ -116,7 +121,7 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
         return NULL;
     }
     if (!granularity) {
-        granularity = cluster > 0 ? CLAMP(cluster, 4096, 65536) : 65536;
+        granularity = bdrv_dirty_bitmap_default_granularity(cluster);
     }
     b = g_new0(BdrvDirtyBitmap, 1);
     if (!bdrv_bits_init(&b->bits, bs->length, granularity)) {
@@ -134,12 +139,29 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
     return b;
 }
 
-void bdrv_dirty_bitmap_free(BdrvDirtyBitmap *b)
+BdrvDirtyBitmap *bdrv_dirty_bitmap_add_stored(BlockDriverState *bs, const char *name, int64_t size,
+                                              int64_t granularity, bool enabled,
+                                              bool inconsistent, GError **errp)
 {
-    GLOBAL_STATE();
-    aio_context_acquire(b->bs->ctx);
-    g_queue_remove(&b->bs->dirty_bitmaps, b);
-    aio_context_release(b->bs->ctx);
+    BdrvDirtyBitmap *b = g_new0(BdrvDirtyBitmap, 1);
+
+    IO_CODE(bs);
+    if (!bdrv_bits_init(&b->bits, size, granularity)) {
+        g_free(b);
+        error_setg(errp, "Not enough memory for the bitmap '%s'", name);
+        return NULL;
+    }
+    b->bs = bs;
+    b->name = g_strdup(name);
+    b->enabled = enabled && !inconsistent;
+    b->persistent = true;
+    b->inconsistent = inconsistent;
+    g_queue_push_tail(&bs->dirty_bitmaps, b);
+    return b;
+}
+
+static void destroy(BdrvDirtyBitmap *b)
+{
     bdrv_bits_free(&b->bits);
     bdrv_bits_free(&b->aside);
     bdrv_bits_free(&b->undo.saved);
@@ -148,11 +170,58 @@ void bdrv_dirty_bitmap_free(BdrvDirtyBitmap *b)
     g_free(b);
 }
 
-bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, GError **errp)
+bool bdrv_dirty_bitmaps_idle(BlockDriverState *bs, GError **errp)
 {
-    if (!bs->drv->stores_bitmaps) {
+    IO_CODE(bs);
+    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+        BdrvDirtyBitmap *b = l->data;
+
+        if (b->persistent && (b->taken || b->undo.user)) {
+            error_setg(errp, "Bitmap '%s' is currently in use by another operation and cannot be "
+                       "used", b->name);
+            return false;
+        }
+    }
+    return true;
+}
+
+void bdrv_dirty_bitmaps_drop_stored(BlockDriverState *bs)
+{
+    GList *next;
+
+    IO_CODE(bs);
+    for (GList *l = bs->dirty_bitmaps.head; l; l = next) {
+        next = l->next;
+        if (((BdrvDirtyBitmap *)l->data)->persistent) {
+            destroy(l->data);
+            g_queue_delete_link(&bs->dirty_bitmaps, l);
+        }
+    }
+}
+
+void bdrv_dirty_bitmap_free(BdrvDirtyBitmap *b)
+{
+    GLOBAL_STATE();
+    aio_context_acquire(b->bs->ctx);
+    g_queue_remove(&b->bs->dirty_bitmaps, b);
+    aio_context_release(b->bs->ctx);
+    destroy(b);
+}
+
+bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, const char *name, uint32_t granularity,
+                                 GError **errp)
+{
+    GError *err = NULL;
+
+    if (!bs->drv->can_store_bitmap) {
         error_setg(errp, "Can't store persistent bitmaps to %s: Operation not supported",
                    bs->node_name);
+        return false;
+    }
+    if (!bs->drv->can_store_bitmap(bs, name, granularity, &err)) {
+        error_setg(errp, "Can't make bitmap '%s' persistent in '%s': %s", name, bs->node_name,
+                   err->message);
+        g_error_free(err);
         return false;
     }
     return true;
@@ -181,7 +250,7 @@ BlockDirtyInfoList *bdrv_dirty_bitmap_query(BlockDriverState *bs)
 
     GLOBAL_STATE();
     aio_context_acquire(bs->ctx);
-    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+    for (GList *l = bs->dirty_bitmaps.tail; l; l = l->prev) { /* the latest comes first */
         BdrvDirtyBitmap *b = l->data;
         BlockDirtyInfo *info;
 

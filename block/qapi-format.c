@@ -49,6 +49,24 @@ static const char *truth(bool value)
     return value ? "true" : "false";
 }
 
+static void format_bitmaps(GString *out, const Qcow2BitmapInfoList *list)
+{
+    int i = 0;
+
+    g_string_append(out, "    bitmaps:\n");
+    for (; list; list = list->next) {
+        int j = 0;
+
+        g_string_append_printf(out, "        [%d]:\n            flags:\n", i++);
+        for (const Qcow2BitmapInfoFlagsList *f = list->value->flags; f; f = f->next) {
+            g_string_append_printf(out, "                [%d]: %s\n", j++,
+                                   Qcow2BitmapInfoFlags_str(f->value));
+        }
+        g_string_append_printf(out, "            name: %s\n            granularity: %" PRIu32 "\n",
+                               list->value->name, list->value->granularity);
+    }
+}
+
 static void format_qcow2(GString *out, const ImageInfoSpecificQCow2 *q)
 {
     g_string_append_printf(out, "    compat: %s\n", q->compat);
@@ -56,6 +74,9 @@ static void format_qcow2(GString *out, const ImageInfoSpecificQCow2 *q)
                            Qcow2CompressionType_str(q->compression_type));
     if (q->has_lazy_refcounts) {
         g_string_append_printf(out, "    lazy refcounts: %s\n", truth(q->lazy_refcounts));
+    }
+    if (q->has_bitmaps) {
+        format_bitmaps(out, q->bitmaps);
     }
     g_string_append_printf(out, "    refcount bits: %" PRId64 "\n", q->refcount_bits);
     if (q->data_file) {

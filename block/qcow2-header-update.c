@@ -187,6 +187,9 @@ static bool put_bitmaps(Qcow2State *s, Image *to, size_t *at)
     return put_extension(to, at, QCOW2_EXT_BITMAPS, data, sizeof(data));
 }
 
+/* The table of feature names: made for a new version, kept, or left out where room is short. */
+typedef enum Names { NAMES_ALL, NAMES_OLD, NAMES_NONE } Names;
+
 static bool put_format(Qcow2State *s, Image *to, size_t *at)
 {
     return put_extension(to, at, QCOW2_EXT_BACKING_FORMAT, s->backing_format,
@@ -211,12 +214,12 @@ static bool has_extension(const Image *i, uint32_t wanted)
  * Extensions as s has them, in the order they have in the file, and the end.  A format that is
  * new comes first, where it lies in one sector.
  */
-static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, bool new_names,
+static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, Names policy,
                                size_t *at)
 {
     size_t old = header_length(from->bytes);
     bool format = !s->backing_format, bitmaps = !s->bitmaps_count, ok = true;
-    bool names = s->version < 3 || qcow2_be32(from->bytes + 4) >= 3 || !new_names;
+    bool names = s->version < 3 || qcow2_be32(from->bytes + 4) >= 3 || policy != NAMES_ALL;
     const uint8_t *data;
     uint32_t type, len;
 
@@ -233,7 +236,7 @@ static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, bool
             }
             break;
         case QCOW2_EXT_FEATURE_NAMES:
-            if (s->version >= 3) {
+            if (s->version >= 3 && policy != NAMES_NONE) {
                 names = true;
                 ok = put_extension(to, at, type, data, len);
             }
@@ -282,13 +285,13 @@ static bool put_name(Qcow2State *s, const Image *from, Image *to, size_t extensi
 }
 
 /* What the header shall be, on top of the bytes that nobody uses. */
-static bool compose(Qcow2State *s, const Image *from, Image *to, bool new_names)
+static bool compose(Qcow2State *s, const Image *from, Image *to, Names policy)
 {
     size_t at;
 
     memcpy(to->bytes, from->bytes, to->size);
     memset(to->used, false, to->size);
-    return compose_fixed(s, from, to, &at) && compose_extensions(s, from, to, new_names, &at) &&
+    return compose_fixed(s, from, to, &at) && compose_extensions(s, from, to, policy, &at) &&
            put_name(s, from, to, at);
 }
 
@@ -322,6 +325,7 @@ static int coroutine_fn move_name(BlockDriverState *bs, Image *from)
 
 int coroutine_fn qcow2_header_update(BlockDriverState *bs)
 {
+    static const Names policies[] = { NAMES_ALL, NAMES_ALL, NAMES_OLD, NAMES_NONE };
     Qcow2State *s = bs->opaque;
     Image from, to;
     int ret = s->broken ? -EIO : load(bs, &from);
@@ -331,7 +335,7 @@ int coroutine_fn qcow2_header_update(BlockDriverState *bs)
     }
     image_init(&to, s->cluster_size);
     for (int attempt = 0; ret >= 0; attempt++) {
-        bool possible = compose(s, &from, &to, attempt < 2);
+        bool possible = compose(s, &from, &to, policies[attempt]);
 
         if (possible) {
             ret = commit(bs, &from, &to);
@@ -339,8 +343,8 @@ int coroutine_fn qcow2_header_update(BlockDriverState *bs)
         if (possible && ret != -ENOSPC) {
             break;
         }
-        /* With the name out of the way; then without a table of names that is new. */
-        ret = attempt == 0 ? move_name(bs, &from) : attempt == 1 ? 0 : -ENOSPC;
+        /* With the backing file's name out of the way; then with less. */
+        ret = attempt == 0 ? move_name(bs, &from) : attempt < 3 ? 0 : -ENOSPC;
     }
     if (ret >= 0) {
         memcpy(s->header, to.bytes, sizeof(s->header));

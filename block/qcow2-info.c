@@ -16,6 +16,8 @@ ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s)
     if (s->version >= 3) {
         q->has_lazy_refcounts = true;
         q->lazy_refcounts = s->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
+        q->bitmaps = qcow2_bitmaps_info(s);
+        q->has_bitmaps = q->bitmaps != NULL;
         q->has_corrupt = true;
         q->corrupt = s->incompatible & QCOW2_INCOMPAT_CORRUPT;
         q->data_file = g_strdup(s->data_file_name);

@@ -3,6 +3,7 @@
  * The qcow2 driver: opening and closing an image and the entry points of guest I/O.  The
  * other qcow2-*.c files hold one concept each; docs/devel/qcow2.md has the overview.
  */
+#include "block/dirty-bitmap.h"
 #include "qcow2.h"
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
@@ -21,6 +22,7 @@ static void state_free(Qcow2State *s)
     g_clear_pointer(&s->metadata, g_hash_table_destroy);
     g_clear_pointer(&s->inactive_l2, g_hash_table_destroy);
     g_clear_pointer(&s->snapshots, g_ptr_array_unref);
+    g_clear_pointer(&s->bitmaps, g_ptr_array_unref);
     g_clear_pointer(&s->l1_dirty, g_array_unref);
     g_clear_pointer(&s->rt_dirty, g_array_unref);
     g_clear_pointer(&s->frees, g_array_unref);
@@ -58,6 +60,7 @@ static bool coroutine_fn repair_dirty(BlockDriverState *bs, GError **errp)
 static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
+    uint64_t kept;
 
     if (bs->for_check) {
         return true; /* whoever repairs it clears the bits */
@@ -69,10 +72,9 @@ static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
     if ((s->incompatible & QCOW2_INCOMPAT_DIRTY) && !repair_dirty(bs, errp)) {
         return false;
     }
-    if (s->autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW) {
-        /* We keep none of these features up to date. */
-        s->autoclear &= QCOW2_AUTOCLEAR_DATA_FILE_RAW;
-        s->bitmaps_count = 0;
+    kept = QCOW2_AUTOCLEAR_DATA_FILE_RAW | (s->bitmaps_count ? QCOW2_AUTOCLEAR_BITMAPS : 0);
+    if (s->autoclear & ~kept) {
+        s->autoclear &= kept; /* features that we do not keep up to date */
         if (qcow2_header_write(bs) < 0) {
             error_setg(errp, "Could not update qcow2 header");
             return false;
@@ -127,7 +129,7 @@ static bool coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptions 
         !bdrv_co_open_backing(bs, s->backing_file, s->backing_format, errp)) {
         return false;
     }
-    return true;
+    return qcow2_bitmaps_load(bs, errp);
 }
 
 static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOptions *options,
@@ -140,6 +142,7 @@ static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOpti
     co_mutex_init(&s->walk_lock);
     co_queue_init(&s->pin_queue);
     s->metadata = g_hash_table_new(g_direct_hash, g_direct_equal);
+    s->bitmaps = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_bitmap_free);
     s->snapshots = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_snapshot_free);
     s->l1_dirty = g_array_new(false, false, sizeof(uint32_t));
     s->rt_dirty = g_array_new(false, false, sizeof(uint32_t));
@@ -168,11 +171,21 @@ static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
     qcow2_cache_stop_cleaning(s);
 }
 
+/* Everything durable, the dirty bitmaps too: nobody will write any more. */
 static int coroutine_fn flush_all(BlockDriverState *bs)
 {
-    int ret = qcow2_flush_all(bs);
+    int ret = qcow2_bitmaps_store(bs), flushed;
 
     if (ret < 0) {
+        g_printerr("Lost persistent bitmaps during inactivation of node '%s': %s\n",
+                   bs->node_name, strerror(-ret));
+    }
+    flushed = qcow2_flush_all(bs);
+    if (flushed < 0) {
+        if (ret >= 0) {
+            qcow2_bitmaps_mark(bs); /* it may go on being written */
+        }
+        ret = flushed;
         g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename, strerror(-ret));
     }
     return ret;
@@ -210,11 +223,20 @@ static bool coroutine_fn qcow2_co_inactivate(BlockDriverState *bs, GError **errp
         }
     }
     qcow2_co_settle(bs);
+    if (!bdrv_dirty_bitmaps_idle(bs, errp)) {
+        return false;
+    }
     ret = flush_all(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the metadata of node '%s'", bs->node_name);
+        return false;
     }
-    return ret >= 0;
+    if (!bdrv_dirty_bitmaps_idle(bs, errp)) { /* used meanwhile */
+        qcow2_bitmaps_mark(bs);
+        return false;
+    }
+    bdrv_dirty_bitmaps_drop_stored(bs);
+    return true;
 }
 
 /* Another process has written the image since: opens it once more. */
@@ -364,6 +386,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_create = qcow2_co_create,
     .co_check = qcow2_co_check,
     .co_amend = qcow2_co_amend,
+    .can_store_bitmap = qcow2_can_store_bitmap,
     .co_info = qcow2_co_info,
     .co_measure = qcow2_co_measure,
     .co_change_backing = qcow2_co_change_backing,

@@ -159,6 +159,7 @@ typedef struct Qcow2Options {
 } Qcow2Options;
 
 typedef struct Qcow2Save Qcow2Save;
+typedef struct Qcow2Bitmap Qcow2Bitmap;
 
 struct Qcow2State {
     /* Constant after open. */
@@ -174,6 +175,7 @@ struct Qcow2State {
     char *backing_file, *backing_format, *data_file_name;
     uint64_t bitmaps_offset, bitmaps_size; /* bitmap directory when it is valid */
     uint32_t bitmaps_count;
+    GPtrArray *bitmaps; /* Qcow2Bitmap: the directory as it is in the file */
 
     /* The header as it is in the file. */
     uint8_t header[QCOW2_V3_HEADER];
@@ -574,6 +576,27 @@ int qcow2_pack(int compression, Qcow2PackEffort effort, const uint8_t *in, size_
 int qcow2_unpack(int compression, const void *in, size_t in_bytes, void *out, size_t out_bytes);
 /* Reads and unpacks one compressed cluster into buf (cluster_size bytes). */
 int coroutine_fn qcow2_read_compressed(BlockDriverState *bs, uint64_t entry, uint8_t *buf);
+
+/* --- qcow2-bitmap.c, qcow2-bitmap-store.c ----------------------------------------------------- */
+
+/*
+ * Makes the stored dirty bitmaps in memory, as the last step of opening, and marks them as in
+ * use if the image may be written.
+ */
+bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp);
+/*
+ * Writes all persistent bitmaps as they are now, and drops what was removed.  Nothing may be
+ * written to the image any more, but by a flush, which has to follow.  0 or -errno, with the
+ * former ones marked as in use in the file.
+ */
+int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs);
+/* Marks the stored bitmaps as in use: the image is going to be written.  0 or -errno. */
+int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs);
+bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,
+                            GError **errp);
+/* For info; the caller's. */
+Qcow2BitmapInfoList *qcow2_bitmaps_info(const Qcow2State *s);
+void qcow2_bitmap_free(Qcow2Bitmap *b);
 
 /* --- qcow2-resize.c ------------------------------------------------------------------------- */
 

@@ -116,13 +116,16 @@ static bool coroutine_fn add_freeze(BdrvAction *a, GError **errp)
     BitmapAction *b = to_bitmap(a);
     bool persistent = arg->has_persistent && arg->persistent;
     bool first;
+    uint32_t granularity = arg->has_granularity
+                               ? arg->granularity
+                               : bdrv_dirty_bitmap_default_granularity(b->cluster);
 
-    if (persistent && !bdrv_dirty_bitmap_can_store(b->bs, errp)) {
+    if (persistent && !bdrv_dirty_bitmap_find(b->bs, arg->name, NULL) &&
+        !bdrv_dirty_bitmap_can_store(b->bs, arg->name, granularity, errp)) {
         return false;
     }
-    b->bitmap = bdrv_dirty_bitmap_new(b->bs, arg->name, arg->has_granularity ? arg->granularity : 0,
-                                      b->cluster, persistent, arg->has_disabled && arg->disabled,
-                                      errp);
+    b->bitmap = bdrv_dirty_bitmap_new(b->bs, arg->name, granularity, b->cluster, persistent,
+                                      arg->has_disabled && arg->disabled, errp);
     if (!b->bitmap) {
         return false;
     }

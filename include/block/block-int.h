@@ -179,7 +179,6 @@ struct BlockDriver {
     bool is_format; /* has a BDRV_CHILD_FILE below it */
     bool is_filter; /* content is that of bs->file, unchanged */
     bool supports_backing;
-    bool stores_bitmaps; /* keeps persistent dirty bitmaps in the image */
     bool writes_compressed; /* co_pwritev knows BDRV_REQ_WRITE_COMPRESSED */
     /* Writes to bs->file only on behalf of its own parents: needs the right to write no
      * earlier than one of them has it (raw, filters). */
@@ -246,6 +245,9 @@ struct BlockDriver {
     int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
     int (*debug_resume)(BlockDriverState *bs, const char *tag);
     void coroutine_fn (*co_debug_wait)(BlockDriverState *bs, const char *tag);
+    /* Whether the image can keep a dirty bitmap; absent: no.  Main thread. */
+    bool (*can_store_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
+                             GError **errp);
     const BdrvSnapshotDriver *snapshot;
 };
 

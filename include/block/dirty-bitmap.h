@@ -52,6 +52,19 @@ int64_t bdrv_bits_count(const BdrvBits *b);
 
 /* --- In the node's home context (I/O path) ---------------------------------------------- */
 
+/*
+ * For a driver that opens an image: a bitmap that is stored there, for size bytes, without a
+ * bit, or one of which nothing is known (inconsistent).  NULL and errp without memory.
+ */
+BdrvDirtyBitmap *bdrv_dirty_bitmap_add_stored(BlockDriverState *bs, const char *name, int64_t size,
+                                              int64_t granularity, bool enabled,
+                                              bool inconsistent, GError **errp);
+/*
+ * For a driver that hands an image over: whether no job or transaction uses a persistent
+ * bitmap; and, when the image has them all, forgets them.
+ */
+bool bdrv_dirty_bitmaps_idle(BlockDriverState *bs, GError **errp);
+void bdrv_dirty_bitmaps_drop_stored(BlockDriverState *bs);
 /* Notes that a range was, or may have been, written. */
 void bdrv_dirty_mark(BlockDriverState *bs, int64_t offset, int64_t bytes);
 /* The node has another length: bits for what is new are set, for what is gone forgotten. */
@@ -71,8 +84,11 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
                                        uint32_t granularity, int64_t cluster, bool persistent,
                                        bool disabled, GError **errp);
 void bdrv_dirty_bitmap_free(BdrvDirtyBitmap *b);
-/* Whether bs's image can keep bitmaps. */
-bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, GError **errp);
+/* The granularity of a bitmap for an image with clusters of this size (0: none). */
+uint32_t bdrv_dirty_bitmap_default_granularity(int64_t cluster);
+/* Whether bs's image can keep such a bitmap. */
+bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, const char *name, uint32_t granularity,
+                                 GError **errp);
 /* Frees all of a node that is closed. */
 void bdrv_dirty_bitmaps_free_all(BlockDriverState *bs);
 const char *bdrv_dirty_bitmap_name(const BdrvDirtyBitmap *b);

@@ -26,9 +26,7 @@ class Doc:
     def __init__(self, source):
         self.source = source
         self.symbol = None      # None: free-form text
-        # Lines of the description, with their indentation and empty ones between them; those
-        # of members, features and sections are like it.
-        self.text = []
+        self.text = []          # lines of the description
         self.members = {}       # name -> (source, [lines])
         self.features = {}
         self.sections = {}      # 'Since' -> [lines]
@@ -57,7 +55,6 @@ class Doc:
             if doc.symbol is None:
                 doc.text.append(stripped)
                 continue
-            line = text.rstrip()
             if not text.startswith('    '):     # indented lines continue what is above
                 match = MEMBER_LINE.match(stripped)
                 if match:
@@ -66,7 +63,7 @@ class Doc:
                         raise QAPIError(where, f"'@{match.group(1)}' is documented twice")
                     target = []
                     table[match.group(1)] = (where, target)
-                    line = match.group(2) or ''
+                    stripped = match.group(2) or ''
                 else:
                     match = SECTION_LINE.match(stripped)
                     if match:
@@ -75,11 +72,11 @@ class Doc:
                             raise QAPIError(where, f"duplicate section '{name}:'")
                         in_features = name == 'Features'
                         target = doc.sections.setdefault(name, [])
-                        line = match.group(2) or ''
+                        stripped = match.group(2) or ''
                     elif stripped.startswith('@'):
                         raise QAPIError(where, "line must read '@name: text'")
-            if line or target:
-                target.append(line)
+            if stripped:
+                target.append(stripped)
         if not started:
             raise QAPIError(source, 'documentation block is empty')
         return doc
@@ -163,7 +160,6 @@ class Module:
     def __init__(self, name):
         self.name = name
         self.includes = []
-        self.title = name       # of its chapter in the manual
 
 
 class Pragma:
@@ -256,8 +252,6 @@ class _FileParser:
                 self._unused(doc)
                 doc = self._next()[1]
                 if doc.symbol is None:
-                    if doc.text[0].startswith('= '):
-                        self.module.title = doc.text[0][2:]
                     doc = None
                 continue
             if self.tokens[self.pos][1] != '{':

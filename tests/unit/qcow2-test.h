@@ -9,6 +9,7 @@
 #define TESTS_UNIT_QCOW2_TEST_H
 
 #include <glib/gstdio.h>
+#include "block/dirty-bitmap.h"
 #include "block/qcow2.h"
 
 typedef struct MemEvent { /* a write, or a flush when len is 0 */
@@ -304,6 +305,7 @@ static void coroutine_fn image_close(BdrvChild *child)
     BlockDriverState *bs = child->bs;
 
     bs->drv->co_close(bs);
+    bdrv_dirty_bitmaps_free_all(bs);
     drop_mem_node(bs->file);
     drop_mem_node(bs->data_file);
     g_free(bs->backing);

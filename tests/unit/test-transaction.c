@@ -104,15 +104,18 @@ static bool coroutine_fn holds(BlockBackend *blk, int64_t offset, int64_t bytes,
     return all_bytes(buf, value, bytes);
 }
 
-/* "name:dirty bytes[+]" of each bitmap, + for one that records. */
+/* "name:dirty bytes[+]" of each bitmap, the oldest first, + for one that records. */
 static char *bitmaps(BlockDriverState *bs)
 {
     BlockDirtyInfoList *list = bdrv_dirty_bitmap_query(bs);
     GString *text = g_string_new(NULL);
 
     for (BlockDirtyInfoList *l = list; l; l = l->next) {
-        g_string_append_printf(text, "%s%s:%" PRId64 "%s", text->len ? " " : "", l->value->name,
-                               l->value->count, l->value->recording ? "+" : "");
+        g_autofree char *one = g_strdup_printf("%s:%" PRId64 "%s%s", l->value->name,
+                                               l->value->count, l->value->recording ? "+" : "",
+                                               text->len ? " " : "");
+
+        g_string_prepend(text, one);
     }
     qapi_free_BlockDirtyInfoList(list);
     return g_string_free(text, false);

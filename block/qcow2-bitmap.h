@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Dirty bitmaps in a qcow2 image: what their two files share. */
+#ifndef BLOCK_QCOW2_BITMAP_H
+#define BLOCK_QCOW2_BITMAP_H
+
+#include "qcow2.h"
+
+#define QCOW2_BITMAP_MAX_NAME 1023
+#define QCOW2_BITMAP_MAX_DIRECTORY (64 << 20)
+#define QCOW2_BITMAP_MAX_NUMBER 65535
+#define QCOW2_BITMAP_MIN_BITS 9
+#define QCOW2_BITMAP_MAX_BITS 31
+
+enum { /* flags of a directory entry */
+    QCOW2_BITMAP_IN_USE = 1,
+    QCOW2_BITMAP_AUTO = 2,
+    QCOW2_BITMAP_EXTRA_COMPATIBLE = 4,
+};
+#define QCOW2_BITMAP_TYPE_DIRTY 1
+#define QCOW2_BITMAP_ALL_ONES 1ULL /* a table's entry without a cluster */
+
+/* An entry of the bitmap directory as it is in the file. */
+struct Qcow2Bitmap {
+    char *name;
+    uint64_t table_offset;
+    uint32_t table_size; /* entries */
+    uint32_t flags;
+    uint8_t type, granularity_bits;
+    uint8_t *extra;
+    uint32_t extra_size;
+};
+
+/* The entries of a table for the whole disk, and the bytes of its bits. */
+uint64_t qcow2_bitmap_table_size(const Qcow2State *s, int granularity_bits);
+/* Whether it is one of which we know what it means. */
+bool qcow2_bitmap_known(const Qcow2State *s, const Qcow2Bitmap *b);
+/* The directory's bytes for list; a new buffer. */
+uint8_t *qcow2_bitmap_directory(const GPtrArray *list, size_t *bytes);
+
+#endif

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dirty bitmaps that a qcow2 image keeps, against a model: written, closed, opened again,
+ * disabled, removed, resized, with snapshots taken meanwhile.  Then the machine crashes behind
+ * every write: a bitmap is gone, inconsistent, or has a bit for all that was written.  Writes
+ * that fail; damaged directories.
+ */
+#include "block/dirty-bitmap-int.h"
+#include "qcow2-test.h"
+
+#define SECTOR 512
+
+typedef struct Disk {
+    MemFile *file;
+    BdrvChild *image;
+    GRand *rand;
+    int64_t size;
+    uint8_t *data;
+} Disk;
+
+static void coroutine_fn disk_open(Disk *d)
+{
+    GError *err = NULL;
+
+    d->image = image_open(d->file, NULL, false, &err);
+    g_assert_no_error(err);
+}
+
+static void coroutine_fn disk_init(Disk *d, const char *options, int64_t size, int seed)
+{
+    *d = (Disk){ .file = image_create(size, options), .size = size, .data = g_malloc0(size),
+                 .rand = g_rand_new_with_seed(seed) };
+    disk_open(d);
+}
+
+static void coroutine_fn disk_reopen(Disk *d)
+{
+    image_close(d->image);
+    image_assert_clean(d->file, false, "after closing");
+    disk_open(d);
+}
+
+static void coroutine_fn disk_free(Disk *d)
+{
+    image_close(d->image);
+    mem_free(d->file);
+    g_rand_free(d->rand);
+    g_free(d->data);
+}
+
+static void coroutine_fn write_some(Disk *d, int n)
+{
+    while (n-- > 0) {
+        int64_t sector = g_rand_int_range(d->rand, 0, d->size / SECTOR);
+        int64_t wanted = g_rand_int_range(d->rand, 1, 9) * SECTOR;
+        int64_t bytes = MIN(wanted, d->size - sector * SECTOR);
+
+        memset(d->data + sector * SECTOR, g_rand_int_range(d->rand, 1, 256), bytes);
+        g_assert_cmpint(bdrv_co_pwrite(d->image, sector * SECTOR, bytes, d->data + sector * SECTOR,
+                                       0), ==, 0);
+    }
+}
+
+static BdrvDirtyBitmap *add(Disk *d, const char *name, uint32_t granularity, bool disabled)
+{
+    GError *err = NULL;
+    BdrvDirtyBitmap *b;
+
+    g_assert_true(bdrv_dirty_bitmap_can_store(d->image->bs, name, granularity, &err));
+    b = bdrv_dirty_bitmap_new(d->image->bs, name, granularity, 0, true, disabled, &err);
+    g_assert_no_error(err);
+    return b;
+}
+
+static BdrvDirtyBitmap *find(Disk *d, const char *name)
+{
+    return bdrv_dirty_bitmap_find(d->image->bs, name, NULL);
+}
+
+/* The bits of a bitmap, as a copy. */
+static BdrvBits bits_of(Disk *d, const char *name)
+{
+    BdrvBits copy;
+
+    g_assert_true(bdrv_bits_copy(&copy, &find(d, name)->bits));
+    return copy;
+}
+
+static void assert_bits(Disk *d, const char *name, const BdrvBits *expected)
+{
+    BdrvDirtyBitmap *b = find(d, name);
+
+    g_assert_nonnull(b);
+    g_assert_false(b->inconsistent);
+    g_assert_true(b->persistent);
+    g_assert_cmpint(b->bits.size, ==, expected->size);
+    g_assert_cmpint(b->bits.granularity, ==, expected->granularity);
+    for (int64_t i = 0; i < bdrv_bits_number(expected); i++) {
+        g_assert_cmpint(bdrv_bits_get(&b->bits, i), ==, bdrv_bits_get(expected, i));
+    }
+}
+
+static void assert_qemu_agrees(Disk *d, const char *const *names)
+{
+    g_autofree char *name = temp_name(), *output = NULL;
+    g_autofree char *command = g_strdup_printf("qemu-img info --output=json %s", name);
+
+    if (!have_qemu_img()) {
+        return;
+    }
+    qemu_img_check(d->file, false);
+    mem_store(d->file, name);
+    g_assert_cmpint(run_tool(command, &output), ==, 0);
+    for (; *names; names++) {
+        g_autofree char *text = g_strdup_printf("\"name\": \"%s\"", *names);
+
+        g_assert_nonnull(strstr(output, text));
+    }
+    g_assert_null(strstr(output, "in-use"));
+    g_unlink(name);
+}
+
+static void coroutine_fn test_kept(void)
+{
+    static const char *const options[] = { "cluster_size=512", "cluster_size=4096",
+                                           "cluster_size=65536", "cluster_size=65536,"
+                                           "refcount_bits=64,lazy_refcounts=on" };
+    static const char *const names[] = { "small", "large", "off", NULL };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        Disk d;
+
+        disk_init(&d, options[i], (2 << 20) + 512, i);
+        write_some(&d, 10);
+        add(&d, "small", 512, false);
+        add(&d, "large", 65536, false);
+        add(&d, "off", 4096, true);
+        for (int round = 0; round < 4; round++) {
+            BdrvBits small, large, off;
+
+            write_some(&d, 25);
+            small = bits_of(&d, "small");
+            large = bits_of(&d, "large");
+            off = bits_of(&d, "off");
+            disk_reopen(&d);
+            assert_bits(&d, "small", &small);
+            assert_bits(&d, "large", &large);
+            assert_bits(&d, "off", &off);
+            g_assert_true(find(&d, "small")->enabled);
+            g_assert_false(find(&d, "off")->enabled);
+            bdrv_bits_set(&find(&d, "off")->bits, round * 100000, 8192);
+            bdrv_bits_free(&small);
+            bdrv_bits_free(&large);
+            bdrv_bits_free(&off);
+        }
+        image_close(d.image);
+        assert_qemu_agrees(&d, names);
+        disk_open(&d);
+        bdrv_dirty_bitmap_free(find(&d, "large"));
+        disk_reopen(&d);
+        g_assert_null(find(&d, "large"));
+        bdrv_bits_set(&find(&d, "small")->bits, 0, INT64_MAX);
+        disk_reopen(&d);
+        g_assert_cmpint(bdrv_bits_count(&find(&d, "small")->bits), ==, d.size);
+        bdrv_dirty_bitmap_free(find(&d, "small"));
+        bdrv_dirty_bitmap_free(find(&d, "off"));
+        disk_reopen(&d);
+        g_assert_null(d.image->bs->dirty_bitmaps.head);
+        image_close(d.image);
+        assert_qemu_agrees(&d, names + 3);
+        disk_open(&d);
+        disk_free(&d);
+    }
+}
+
+/* A disk that grows is dirty where it is new, one that shrinks forgets. */
+static void coroutine_fn test_resized(void)
+{
+    GError *err = NULL;
+    BdrvBits bits;
+    Disk d;
+
+    disk_init(&d, "cluster_size=512", 1 << 20, 7);
+    add(&d, "b", 512, false);
+    write_some(&d, 20);
+    bits = bits_of(&d, "b");
+    g_assert_true(bdrv_co_truncate(d.image, 3 << 20, &err));
+    g_assert_cmpint(bdrv_bits_count(&find(&d, "b")->bits), ==, bdrv_bits_count(&bits) + (2 << 20));
+    disk_reopen(&d);
+    g_assert_cmpint(bdrv_bits_count(&find(&d, "b")->bits), ==, bdrv_bits_count(&bits) + (2 << 20));
+    g_assert_true(bdrv_co_truncate(d.image, 1 << 20, &err));
+    assert_bits(&d, "b", &bits);
+    disk_reopen(&d);
+    assert_bits(&d, "b", &bits);
+    bdrv_bits_free(&bits);
+    disk_free(&d);
+}
+
+/* --- Crashes -------------------------------------------------------------------------------------- */
+
+static void apply(Disk *d, MemFile *m, guint first, guint last, int keep)
+{
+    for (guint i = first; i < last; i++) {
+        MemEvent *e = &g_array_index(d->file->log, MemEvent, i);
+
+        for (size_t at = 0; at < e->len; at += SECTOR) {
+            if (g_rand_int_range(d->rand, 0, 100) < keep) {
+                mem_grow(m, e->offset + MIN(at + SECTOR, e->len));
+                memcpy(m->data + e->offset + at, e->data + at, MIN(SECTOR, e->len - at));
+            }
+        }
+    }
+}
+
+/* All that is not zero was written since the bitmap is there. */
+static void coroutine_fn assert_covers(Disk *d, MemFile *m, const char *where)
+{
+    g_autofree uint8_t *buf = g_malloc(d->size);
+    GError *err = NULL;
+    BdrvChild *image = image_open(m, NULL, true, &err);
+    BdrvDirtyBitmap *b;
+
+    g_assert_no_error(err);
+    b = bdrv_dirty_bitmap_find(image->bs, "b", NULL);
+    g_assert_cmpint(bdrv_co_pread(image, 0, d->size, buf, 0), ==, 0);
+    for (int64_t i = 0; b && !b->inconsistent && i < d->size; i++) {
+        if (buf[i] && !bdrv_bits_get(&b->bits, i / b->bits.granularity)) {
+            g_error("%s: byte %" PRId64 " was written and is not dirty", where, i);
+        }
+    }
+    image_close(image);
+}
+
+static void coroutine_fn crash(const char *options, int seed)
+{
+    MemFile *start;
+    guint flushed = 0;
+    Disk d;
+
+    disk_init(&d, options, 128 * 1024, seed);
+    image_close(d.image);
+    start = mem_new(d.file->data, d.file->len);
+    d.file->record = true;
+    disk_open(&d);
+    add(&d, "b", 1024, false);
+    for (int round = 0; round < 4; round++) {
+        write_some(&d, 6);
+        if (round == 2) {
+            add(&d, "another bitmap with a name of its own", 512, false);
+        }
+        if (g_rand_boolean(d.rand)) {
+            g_assert_cmpint(bdrv_co_flush(d.image->bs), ==, 0);
+        }
+        disk_reopen(&d);
+    }
+    bdrv_dirty_bitmap_free(find(&d, "b"));
+    disk_reopen(&d);
+    for (guint cut = 0; cut <= d.file->log->len; cut++) {
+        g_autofree char *where = g_strdup_printf("%s, cut at %u", options, cut);
+        MemFile *m = mem_new(start->data, start->len);
+
+        apply(&d, m, 0, flushed, 100);
+        apply(&d, m, flushed, cut, g_rand_int_range(d.rand, 0, 3) ? 50 : 100);
+        image_assert_clean(m, true, where);
+        assert_covers(&d, m, where);
+        if (have_qemu_img() && g_rand_int_range(d.rand, 0, 40) == 0) {
+            qemu_img_check(m, true);
+        }
+        mem_free(m);
+        if (cut < d.file->log->len && !g_array_index(d.file->log, MemEvent, cut).len) {
+            flushed = cut;
+        }
+    }
+    mem_free(start);
+    disk_free(&d);
+}
+
+static void coroutine_fn test_crash(void)
+{
+    crash("cluster_size=512", 1);
+    crash("cluster_size=4096", 2);
+}
+
+/* Each write of closing fails: the bitmap is lost, or inconsistent, but nothing else. */
+static void coroutine_fn test_failures(void)
+{
+    for (int n = 0; n < 25; n++) {
+        BdrvDirtyBitmap *b;
+        Disk d;
+
+        disk_init(&d, "cluster_size=512", 128 * 1024, n);
+        add(&d, "b", 512, false);
+        disk_reopen(&d);
+        write_some(&d, 5);
+        g_assert_cmpint(bdrv_co_flush(d.image->bs), ==, 0);
+        d.file->fail_errno = EIO;
+        d.file->fail_once = true;
+        d.file->fail_after = n;
+        image_close(d.image);
+        d.file->fail_after = -1;
+        image_assert_clean(d.file, true, "after a failed write");
+        disk_open(&d);
+        b = find(&d, "b");
+        g_assert_nonnull(b);
+        assert_covers(&d, d.file, "after a failed write");
+        disk_free(&d);
+    }
+}
+
+/* --- Damage ----------------------------------------------------------------------------------------- */
+
+/* A directory with random bytes is refused, or what it says is harmless. */
+static void coroutine_fn test_damage(void)
+{
+    int refused = 0;
+
+    for (int n = 0; n < 200; n++) {
+        GError *err = NULL;
+        Qcow2State *s;
+        uint64_t at;
+        Disk d;
+
+        disk_init(&d, "cluster_size=512", 64 * 1024, n);
+        add(&d, "one", 512, false);
+        add(&d, "two", 1024, false);
+        write_some(&d, 5);
+        image_close(d.image);
+        d.image = image_open(d.file, NULL, true, &err);
+        s = d.image->bs->opaque;
+        at = s->bitmaps_offset + g_rand_int_range(d.rand, 0, s->bitmaps_size);
+        image_close(d.image);
+        d.file->data[at] = g_rand_int(d.rand);
+        d.image = image_open(d.file, NULL, n % 2, &err);
+        if (d.image) {
+            image_close(d.image);
+        } else {
+            g_assert_nonnull(strstr(err->message, "bitmap"));
+            refused++;
+        }
+        g_clear_error(&err);
+        mem_free(d.file);
+        g_rand_free(d.rand);
+        g_free(d.data);
+    }
+    g_assert_cmpint(refused, >, 10);
+}
+
+static void coroutine_fn test_refused(void)
+{
+    GError *err = NULL;
+    Disk d;
+
+    disk_init(&d, "cluster_size=4096,compat=0.10", 64 * 1024, 1);
+    g_assert_false(bdrv_dirty_bitmap_can_store(d.image->bs, "b", 512, &err));
+    g_assert_cmpstr(err->message, ==, "Can't make bitmap 'b' persistent in 'qcow2': Cannot store "
+                                      "dirty bitmaps in qcow2 v2 files");
+    g_clear_error(&err);
+    g_assert_false(bdrv_dirty_bitmap_can_store(d.image->bs->file->bs, "b", 512, &err));
+    g_assert_cmpstr(err->message, ==, "Can't store persistent bitmaps to mem: Operation not "
+                                      "supported");
+    g_clear_error(&err);
+    disk_free(&d);
+}
+
+int main(int argc, char **argv)
+{
+    main_aio_context_init();
+    g_test_init(&argc, &argv, NULL);
+    bdrv_init();
+    add_test("/qcow2/bitmap/kept", test_kept);
+    add_test("/qcow2/bitmap/resized", test_resized);
+    add_test("/qcow2/bitmap/crash", test_crash);
+    add_test("/qcow2/bitmap/failures", test_failures);
+    add_test("/qcow2/bitmap/damage", test_damage);
+    add_test("/qcow2/bitmap/refused", test_refused);
+    return g_test_run();
+}
