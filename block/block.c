@@ -262,6 +262,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.qcow2.file;
     case BLOCKDEV_DRIVER_BLKDEBUG:
         return o->u.blkdebug.image;
+    case BLOCKDEV_DRIVER_BLKVERIFY:
+        return o->u.blkverify.raw;
     default:
         return NULL;
     }
@@ -274,7 +276,9 @@ static const BlockdevRefOrNull *backing_ref(const BlockdevOptions *o)
 
 static const BlockdevRef *data_file_ref(const BlockdevOptions *o)
 {
-    return o->driver == BLOCKDEV_DRIVER_QCOW2 ? o->u.qcow2.data_file : NULL;
+    return o->driver == BLOCKDEV_DRIVER_QCOW2       ? o->u.qcow2.data_file
+           : o->driver == BLOCKDEV_DRIVER_BLKVERIFY ? o->u.blkverify.test
+                                                    : NULL;
 }
 
 /* Where a tree lives that refers to nodes which are open already. */
@@ -365,8 +369,10 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
         return false;
     }
     below.read_only = bs->read_only;
-    data = data_ref ? open_ref(data_ref, &below, bs->ctx, errp) : NULL;
-    return !data_ref || (data && attach(bs, data, BDRV_CHILD_DATA, &bs->data_file, errp));
+    data = inherit->data ? bdrv_ref(inherit->data)
+           : data_ref    ? open_ref(data_ref, &below, bs->ctx, errp)
+                         : NULL;
+    return (!data_ref && !inherit->data) || (data && attach(bs, data, BDRV_CHILD_DATA, &bs->data_file, errp));
 }
 
 static bool coroutine_fn open_backing_child(BlockDriverState *bs, const BlockdevOptions *o,

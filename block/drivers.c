@@ -8,6 +8,10 @@ static const BlockDriver *const drivers[] = {
     &bdrv_raw_driver,
     &bdrv_qcow2_driver,
     &bdrv_blkdebug_driver,
+    &bdrv_blkverify_driver,
+    &bdrv_host_device_driver,
+    &bdrv_null_aio_driver,
+    &bdrv_null_co_driver,
 };
 
 const BlockDriver *bdrv_driver_by_name(const char *name)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The file driver: an image in a regular file or on a host device.  Data goes through the
- * home context's io_uring (util/aio.h); everything without an asynchronous form, from
- * open(2) to lseek(2), runs in a worker.  A file whose size is no multiple of 512 bytes
+ * The file driver, an image in a regular file, and host_device, an image on a host device.
+ * Data goes through the home context's io_uring (util/aio.h), or through workers with
+ * aio=threads; everything without an asynchronous form, from open(2) to lseek(2), runs in a
+ * worker.  A file whose size is no multiple of 512 bytes
  * shows as rounded up, the missing bytes read as zero.
  */
 #include <errno.h>
@@ -24,6 +25,8 @@ typedef struct FileState {
     int fd;
     bool regular;
     bool lock;         /* take image locks */
+    bool threads;      /* aio=threads */
+    bool drop_cache;   /* forget what is cached when the node becomes active */
     unsigned has, denies; /* FILE_RIGHT_*: those that are or, when inactive, will be taken */
     bool no_zero_range, no_punch_hole; /* the file system cannot */
     unsigned written, flushed; /* generations: a flush without writes costs nothing */
@@ -120,7 +123,13 @@ static bool examine(OpenWork *w)
     if (fstat(s->fd, &st) < 0) {
         return open_failed(w, errno);
     }
-    if (S_ISDIR(st.st_mode) || S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) {
+    if (w->bs->drv == &bdrv_host_device_driver) {
+        if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) {
+            error_setg(&w->err, "'host_device' driver requires '%s' to be either a character or "
+                       "block device", w->filename);
+            return false;
+        }
+    } else if (!S_ISREG(st.st_mode)) {
         error_setg(&w->err, "'file' driver requires '%s' to be a regular file", w->filename);
         return false;
     }
@@ -169,7 +178,10 @@ static int open_worker(void *opaque)
 static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOptions *options,
                                       GError **errp)
 {
-    const BlockdevOptionsFile *o = &options->u.file;
+    const BlockdevOptionsFile *o = options->driver == BLOCKDEV_DRIVER_HOST_DEVICE
+                                       ? &options->u.host_device
+                                       : &options->u.file;
+    FileState *s = bs->opaque;
     OpenWork w = {
         .bs = bs,
         .filename = o->filename,
@@ -179,7 +191,7 @@ static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOption
     };
 
     if (!*o->filename) {
-        error_setg(errp, "The 'file' block driver requires a file name");
+        error_setg(errp, "The '%s' block driver requires a file name", bs->drv->name);
         return false;
     }
     if (o->has_aio && o->aio == BLOCKDEV_AIO_OPTIONS_NATIVE && !bs->cache_direct) {
@@ -187,6 +199,12 @@ static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOption
                    "was not specified.");
         return false;
     }
+    if (o->has_x_check_cache_dropped && o->x_check_cache_dropped) {
+        error_setg(errp, "x-check-cache-dropped is not supported");
+        return false;
+    }
+    s->threads = o->has_aio && o->aio == BLOCKDEV_AIO_OPTIONS_THREADS;
+    s->drop_cache = !o->has_drop_cache || o->drop_cache;
     if (co_run_in_worker(open_worker, &w) < 0) {
         g_propagate_error(errp, w.err);
         return false;
@@ -273,6 +291,9 @@ static int activate_worker(void *opaque)
         return length;
     }
     bdrv_set_length(w->bs, round_up_sector(length));
+    if (s->drop_cache && !w->bs->cache_direct) {
+        posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED); /* advice: another host has written */
+    }
     return 0;
 }
 
@@ -306,7 +327,8 @@ static int coroutine_fn file_co_preadv_aside(BlockDriverState *bs, int64_t offse
                                              IOVector *iov)
 {
     FileState *s = bs->opaque;
-    ssize_t n = co_preadv(s->fd, iov->iov, iov->niov, offset);
+    ssize_t n = s->threads ? co_preadv_in_worker(s->fd, iov->iov, iov->niov, offset)
+                           : co_preadv(s->fd, iov->iov, iov->niov, offset);
 
     if (n < 0) {
         return n;
@@ -334,7 +356,8 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, in
                                         IOVector *iov, int flags)
 {
     FileState *s = bs->opaque;
-    ssize_t n = co_pwritev(s->fd, iov->iov, iov->niov, offset);
+    ssize_t n = s->threads ? co_pwritev_in_worker(s->fd, iov->iov, iov->niov, offset)
+                           : co_pwritev(s->fd, iov->iov, iov->niov, offset);
 
     s->written++;
     if (n < 0) {
@@ -624,6 +647,27 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
 
 const BlockDriver bdrv_file_driver = {
     .name = "file",
+    .instance_size = sizeof(FileState),
+    .co_open = file_co_open,
+    .co_close = file_co_close,
+    .co_activate = file_co_activate,
+    .co_inactivate = file_co_inactivate,
+    .co_preadv = file_co_preadv,
+    .co_preadv_aside = file_co_preadv_aside,
+    .co_pwritev = file_co_pwritev,
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,
+    .co_pdiscard = file_co_pdiscard,
+    .co_flush = file_co_flush,
+    .co_set_read_only = file_co_set_read_only,
+    .co_truncate = file_co_truncate,
+    .co_block_status = file_co_block_status,
+    .co_create = file_co_create,
+    .co_allocated_size = file_co_allocated_size,
+    .co_lock_for_format = file_co_lock_for_format,
+};
+
+const BlockDriver bdrv_host_device_driver = {
+    .name = "host_device",
     .instance_size = sizeof(FileState),
     .co_open = file_co_open,
     .co_close = file_co_close,

@@ -89,6 +89,7 @@ typedef struct BdrvInherit {
     BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
     BlockDriverState *backing; /* the same for bs->backing */
+    BlockDriverState *data; /* the same for bs->data_file */
 } BdrvInherit;
 
 /* Opens one node and what is below it; see bdrv_co_open(). */
@@ -106,6 +107,11 @@ BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInheri
 const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp);
 /* The format of filename is a guess: says that, and what follows. */
 void bdrv_warn_about_probed_raw(const char *filename);
+/*
+ * The protocol node that a file name stands for, as options to be freed; NULL and errp when it
+ * makes no sense.  "blkverify:" is not one of them.  Main thread.
+ */
+BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp);
 
 /* A string for messages about who uses a node: device id, name or "". */
 const char *blk_user_name(BlockBackend *blk);

@@ -29,18 +29,55 @@ char *bdrv_full_backing_filename(const char *image, const char *backing)
     return g_strdup_printf("%s/%s", dir, backing);
 }
 
+static BlockDriverState *coroutine_fn open_by_name(const char *filename, const char *format,
+                                                   BdrvInherit *inherit, const char *node_name,
+                                                   AioContext *ctx, GError **errp);
+static BlockDriverState *coroutine_fn open_protocol(const char *filename,
+                                                    const BdrvInherit *inherit,
+                                                    const char *node_name, AioContext *ctx,
+                                                    GError **errp);
+
+/* "blkverify:RAW:TEST": two file names; the format of the second is found out. */
+static BlockDriverState *coroutine_fn open_blkverify(const char *names, const BdrvInherit *inherit,
+                                                     const char *node_name, AioContext *ctx,
+                                                     GError **errp)
+{
+    BlockdevOptions o = { .driver = BLOCKDEV_DRIVER_BLKVERIFY, .node_name = (char *)node_name };
+    BdrvInherit below = *inherit, both = *inherit;
+    const char *colon = strchr(names, ':');
+    g_autofree char *raw = colon ? g_strndup(names, colon - names) : NULL;
+    BlockDriverState *bs = NULL;
+
+    if (!colon) {
+        error_setg(errp, "blkverify requires raw copy and original image path");
+        return NULL;
+    }
+    both.file = open_protocol(raw, &below, NULL, ctx, errp);
+    both.data = both.file ? open_by_name(colon + 1, NULL, &below, NULL, ctx, errp) : NULL;
+    if (both.data) {
+        bs = bdrv_co_open_node(&o, &both, ctx, errp);
+    }
+    bdrv_co_unref(both.data);
+    bdrv_co_unref(both.file);
+    return bs;
+}
+
 static BlockDriverState *coroutine_fn open_protocol(const char *filename,
                                                     const BdrvInherit *inherit,
                                                     const char *node_name, AioContext *ctx,
                                                     GError **errp)
 {
-    BlockdevOptions o = { .driver = BLOCKDEV_DRIVER_FILE, .node_name = (char *)node_name };
+    g_autoptr(BlockdevOptions) o = NULL;
 
-    if (g_str_has_prefix(filename, "file:")) {
-        filename += strlen("file:");
+    if (g_str_has_prefix(filename, "blkverify:")) {
+        return open_blkverify(filename + strlen("blkverify:"), inherit, node_name, ctx, errp);
     }
-    o.u.file.filename = (char *)filename;
-    return bdrv_co_open_node(&o, inherit, ctx, errp);
+    o = bdrv_co_filename_options(filename, errp);
+    if (!o) {
+        return NULL;
+    }
+    o->node_name = g_strdup(node_name);
+    return bdrv_co_open_node(o, inherit, ctx, errp);
 }
 
 const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp)

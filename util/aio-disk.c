@@ -46,13 +46,13 @@ static int disk_request_in_worker(void *opaque)
     return 0;
 }
 
-static ssize_t coroutine_fn disk_request(DiskRequest *req)
+static ssize_t coroutine_fn disk_request(DiskRequest *req, bool in_worker)
 {
     AioContext *ctx = aio_current();
     AioRing *ring;
 
     g_assert(ctx);
-    ring = aio_ring_get(ctx);
+    ring = in_worker ? NULL : aio_ring_get(ctx);
 #if CONFIG_LINUX_IO_URING
     if (ring) {
         do {
@@ -116,8 +116,8 @@ static int next_part(struct iovec *part, const struct iovec *iov, int niov, size
     return n;
 }
 
-static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov, int niov,
-                                     off_t offset)
+static ssize_t coroutine_fn transfer(DiskOp op, bool in_worker, int fd, const struct iovec *iov,
+                                     int niov, off_t offset)
 {
     size_t limit = op == DISK_READ ? PART_READ_BYTES : PART_WRITE_BYTES;
     size_t size, done = 0;
@@ -133,7 +133,7 @@ static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov,
         ssize_t ret;
 
         req.niov = next_part(part, iov, niov, skip, limit, &tried);
-        ret = disk_request(&req);
+        ret = disk_request(&req, in_worker);
         if (ret == -EINVAL && op == DISK_READ && done % 512) {
             /* O_DIRECT: only the end of the file leaves us at such an offset. */
             break;
@@ -160,19 +160,29 @@ static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov,
 
 ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset)
 {
-    return transfer(DISK_READ, fd, iov, niov, offset);
+    return transfer(DISK_READ, false, fd, iov, niov, offset);
 }
 
 ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)
 {
-    return transfer(DISK_WRITE, fd, iov, niov, offset);
+    return transfer(DISK_WRITE, false, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_preadv_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_READ, true, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_WRITE, true, fd, iov, niov, offset);
 }
 
 int coroutine_fn co_fdatasync(int fd)
 {
     DiskRequest req = {.op = DISK_FDATASYNC, .fd = fd};
 
-    return disk_request(&req);
+    return disk_request(&req, false);
 }
 
 int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
@@ -180,5 +190,5 @@ int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
     DiskRequest req = {
         .op = DISK_FALLOCATE, .fd = fd, .mode = mode, .offset = offset, .len = len};
 
-    return disk_request(&req);
+    return disk_request(&req, false);
 }

@@ -253,7 +253,8 @@ struct BlockDriver {
 
 /* Registry: block/drivers.c lists all drivers explicitly. */
 extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
-    bdrv_blkdebug_driver;
+    bdrv_blkdebug_driver, bdrv_blkverify_driver, bdrv_host_device_driver, bdrv_null_aio_driver,
+    bdrv_null_co_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
 /* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);

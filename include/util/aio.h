@@ -181,6 +181,9 @@ int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque);
  */
 ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset);
 ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t offset);
+/* The same through worker threads in any case. */
+ssize_t coroutine_fn co_preadv_in_worker(int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int niov, off_t offset);
 /* fdatasync(2).  0 or -errno. */
 int coroutine_fn co_fdatasync(int fd);
 /* fallocate(2).  0 or -errno. */

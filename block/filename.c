@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a file name says about the protocol: "host_device:/dev/sdb", "null-co://",
+ * "blkdebug:RULES:IMAGE", or a plain path, which may be that of a device.  Main thread.
+ */
+#include <string.h>
+#include <sys/stat.h>
+#include "graph-int.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-block-core.h"
+
+typedef struct StatWork {
+    const char *filename;
+    bool is_device;
+} StatWork;
+
+static int stat_worker(void *opaque)
+{
+    StatWork *w = opaque;
+    struct stat st;
+
+    w->is_device = stat(w->filename, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode));
+    return 0;
+}
+
+static BlockdevOptions *file_options(BlockdevDriver driver, const char *filename)
+{
+    BlockdevOptions *o = g_new0(BlockdevOptions, 1);
+    BlockdevOptionsFile *file = driver == BLOCKDEV_DRIVER_FILE ? &o->u.file : &o->u.host_device;
+
+    o->driver = driver;
+    file->filename = g_strdup(filename);
+    return o;
+}
+
+static BlockdevOptions *null_options(BlockdevDriver driver, const char *filename, GError **errp)
+{
+    BlockdevOptions *o;
+
+    if (strcmp(strchr(filename, ':'), "://")) {
+        error_setg(errp, "The only allowed filename for this driver is '%s://'",
+                   BlockdevDriver_str(driver));
+        return NULL;
+    }
+    o = g_new0(BlockdevOptions, 1);
+    o->driver = driver;
+    return o;
+}
+
+/* "blkdebug:RULES:IMAGE": RULES is a file or empty. */
+static BlockdevOptions *coroutine_fn blkdebug_options(const char *rest, GError **errp)
+{
+    const char *colon = strchr(rest, ':');
+    BlockdevOptions *below, *o;
+
+    if (!colon) {
+        error_setg(errp, "blkdebug requires both config file and image path");
+        return NULL;
+    }
+    below = bdrv_co_filename_options(colon + 1, errp);
+    if (!below) {
+        return NULL;
+    }
+    o = g_new0(BlockdevOptions, 1);
+    o->driver = BLOCKDEV_DRIVER_BLKDEBUG;
+    o->u.blkdebug.config = colon > rest ? g_strndup(rest, colon - rest) : NULL;
+    o->u.blkdebug.image = g_new0(BlockdevRef, 1);
+    o->u.blkdebug.image->type = QTYPE_QDICT;
+    o->u.blkdebug.image->u.definition = *below;
+    g_free(below);
+    return o;
+}
+
+BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp)
+{
+    size_t len = strcspn(filename, ":/");
+    const char *rest = filename + len + 1;
+    g_autofree char *protocol = NULL;
+    StatWork w = { .filename = filename };
+
+    if (filename[len] != ':') {
+        co_run_in_worker(stat_worker, &w);
+        return file_options(w.is_device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE,
+                            filename);
+    }
+    protocol = g_strndup(filename, len);
+    if (!strcmp(protocol, "file")) {
+        return file_options(BLOCKDEV_DRIVER_FILE, rest);
+    }
+    if (!strcmp(protocol, "host_device")) {
+        return file_options(BLOCKDEV_DRIVER_HOST_DEVICE, rest);
+    }
+    if (!strcmp(protocol, "null-co")) {
+        return null_options(BLOCKDEV_DRIVER_NULL_CO, filename, errp);
+    }
+    if (!strcmp(protocol, "null-aio")) {
+        return null_options(BLOCKDEV_DRIVER_NULL_AIO, filename, errp);
+    }
+    if (!strcmp(protocol, "blkdebug")) {
+        return blkdebug_options(rest, errp);
+    }
+    error_setg(errp, "Unknown protocol '%s'", protocol);
+    return NULL;
+}
