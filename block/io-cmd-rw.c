@@ -257,7 +257,8 @@ static bool fill_from_file(const char *path, uint8_t *buf, int64_t bytes)
 static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t bytes)
 {
     int flags = (w->fua ? BDRV_REQ_FUA : 0) | (w->unmap ? BDRV_REQ_MAY_UNMAP : 0) |
-                (w->no_fallback ? BDRV_REQ_NO_FALLBACK : 0);
+                (w->no_fallback ? BDRV_REQ_NO_FALLBACK : 0) |
+                (w->compressed && !w->zero ? BDRV_REQ_WRITE_COMPRESSED : 0);
     uint8_t *buf = NULL;
     IOVector iov;
     int ret;

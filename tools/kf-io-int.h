@@ -41,6 +41,7 @@ void io_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 typedef struct IoState {
     IoImage *image; /* what is open, NULL: nothing */
     bool quit;      /* the user is done */
+    bool image_opts; /* files are described by options */
 } IoState;
 
 extern const IoCommand io_tool_commands[];

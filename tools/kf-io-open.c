@@ -11,7 +11,6 @@
 #include "kf-io-int.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
-#include "qapi/qapi-visit-block-core.h"
 
 IoImage *io_image_new(void)
 {
@@ -131,7 +130,6 @@ static char *merge_options(const char *options, const char *filename)
 static BlockDriverState *coroutine_fn open_node(const IoImage *image, GError **errp)
 {
     g_autofree char *format = image->options ? only_driver(image->options) : NULL;
-    g_autoptr(BlockdevOptions) o = NULL;
     g_autofree char *merged = NULL;
     BdrvOpenFile params = {
         .filename = image->name,
@@ -147,8 +145,9 @@ static BlockDriverState *coroutine_fn open_node(const IoImage *image, GError **e
         merged = !image->options ? g_strdup(image->name)
                  : !image->name  ? g_strdup(image->options)
                                  : merge_options(image->options, image->name);
-        o = qapi_BlockdevOptions_from_str(merged, NULL, errp);
-        return o ? bdrv_co_open(o, main_aio_context(), errp) : NULL;
+        params.filename = merged;
+        params.format = NULL;
+        params.is_options = true;
     }
     return bdrv_co_open_file_params(&params, main_aio_context(), errp);
 }
@@ -231,6 +230,10 @@ static bool parse_open(int argc, char **argv, IoImage *image)
             image->read_only = true;
             break;
         case 'o':
+            if (image->is_options) {
+                printf("--image-opts and 'open -o' are mutually exclusive\n");
+                return false;
+            }
             io_image_add_options(image, optarg);
             break;
         case 'k':
@@ -269,6 +272,7 @@ static int coroutine_fn run_open(IoSession *s, int argc, char **argv)
     g_autoptr(IoImage) image = io_image_new();
     IoState *state = io_session_opaque(s);
 
+    image->is_options = state->image_opts;
     if (!parse_open(argc, argv, image)) {
         return -EINVAL;
     }

@@ -162,7 +162,7 @@ static bool coroutine_fn run_stdin(IoSession *s, IoState *state)
 static void coroutine_fn run_entry(void *opaque)
 {
     Run *run = opaque;
-    IoState state = { 0 };
+    IoState state = { .image_opts = run->image->is_options };
     IoSession *s = io_session_new(NULL, false);
     bool ok = true;
 
