@@ -163,7 +163,7 @@ static bool compute_layout(const CreateOptions *o, Layout *l)
 
     *l = (Layout) { .rt = 1, .rt_count = 1, .rb_count = 1 };
     l->l1_entries = (o->size + per_table - 1) / per_table;
-    l->l1_count = MAX((l->l1_entries * 8 + cs - 1) / cs, 1);
+    l->l1_count = (l->l1_entries * 8 + cs - 1) / cs;
     for (;;) {
         uint64_t blocks, tables;
 
