@@ -359,7 +359,9 @@ bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **e
         return false;
     }
     *g = (Qcow2Geometry){ .version = o.version, .refcount_bits = o.refcount_bits,
-                          .cluster_size = o.cluster_size, .l2_entry_size = o.extended_l2 ? 16 : 8 };
+                          .cluster_size = o.cluster_size, .l2_entry_size = o.extended_l2 ? 16 : 8,
+                          .preallocated = o.preallocation == PREALLOC_MODE_FALLOC ||
+                                          o.preallocation == PREALLOC_MODE_FULL };
     return true;
 }
 

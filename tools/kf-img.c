@@ -18,6 +18,8 @@ static const struct {
     /* Before there are threads; false: has failed and said why. */
     bool (*before)(int argc, char **argv);
 } commands[] = {
+    { "amend", img_amend,
+      "[--image-opts | -f fmt] [-p] [-q] [-t cache] [--force] -o options filename" },
     { "bench", img_bench,
       "[-c count] [-d depth] [--image-opts | -f fmt] [--flush-interval=n] [-i aio] [-n] "
       "[--no-drain] [-o offset] [--pattern=byte] [-q] [-s buffer_size] [-S step_size] [-t cache] "
