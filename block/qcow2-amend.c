@@ -5,6 +5,7 @@
  * prepared in clusters that nothing refers to and becomes valid with one write of the header,
  * so a crash leaves the image as it was before one of them or after it.
  */
+#include "dirty-bitmap-int.h"
 #include "qcow2.h"
 #include "qapi/keyval.h"
 
@@ -52,8 +53,20 @@ static bool parse_one(Amend *a, const char *name, const char *value, GError **er
     return true;
 }
 
-static bool check_together(const Qcow2State *s, const Amend *a, bool width_given, GError **errp)
+static bool has_persistent(BlockDriverState *bs)
 {
+    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+        if (((BdrvDirtyBitmap *)l->data)->persistent) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool check_together(BlockDriverState *bs, const Amend *a, bool width_given, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+
     if (a->version >= 3) {
         return true;
     }
@@ -67,7 +80,7 @@ static bool check_together(const Qcow2State *s, const Amend *a, bool width_given
                    "(use compat=1.1 or greater)");
     } else if (s->compression) {
         error_setg(errp, "compat=0.10 requires compression_type=zlib");
-    } else if (s->bitmaps_count) {
+    } else if (s->bitmaps_count || has_persistent(bs)) {
         error_setg(errp, "compat=0.10 requires an image without bitmaps");
     } else if (s->incompatible & ~(uint64_t)QCOW2_INCOMPAT_DIRTY) {
         error_setg(errp, "The image has features that compat=0.10 does not know");
@@ -311,7 +324,7 @@ bool coroutine_fn qcow2_co_amend(BlockDriverState *bs, GHashTable *options, bool
     if (a.version < s->version && !g_hash_table_contains(options, "lazy_refcounts")) {
         a.lazy = false;
     }
-    if (!check_together(s, &a, g_hash_table_contains(options, "refcount_bits"), errp)) {
+    if (!check_together(bs, &a, g_hash_table_contains(options, "refcount_bits"), errp)) {
         return false;
     }
     while (s->background) {

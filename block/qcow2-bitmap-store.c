@@ -193,16 +193,18 @@ static int coroutine_fn set_autoclear(BlockDriverState *bs, bool on)
     uint64_t old = s->autoclear;
     int ret;
 
-    s->autoclear = on ? old | QCOW2_AUTOCLEAR_BITMAPS : old & ~(uint64_t)QCOW2_AUTOCLEAR_BITMAPS;
-    if (s->autoclear == old) {
+    if (!(old & QCOW2_AUTOCLEAR_BITMAPS) == !on) {
         return 0;
     }
+    co_mutex_lock(&s->flush_lock);
+    s->autoclear = old ^ QCOW2_AUTOCLEAR_BITMAPS;
     ret = qcow2_header_write(bs);
     ret = ret < 0 ? ret : qcow2_sync_file(bs);
     if (ret < 0) {
         s->autoclear = old;
         qcow2_header_put_back(bs);
     }
+    co_mutex_unlock(&s->flush_lock);
     return ret;
 }
 

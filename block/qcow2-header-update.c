@@ -117,9 +117,20 @@ static int coroutine_fn load(BlockDriverState *bs, Image *i)
     return 0;
 }
 
-/* One step: from what the file has to "to", which is what it has then. */
+static int coroutine_fn write_sector(BlockDriverState *bs, const Image *i, size_t n)
+{
+    int ret = bdrv_co_pwrite(bs->file, n * SECTOR, SECTOR, i->bytes + n * SECTOR, 0);
+
+    return ret < 0 ? ret : qcow2_sync_file(bs);
+}
+
+/*
+ * One step: from what the file has to "to", which is what it has then.  After an error the file
+ * has the former header.
+ */
 static int coroutine_fn commit(BlockDriverState *bs, Image *from, const Image *to)
 {
+    Qcow2State *s = bs->opaque;
     size_t switch_at = SIZE_MAX;
     int ret = 0;
 
@@ -140,9 +151,10 @@ static int coroutine_fn commit(BlockDriverState *bs, Image *from, const Image *t
         ret = qcow2_sync_file(bs);
     }
     if (ret >= 0 && switch_at != SIZE_MAX) {
-        ret = bdrv_co_pwrite(bs->file, switch_at * SECTOR, SECTOR,
-                             to->bytes + switch_at * SECTOR, 0);
-        ret = ret < 0 ? ret : qcow2_sync_file(bs);
+        ret = write_sector(bs, to, switch_at);
+        if (ret < 0 && write_sector(bs, from, switch_at) < 0) {
+            s->broken = true; /* nobody knows which of the two is there */
+        }
     }
     if (ret >= 0) {
         memcpy(from->bytes, to->bytes, to->size);
@@ -323,16 +335,14 @@ static int coroutine_fn move_name(BlockDriverState *bs, Image *from)
     return ret;
 }
 
-int coroutine_fn qcow2_header_update(BlockDriverState *bs)
+/* flush_lock held: nobody else writes the header. */
+static int coroutine_fn update(BlockDriverState *bs)
 {
     static const Names policies[] = { NAMES_ALL, NAMES_ALL, NAMES_OLD, NAMES_NONE };
     Qcow2State *s = bs->opaque;
     Image from, to;
-    int ret = s->broken ? -EIO : load(bs, &from);
+    int ret = load(bs, &from);
 
-    if (s->broken) {
-        return ret;
-    }
     image_init(&to, s->cluster_size);
     for (int attempt = 0; ret >= 0; attempt++) {
         bool possible = compose(s, &from, &to, policies[attempt]);
@@ -353,5 +363,16 @@ int coroutine_fn qcow2_header_update(BlockDriverState *bs)
     s->write_seq++;
     image_destroy(&from);
     image_destroy(&to);
+    return ret;
+}
+
+int coroutine_fn qcow2_header_update(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_mutex_lock(&s->flush_lock);
+    ret = s->broken ? -EIO : update(bs);
+    co_mutex_unlock(&s->flush_lock);
     return ret;
 }

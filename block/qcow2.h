@@ -413,7 +413,7 @@ bool qcow2_options_set(BlockDriverState *bs, const BlockdevOptions *options, GEr
  * Brings the whole header in line with s: version and fixed fields, backing file and format,
  * bitmaps (if there are any).  Durable on success.  Atomic: a crash, or an error, leaves the
  * old header or the new one.  -ENOSPC if the cluster has no room for it.  An update of
- * extensions that lie beyond the first sector must not change fixed fields.
+ * extensions that lie beyond the first sector must not change fixed fields.  Takes flush_lock.
  */
 int coroutine_fn qcow2_header_update(BlockDriverState *bs);
 

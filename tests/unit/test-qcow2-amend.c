@@ -350,6 +350,56 @@ static void coroutine_fn test_size_refused(void)
     case_close(&c);
 }
 
+/* --- Failing writes --------------------------------------------------------------------------------- */
+
+/* The error is told, or the change is made; in both cases the image is sound. */
+static void coroutine_fn fail_at(int n, Change *change)
+{
+    GError *err = NULL;
+    Case c;
+
+    case_open(&c, "cluster_size=4096", 256 * 1024, false);
+    c.image = image_open(c.file, NULL, false, &err);
+    g_assert_no_error(err);
+    c.file->fail_errno = EIO;
+    c.file->fail_once = true;
+    c.file->fail_after = n;
+    change(&c, &err);
+    g_clear_error(&err);
+    c.file->fail_after = -1;
+    image_close(c.image);
+    image_assert_clean(c.file, true, "after a failed write");
+    assert_content(&c, c.file, "after a failed write");
+    case_close(&c);
+}
+
+static bool coroutine_fn try_v2(Case *c, GError **errp)
+{
+    return amend(c, "compat", "0.10", errp);
+}
+
+static bool coroutine_fn try_bits(Case *c, GError **errp)
+{
+    return amend(c, "refcount_bits", "64", errp);
+}
+
+static bool coroutine_fn try_backing(Case *c, GError **errp)
+{
+    return qcow2_co_change_backing(c->image->bs, "base.qcow2", "qcow2") == 0;
+}
+
+static void coroutine_fn test_failures(void)
+{
+    wanted_size = 1 << 20;
+    wanted_mode = PREALLOC_MODE_METADATA;
+    for (int n = 0; n < 24; n++) {
+        fail_at(n, try_v2);
+        fail_at(n, try_bits);
+        fail_at(n, try_backing);
+        fail_at(n, change_size);
+    }
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -361,5 +411,6 @@ int main(int argc, char **argv)
     add_test("/qcow2/amend/backing", test_backing);
     add_test("/qcow2/amend/size", test_size);
     add_test("/qcow2/amend/size-refused", test_size_refused);
+    add_test("/qcow2/amend/failures", test_failures);
     return g_test_run();
 }
