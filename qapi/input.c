@@ -391,7 +391,10 @@ static bool input_alternate(const Input *in, const QapiType *type, json_object *
     const QapiType *branch = type->branches[qtype];
 
     if (!branch) {
-        return bad_type(in, path, type->name, errp);
+        /* QEMU names the innermost member here, too. */
+        error_setg(errp, "Invalid parameter type for '%s', expected: %s",
+                   path->name ? path->name : "null", type->name);
+        return false;
     }
     *(QType *)obj = qtype;
     void *slot = slot_at(obj, type->union_offset);

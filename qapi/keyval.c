@@ -208,6 +208,17 @@ json_object *keyval_or_json_parse(const char *text, const char *implied_key, boo
                     : keyval_parse(text, implied_key, errp);
 }
 
+bool qapi_id_is_wellformed(const char *id)
+{
+    if (!g_ascii_isalpha(*id)) {
+        return false;
+    }
+    while (g_ascii_isalnum(*id) || (*id && strchr("-._", *id))) {
+        id++;
+    }
+    return !*id;
+}
+
 bool qapi_parse_bool(const char *text, bool *value)
 {
     static const char *const yes[] = {"on", "yes", "true", "y", NULL};

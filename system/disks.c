@@ -11,6 +11,8 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
 #include "qapi/qapi-visit-block-core.h"
+#include "qapi/qapi-visit-machine.h"
+#include "qom.h"
 #include "system-int.h"
 #include "system/run-state.h"
 #include "util/iothreads.h"
@@ -300,14 +302,31 @@ static bool is_write_through(const Disk *disk, const VirtioBlkDeviceOptions *b)
     return cache == DRIVE_CACHE_WRITETHROUGH || cache == DRIVE_CACHE_DIRECTSYNC;
 }
 
-static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
-                 VirtMachine *board, VMStateRegistry *r, GError **errp)
+/* What is known of a disk that only a -drive made, as -device would say it. */
+static json_object *said_by_drive(const DriveOptions *d)
 {
+    json_object *said = json_object_new_object();
+
+    if (d->id) {
+        json_object_object_add(said, "drive", json_object_new_string(d->id));
+    }
+    if (d->serial) {
+        json_object_object_add(said, "serial", json_object_new_string(d->serial));
+    }
+    return said;
+}
+
+/* device: what -device says of it, or NULL. */
+static bool plug(Disk *disk, const DeviceOptions *device, VirtMachine *board,
+                 VMStateRegistry *r, GError **errp)
+{
+    const VirtioBlkDeviceOptions *b = device ? &device->u.virtio_blk_device : NULL;
+    const char *id = device ? device->id : NULL;
     const char *serial = b && b->serial        ? b->serial
                          : disk->drive         ? disk->drive->serial
                                                : NULL;
     int queue_size = b && b->has_queue_size ? b->queue_size : 256;
-    g_autofree char *path = NULL;
+    int slot = qom_choose_slot("virtio-blk-device", device ? device->bus : NULL, errp);
     VirtIOBlockConfig config = {
         .blk = disk->blk,
         .serial = serial,
@@ -320,8 +339,12 @@ static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
                                                                             : disk->rerror,
         .io_error = run_state_request_io_error,
     };
-    int slot;
+    g_autofree char *bus = NULL;
+    const char *path;
 
+    if (slot < 0) {
+        return false;
+    }
     if (queue_size < 4 || queue_size > 1024 || (queue_size & (queue_size - 1))) {
         error_setg(errp, "queue-size must be a power of 2 from 4 to 1024");
         return false;
@@ -332,11 +355,12 @@ static bool plug(Disk *disk, const char *id, const VirtioBlkDeviceOptions *b,
     }
     disk->device = virtio_blk_new(&config);
     disk->in_use = true;
-    if (!virt_plug(board, virtio_blk_vdev(disk->device), &slot, errp)) {
-        return false;
-    }
-    path = id ? g_strdup(id) : g_strdup_printf("/machine/virtio-mmio[%d]/virtio-blk", slot);
-    blk_set_device(disk->blk, path);
+    virt_plug(board, virtio_blk_vdev(disk->device), slot);
+    bus = qom_bus_path(slot);
+    path = qom_add_device("virtio-blk-device", id, bus,
+                          b ? qapi_VirtioBlkDeviceOptions_to_json(b)
+                            : said_by_drive(disk->drive));
+    blk_set_device(disk->blk, id ? id : path);
     virtio_blk_register(disk->device, r, slot);
     return true;
 }
@@ -361,7 +385,7 @@ static bool plug_device(const DeviceOptions *d, VirtMachine *board, VMStateRegis
             return false;
         }
     }
-    return plug(disk, d->id, b, board, r, errp);
+    return plug(disk, d, board, r, errp);
 }
 
 /* --- Flash ---------------------------------------------------------------------------------- */
@@ -417,7 +441,7 @@ static bool device_ids_differ(const VmOptions *o, GError **errp)
         char *id = ((DeviceOption *)o->devices->pdata[i])->device->id;
 
         if (id && !g_hash_table_add(ids, id)) {
-            error_setg(errp, "Duplicate device ID '%s'", id);
+            error_setg(errp, "Duplicate ID '%s' for device", id);
             return false;
         }
     }
@@ -446,7 +470,7 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
         const DriveOptions *d = disk->drive;
         bool is_virtio = d && (!d->has_if || d->q_if == DRIVE_INTERFACE_VIRTIO);
 
-        if (is_virtio && !disk->in_use && !plug(disk, NULL, NULL, board, r, errp)) {
+        if (is_virtio && !disk->in_use && !plug(disk, NULL, board, r, errp)) {
             g_prefix_error(errp, "-drive file=%s: ", d->file);
             return false;
         }

@@ -3,10 +3,12 @@
  * kf-system-riscv64: reads the command line, makes the machine and its monitors, runs the
  * main loop until somebody wants to quit, and takes everything apart in order.
  */
+#include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include "block/block-hmp.h"
 #include "block/block.h"
@@ -15,6 +17,7 @@
 #include "migration/snapshot-hmp.h"
 #include "migration/vmstate-fs.h"
 #include "monitor/monitor.h"
+#include "objects.h"
 #include "qapi/error.h"
 #include "qapi/qapi-init.h"
 #include "system-int.h"
@@ -84,7 +87,7 @@ static void make_objects(const VmOptions *o)
     for (guint i = 0; i < o->objects->len; i++) {
         ObjectOption *object = o->objects->pdata[i];
 
-        if (!iothreads_add(object->object->id, &err)) {
+        if (!objects_create(object->object, &err)) {
             g_prefix_error(&err, "%s: ", object->text);
             fail(err);
         }
@@ -149,6 +152,17 @@ static Chardev *make_serial(const VmOptions *o)
     return chr;
 }
 
+/* Everything that the process has and will have stays in the host's RAM. */
+static void lock_memory(void)
+{
+    GError *err = NULL;
+
+    if (mlockall(MCL_CURRENT | MCL_FUTURE)) {
+        error_setg_errno(&err, errno, "-overcommit mem-lock=on: locking memory failed");
+        fail(err);
+    }
+}
+
 static void dump_dtb(const char *filename)
 {
     GError *err = NULL;
@@ -196,6 +210,7 @@ static void shut_down(void)
     vm_destroy();
     monitor_cleanup();
     chardev_cleanup();
+    objects_cleanup();
     pidfile_remove();
 }
 
@@ -220,6 +235,7 @@ int main(int argc, char **argv)
         }
         return exit_code;
     }
+    messages_init(o);
     if (o->process_name) {
         prctl(PR_SET_NAME, o->process_name);
     }
@@ -248,9 +264,13 @@ int main(int argc, char **argv)
                                                      : SHUTDOWN_ACTION_POWEROFF);
 
     add_defaults(o);
+    vm_set_options(o);
     make_objects(o);
-    if (!vm_create(o, make_serial(o), &err)) {
+    if (!vm_create(make_serial(o), &err)) {
         fail(err);
+    }
+    if (o->mem_lock) {
+        lock_memory();
     }
     if (o->dumpdtb) {
         dump_dtb(o->dumpdtb);

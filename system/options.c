@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line: one table of options, each with the function that takes its argument.
- * Structured arguments are QAPI types, as key=value or as JSON.  An option that QEMU has and
- * Keyframe has not says so in one line; nothing is ignored without a word.
+ * The command line: one table of options.  What an option says goes into a member of
+ * CommandLine, a QAPI type, as key=value or as JSON; a function may then check it and do what
+ * else there is to do.  An option that QEMU has and Keyframe has not says so in one line;
+ * nothing is ignored without a word.
  */
 #include <string.h>
 #include "config-host.h"
 #include "monitor/monitor.h"
+#include "options-int.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
-#include "qapi/qapi-visit-block-core.h"
-#include "qapi/qapi-visit-machine.h"
+#include "qapi/qapi-visit-command-line.h"
 #include "system/gdbstub.h"
-#include "system/options.h"
 
 #define MIB (UINT64_C(1) << 20)
-
-typedef bool OptionFunc(VmOptions *o, const char *option, const char *arg, GError **errp);
 
 typedef struct Option {
     const char *name;
     const char *arg;  /* for help; NULL: takes none */
-    OptionFunc *func; /* NULL: not supported, help says why and what to use instead */
+    OptionFunc *func; /* NULL: nothing to do */
     const char *help;
+    const char *member; /* of CommandLine; NULL: not supported, help says why and what to use */
+    /*
+     * Of a structured member: what a first value without '=' belongs to; with fixed, the only
+     * thing that the option can say.
+     */
+    const char *key;
+    const char *fixed; /* "": the argument as it is; else what an option without one says */
+    OptionInspect *inspect;
 } Option;
 
 static const Option options[];
@@ -32,11 +38,79 @@ static char *describe(const char *option, const char *arg)
     return arg ? g_strdup_printf("-%s %s", option, arg) : g_strdup_printf("-%s", option);
 }
 
-static void replace(char **slot, const char *value)
+void option_replace(char **slot, const char *value)
 {
     g_free(*slot);
     *slot = g_strdup(value);
 }
+
+const char *option_text(json_object *tree, const char *member)
+{
+    json_object *value;
+
+    return json_object_object_get_ex(tree, member, &value) &&
+                   json_object_is_type(value, json_type_string)
+               ? json_object_get_string(value)
+               : NULL;
+}
+
+bool option_check_id(const char *id, GError **errp)
+{
+    if (id && !qapi_id_is_wellformed(id)) {
+        error_setg(errp, "Parameter 'id' expects an identifier");
+        return false;
+    }
+    return true;
+}
+
+/* --- Into the schema's types --------------------------------------------------------------- */
+
+/* The argument as a tree; *keyval: all its leaves are text. */
+static json_object *argument_tree(const Option *option, const QapiType *type, const char *arg,
+                                  bool *keyval, GError **errp)
+{
+    json_object *tree;
+    bool is_json;
+
+    *keyval = true;
+    if (type->kind != QAPI_KIND_OBJECT) {
+        return json_object_new_string(arg ? arg : option->fixed ? option->fixed : "on");
+    }
+    if (option->fixed) {
+        tree = json_object_new_object();
+        json_object_object_add(tree, option->key,
+                               json_object_new_string(*option->fixed ? option->fixed : arg));
+        return tree;
+    }
+    tree = keyval_or_json_parse(arg, option->key, &is_json, errp);
+    *keyval = !is_json;
+    return tree;
+}
+
+static bool take_argument(CommandLine *given, const Option *option, const char *arg,
+                          GError **errp)
+{
+    const QapiType *type = qapi_find_member(&qapi_type_CommandLine, option->member)->type;
+    json_object *tree;
+    bool keyval, ok;
+
+    type = type->kind == QAPI_KIND_LIST ? type->element : type;
+    tree = argument_tree(option, type, arg, &keyval, errp);
+    ok = tree && (!option->inspect || option->inspect(tree, !keyval, errp)) &&
+         qapi_input_member(&qapi_type_CommandLine, given, option->member, tree, keyval, errp);
+    json_object_put(tree);
+    return ok;
+}
+
+/* The value of the last element of a list that is not empty. */
+#define LAST(list) \
+    ({ \
+        typeof(list) last_ = (list); \
+        while (last_->next) { \
+            last_ = last_->next; \
+        } \
+        last_->value; \
+    })
 
 /* --- Help and version: print, then *exit_code 0 --------------------------------------- */
 
@@ -55,7 +129,7 @@ static bool opt_help(VmOptions *o, const char *option, const char *arg, GError *
     opt_version(o, option, arg, errp);
     g_print("usage: %s [options]\n\n", g_get_prgname());
     for (const Option *p = options; p->name; p++) {
-        if (p->func) {
+        if (p->member || p->func) {
             g_autofree char *left = describe(p->name, p->arg);
 
             g_print("%-36s %s\n", left, p->help);
@@ -64,178 +138,38 @@ static bool opt_help(VmOptions *o, const char *option, const char *arg, GError *
     return true;
 }
 
-static bool is_help(const char *arg)
-{
-    return !strcmp(arg, "help") || !strcmp(arg, "?");
-}
+/* What "help" as an argument prints. */
+static const struct {
+    const char *member, *text;
+} lists[] = {
+    {"accel", "Accelerators supported in QEMU binary:\ntcg\n"},
+    {"machine", "Supported machines are:\n"
+                "none                 empty machine\n"
+                "virt                 RISC-V VirtIO board (default)\n"},
+    {"cpu", "max\nrv64\n"},
+    {"device", "Storage devices:\n"
+               "name \"virtio-blk-device\", bus virtio-bus\n"
+               "\nMisc devices:\n"
+               "name \"vmgenid\"\n"},
+    {"object", "List of user creatable objects:\n  iothread\n  memory-backend-ram\n  secret\n"},
+};
 
-static bool print_list(const char *text)
+static bool print_list(const Option *option, const char *arg)
 {
-    g_print("%s", text);
-    done = true;
-    return true;
-}
-
-/* --- The machine ------------------------------------------------------------------------ */
-
-static bool opt_accel(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    if (is_help(arg)) {
-        return print_list("Accelerators supported in QEMU binary:\ntcg\n");
+    if (!arg || !option->member || option->fixed || (strcmp(arg, "help") && strcmp(arg, "?"))) {
+        return false;
     }
-    if (strcmp(arg, "tcg")) {
-        g_autofree char *name = g_strndup(arg, strcspn(arg, ","));
-
-        if (!strcmp(name, "tcg")) {
-            error_setg(errp, "the accelerator has no parameters here");
-        } else {
-            error_setg(errp, "invalid accelerator %s", name);
+    for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
+        if (!strcmp(lists[i].member, option->member)) {
+            g_print("%s", lists[i].text);
+            done = true;
+            return true;
         }
-        return false;
     }
-    return true;
+    return false;
 }
 
-static bool set_machine_type(VmOptions *o, const char *type, GError **errp)
-{
-    int value = qapi_enum_parse(&MachineType_lookup, type, -1, NULL);
-
-    if (value < 0) {
-        error_setg(errp, "unsupported machine type '%s'; there are: virt, none", type);
-        return false;
-    }
-    o->machine = value;
-    return true;
-}
-
-static bool opt_machine(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    MachineOptions *m;
-    bool ok;
-
-    if (is_help(arg)) {
-        return print_list("Supported machines are:\n"
-                          "none                 empty machine\n"
-                          "virt                 RISC-V VirtIO board (default)\n");
-    }
-    m = qapi_MachineOptions_from_str(arg, "type", errp);
-    if (!m) {
-        return false;
-    }
-    ok = (!m->type || set_machine_type(o, m->type, errp)) &&
-         (!m->accel || opt_accel(o, option, m->accel, errp));
-    if (m->dumpdtb) {
-        replace(&o->dumpdtb, m->dumpdtb);
-    }
-    if (m->firmware) {
-        replace(&o->bios, m->firmware);
-    }
-    if (m->kernel) {
-        replace(&o->kernel, m->kernel);
-    }
-    if (m->initrd) {
-        replace(&o->initrd, m->initrd);
-    }
-    if (m->append) {
-        replace(&o->append, m->append);
-    }
-    if (m->dtb) {
-        replace(&o->dtb, m->dtb);
-    }
-    if (m->has_snapshot_tracking) {
-        o->no_snapshot_tracking = !m->snapshot_tracking;
-    }
-    if (m->pflash0) {
-        replace(&o->pflash[0], m->pflash0);
-    }
-    if (m->pflash1) {
-        replace(&o->pflash[1], m->pflash1);
-    }
-    if (m->has_pflash_in_state) {
-        o->pflash_in_state = m->pflash_in_state;
-    }
-    qapi_free_MachineOptions(m);
-    return ok;
-}
-
-static bool opt_cpu(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    if (is_help(arg)) {
-        return print_list("max\nrv64\n");
-    }
-    if (strcmp(arg, "rv64") && strcmp(arg, "max")) {
-        g_autofree char *name = g_strndup(arg, strcspn(arg, ","));
-
-        if (!strcmp(name, "rv64") || !strcmp(name, "max")) {
-            error_setg(errp, "CPU properties cannot be changed");
-        } else {
-            error_setg(errp, "unable to find CPU model '%s'; there are: rv64, max", name);
-        }
-        return false;
-    }
-    return true;
-}
-
-static bool opt_smp(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    SmpOptions *s = qapi_SmpOptions_from_str(arg, "cpus", errp);
-    bool ok;
-
-    if (!s) {
-        return false;
-    }
-    ok = (!s->has_cpus || s->cpus == 1) && (!s->has_maxcpus || s->maxcpus == 1) &&
-         (!s->has_sockets || s->sockets == 1) && (!s->has_cores || s->cores == 1) &&
-         (!s->has_threads || s->threads == 1);
-    if (!ok) {
-        error_setg(errp, "only one CPU is supported");
-    }
-    qapi_free_SmpOptions(s);
-    return ok;
-}
-
-static bool opt_memory(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    MemoryOptions *m = qapi_MemoryOptions_from_str(arg, "size", errp);
-    g_autofree char *text = NULL;
-    uint64_t size;
-
-    if (!m) {
-        return false;
-    }
-    text = m->size && *m->size && g_ascii_isdigit(m->size[strlen(m->size) - 1]) &&
-                   !g_str_has_prefix(m->size, "0x")
-               ? g_strconcat(m->size, "M", NULL)
-               : g_strdup(m->size ? m->size : "128M");
-    qapi_free_MemoryOptions(m);
-    if (!qapi_parse_size(text, &size)) {
-        error_setg(errp, "Parameter 'size' expects a non-negative number below 2^64; optional "
-                         "suffix k, M, G, T, P or E");
-        return false;
-    }
-    if (size < 2 * MIB || size > UINT64_C(1) << 40) {
-        error_setg(errp, "RAM must be between 2 MiB and 1 TiB");
-        return false;
-    }
-    o->ram_size = (size + 4095) & ~UINT64_C(4095);
-    return true;
-}
-
-#define STRING_OPTION(func, member) \
-    static bool func(VmOptions *o, const char *option, const char *arg, GError **errp) \
-    { \
-        replace(&o->member, arg); \
-        return true; \
-    }
-STRING_OPTION(opt_bios, bios)
-STRING_OPTION(opt_kernel, kernel)
-STRING_OPTION(opt_initrd, initrd)
-STRING_OPTION(opt_append, append)
-STRING_OPTION(opt_dtb, dtb)
-STRING_OPTION(opt_loadvm, loadvm)
-STRING_OPTION(opt_incoming, incoming)
-STRING_OPTION(opt_pidfile, pidfile)
-STRING_OPTION(opt_gdb, gdb)
+/* --- What is not part of the machine --------------------------------------------------------- */
 
 #define FLAG_OPTION(func, member) \
     static bool func(VmOptions *o, const char *option, const char *arg, GError **errp) \
@@ -248,19 +182,7 @@ FLAG_OPTION(opt_nodefaults, nodefaults)
 FLAG_OPTION(opt_snapshot, temp_overlays)
 FLAG_OPTION(opt_nographic, nographic)
 FLAG_OPTION(opt_daemonize, daemonize)
-FLAG_OPTION(opt_no_reboot, reboot_shuts_down)
-FLAG_OPTION(opt_no_shutdown, shutdown_pauses)
-
-static bool opt_s(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    replace(&o->gdb, GDBSTUB_DEFAULT_DEVICE);
-    return true;
-}
-
-static bool opt_nothing(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    return true; /* what it asks for is how Keyframe always is */
-}
+FLAG_OPTION(opt_display, display_chosen)
 
 static bool opt_data_dir(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
@@ -268,81 +190,38 @@ static bool opt_data_dir(VmOptions *o, const char *option, const char *arg, GErr
     return true;
 }
 
-static bool opt_name(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    GuestNameOptions *n = qapi_GuestNameOptions_from_str(arg, "guest", errp);
-
-    if (!n) {
-        return false;
-    }
-    if (n->guest) {
-        replace(&o->name, n->guest);
-    }
-    if (n->process) {
-        replace(&o->process_name, n->process);
-    }
-    qapi_free_GuestNameOptions(n);
-    return true;
-}
-
 static bool opt_uuid(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
+    char *lower;
+
     if (!g_uuid_string_is_valid(arg)) {
         error_setg(errp, "failed to parse UUID string: wrong format");
         return false;
     }
-    g_free(o->uuid);
-    o->uuid = g_ascii_strdown(arg, -1);
+    lower = g_ascii_strdown(arg, -1);
+    option_replace(&o->given->uuid, lower);
+    g_free(lower);
     return true;
 }
 
 static bool opt_action(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    g_auto(GStrv) parts = g_strsplit(arg, ",", -1);
+    const ActionOptions *a = o->given->action;
 
-    for (char **p = parts; *p; p++) {
-        if (!strcmp(*p, "reboot=reset") || !strcmp(*p, "reboot=shutdown")) {
-            o->reboot_shuts_down = strchr(*p, '=')[1] == 's';
-        } else if (!strcmp(*p, "shutdown=poweroff") || !strcmp(*p, "shutdown=pause")) {
-            o->shutdown_pauses = !strcmp(*p, "shutdown=pause");
-        } else {
-            error_setg(errp, "'%s' is not supported; there are reboot=reset|shutdown and "
-                             "shutdown=poweroff|pause", *p);
-            return false;
-        }
-    }
+    o->reboot_shuts_down = a->has_reboot && a->reboot == REBOOT_MODE_SHUTDOWN;
+    o->shutdown_pauses = a->has_shutdown && a->shutdown == SHUTDOWN_MODE_PAUSE;
     return true;
 }
 
-static bool opt_display(VmOptions *o, const char *option, const char *arg, GError **errp)
+static bool opt_overcommit(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    if (strcmp(arg, "none")) {
-        error_setg(errp, "there is only 'none'");
+    const OvercommitOptions *c = o->given->overcommit;
+
+    if (c->has_cpu_pm && c->cpu_pm) {
+        error_setg(errp, "guest code is interpreted: it cannot use the host's power states");
         return false;
     }
-    o->display_chosen = true;
-    return true;
-}
-
-static bool opt_only_none(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    if (strcmp(arg, "none")) {
-        error_setg(errp, "there is only 'none'");
-        return false;
-    }
-    return true;
-}
-
-static bool opt_rtc(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    g_auto(GStrv) parts = g_strsplit(arg, ",", -1);
-
-    for (char **p = parts; *p; p++) {
-        if (strcmp(*p, "base=utc") && strcmp(*p, "clock=host")) {
-            error_setg(errp, "'%s' is not supported; there are base=utc and clock=host", *p);
-            return false;
-        }
-    }
+    o->mem_lock = c->has_mem_lock && c->mem_lock;
     return true;
 }
 
@@ -357,51 +236,40 @@ static bool opt_global(VmOptions *o, const char *option, const char *arg, GError
 
 static bool opt_drive(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    DriveOptions *drive = qapi_DriveOptions_from_str(arg, NULL, errp);
+    DriveOptions *drive = LAST(o->given->drive);
     DriveOption *d;
 
-    if (!drive) {
-        return false;
-    }
     if (!drive->file) {
         error_setg(errp, "a drive without 'file' would have no medium");
-    } else if (drive->media && strcmp(drive->media, "disk")) {
-        error_setg(errp, "media '%s' is not supported; there is 'disk'", drive->media);
-    } else {
-        d = g_new(DriveOption, 1);
-        *d = (DriveOption){describe(option, arg), drive};
-        g_ptr_array_add(o->drives, d);
-        return true;
+        return false;
     }
-    qapi_free_DriveOptions(drive);
-    return false;
-}
-
-/* -pflash FILE: QEMU's short form. */
-static bool opt_pflash(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    DriveOption *d = g_new(DriveOption, 1);
-    DriveOptions *drive = g_new0(DriveOptions, 1);
-
-    drive->file = g_strdup(arg);
-    drive->has_if = true;
-    drive->q_if = DRIVE_INTERFACE_PFLASH;
+    if (drive->media && strcmp(drive->media, "disk")) {
+        error_setg(errp, "media '%s' is not supported; there is 'disk'", drive->media);
+        return false;
+    }
+    d = g_new(DriveOption, 1);
     *d = (DriveOption){describe(option, arg), drive};
     g_ptr_array_add(o->drives, d);
     return true;
 }
 
+/* -pflash FILE: QEMU's short form. */
+static bool opt_pflash(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    DriveOptions *drive = LAST(o->given->drive);
+
+    drive->has_if = true;
+    drive->q_if = DRIVE_INTERFACE_PFLASH;
+    return opt_drive(o, option, arg, errp);
+}
+
 static bool opt_blockdev(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    BlockdevOptions *blockdev = qapi_BlockdevOptions_from_str(arg, "driver", errp);
+    BlockdevOptions *blockdev = LAST(o->given->blockdev);
     BlockdevOption *b;
 
-    if (!blockdev) {
-        return false;
-    }
     if (!blockdev->node_name) {
         error_setg(errp, "'node-name' must be specified for the root node");
-        qapi_free_BlockdevOptions(blockdev);
         return false;
     }
     b = g_new(BlockdevOption, 1);
@@ -412,27 +280,16 @@ static bool opt_blockdev(VmOptions *o, const char *option, const char *arg, GErr
 
 static bool opt_device(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    DeviceOptions *device;
+    DeviceOptions *device = LAST(o->given->device);
     DeviceOption *d;
 
-    if (is_help(arg)) {
-        return print_list("Storage devices:\n"
-                          "name \"virtio-blk-device\", bus virtio-bus\n"
-                          "\nMisc devices:\n"
-                          "name \"vmgenid\"\n");
-    }
-    if (*arg != '{') {
-        const char *driver = g_str_has_prefix(arg, "driver=") ? arg + 7 : arg;
-        g_autofree char *name = g_strndup(driver, strcspn(driver, ","));
-
-        if (qapi_enum_parse(&DeviceDriver_lookup, name, -1, NULL) < 0) {
-            error_setg(errp, "'%s' is not a valid device model name", name);
-            return false;
-        }
-    }
-    device = qapi_DeviceOptions_from_str(arg, "driver", errp);
-    if (!device) {
+    if (!option_check_id(device->id, errp)) {
         return false;
+    }
+    if (device->driver == DEVICE_DRIVER_VIRTIO_BLK_DEVICE &&
+        device->u.virtio_blk_device.has_bootindex) {
+        g_printerr("%s: warning: -device %s: the firmware is not told of bootindex\n",
+                   g_get_prgname(), arg);
     }
     d = g_new(DeviceOption, 1);
     *d = (DeviceOption){describe(option, arg), device};
@@ -442,14 +299,10 @@ static bool opt_device(VmOptions *o, const char *option, const char *arg, GError
 
 static bool opt_object(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    ObjectOptions *object;
+    ObjectOptions *object = LAST(o->given->object);
     ObjectOption *ob;
 
-    if (is_help(arg)) {
-        return print_list("List of user creatable objects:\n  iothread\n");
-    }
-    object = qapi_ObjectOptions_from_str(arg, "qom-type", errp);
-    if (!object) {
+    if (!option_check_id(object->id, errp)) {
         return false;
     }
     ob = g_new(ObjectOption, 1);
@@ -499,17 +352,25 @@ static bool opt_monitor(VmOptions *o, const char *option, const char *arg, GErro
 
 static bool opt_mon(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    MonitorOptions *m = qapi_MonitorOptions_from_str(arg, "chardev", errp);
-    MonitorKind kind;
+    const MonitorOptions *m = LAST(o->given->mon);
+    MonitorKind kind = !m->has_mode || m->mode == MONITOR_MODE_READLINE ? MONITOR_KIND_HMP
+                       : m->has_pretty && m->pretty                     ? MONITOR_KIND_QMP_PRETTY
+                                                                        : MONITOR_KIND_QMP;
 
-    if (!m) {
+    add_monitor(o, describe(option, arg), kind, g_strconcat("chardev:", m->chardev, NULL));
+    return true;
+}
+
+/* There is only "none" of some devices; what else could be there is said before the type does. */
+static bool inspect_display(json_object *tree, bool is_json, GError **errp)
+{
+    const char *type = json_object_is_type(tree, json_type_string) ? json_object_get_string(tree)
+                                                                   : option_text(tree, "type");
+
+    if (type && strcmp(type, "none")) {
+        error_setg(errp, "there is only 'none'");
         return false;
     }
-    kind = !m->has_mode || m->mode == MONITOR_MODE_READLINE ? MONITOR_KIND_HMP
-           : m->has_pretty && m->pretty                     ? MONITOR_KIND_QMP_PRETTY
-                                                            : MONITOR_KIND_QMP;
-    add_monitor(o, describe(option, arg), kind, g_strconcat("chardev:", m->chardev, NULL));
-    qapi_free_MonitorOptions(m);
     return true;
 }
 
@@ -521,58 +382,68 @@ static const Option options[] = {
     {"h", NULL, opt_help, "show this help"},
     {"help", NULL, opt_help, "show this help"},
     {"version", NULL, opt_version, "show the version"},
-    {"M", "TYPE[,...]", opt_machine, "kind of machine: virt, none"},
-    {"machine", "[type=]TYPE[,...]", opt_machine, "the same; dumpdtb=FILE, snapshot-tracking=off, ..."},
-    {"cpu", "MODEL", opt_cpu, "kind of CPU: rv64, max"},
-    {"accel", "NAME", opt_accel, "how guest code is executed: tcg"},
-    {"smp", "N", opt_smp, "number of CPUs: 1"},
-    {"m", "[size=]SIZE", opt_memory, "RAM in MiB, or with suffix (default: 128)"},
-    {"bios", "FILE", opt_bios, "firmware (default: OpenSBI), none"},
-    {"kernel", "FILE", opt_kernel, "kernel: Linux Image or ELF"},
-    {"initrd", "FILE", opt_initrd, "initial RAM disk"},
-    {"append", "TEXT", opt_append, "the kernel's command line"},
-    {"dtb", "FILE", opt_dtb, "device tree to use instead of the machine's"},
-    {"L", "DIR", opt_data_dir, "where to look for firmware, too"},
-    {"drive", "file=FILE[,...]", opt_drive, "a disk image and how it is used"},
-    {"pflash", "FILE", opt_pflash, "content of the next flash bank"},
-    {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node"},
-    {"device", "DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid"},
-    {"object", "TYPE,id=ID", opt_object, "an object: iothread"},
-    {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET"},
-    {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device"},
-    {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:..."},
-    {"monitor", "DEV", opt_monitor, "a human monitor"},
-    {"qmp", "DEV", opt_monitor, "a QMP monitor"},
-    {"qmp-pretty", "DEV", opt_monitor, "a QMP monitor with replies laid out over lines"},
-    {"mon", "[chardev=]ID[,mode=...]", opt_mon, "a monitor on a character device"},
-    {"name", "NAME", opt_name, "name of the virtual machine"},
-    {"uuid", "UUID", opt_uuid, "UUID of the virtual machine"},
-    {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont"},
-    {"gdb", "DEV", opt_gdb, "wait for a GDB connection on DEV: tcp::1234, unix:..., chardev:ID"},
-    {"s", NULL, opt_s, "the same as -gdb " GDBSTUB_DEFAULT_DEVICE},
-    {"loadvm", "TAG", opt_loadvm, "start from a snapshot"},
-    {"snapshot", NULL, opt_snapshot, "write to temporary files instead of the images of -drive"},
-    {"incoming", "ADDRESS", opt_incoming, "take in a migrated machine: tcp:, unix:, fd:, exec:, file:, snapshot:, defer"},
-    {"display", "none", opt_display, "there is no display"},
-    {"nographic", NULL, opt_nographic, "serial port and monitor on the terminal"},
-    {"nodefaults", NULL, opt_nodefaults, "no devices but those that are named"},
-    {"no-user-config", NULL, opt_nothing, "there are no configuration files"},
-    {"no-reboot", NULL, opt_no_reboot, "exit when the guest reboots"},
-    {"no-shutdown", NULL, opt_no_shutdown, "stop instead of exiting when the guest shuts down"},
-    {"action", "EVENT=ACTION", opt_action, "reboot=reset|shutdown, shutdown=poweroff|pause"},
-    {"pidfile", "FILE", opt_pidfile, "write the process id to FILE"},
-    {"daemonize", NULL, opt_daemonize, "go to the background when ready"},
-    {"rtc", "base=utc", opt_rtc, "the guest's wall clock is the host's, in UTC"},
-    {"vga", "none", opt_only_none, "there is no display"},
-    {"nic", "none", opt_only_none, "there is no network yet"},
-    {"net", "none", opt_only_none, "there is no network yet"},
-    {"parallel", "none", opt_only_none, "there is no parallel port"},
-    {"global", "...", opt_global, "ignored with a warning"},
+    {"M", "TYPE[,...]", opt_machine, "kind of machine: virt, none", "machine", "type",
+     .inspect = inspect_machine},
+    {"machine", "[type=]TYPE[,...]", opt_machine, "the same; dumpdtb=FILE, snapshot-tracking=off, ...", "machine",
+     "type", .inspect = inspect_machine},
+    {"cpu", "[model=]MODEL", NULL, "kind of CPU: rv64, max", "cpu", "model",
+     .inspect = inspect_cpu},
+    {"accel", "[accel=]NAME", NULL, "how guest code is executed: tcg", "accel", "accel"},
+    {"smp", "[cpus=]N[,...]", opt_smp, "number of CPUs: 1", "smp-opts", "cpus"},
+    {"m", "[size=]SIZE", opt_memory, "RAM in MiB, or with suffix (default: 128)", "memory", "size",
+     .inspect = inspect_memory},
+    {"bios", "FILE", NULL, "firmware (default: OpenSBI), none", "machine", "firmware", ""},
+    {"kernel", "FILE", NULL, "kernel: Linux Image or ELF", "machine", "kernel", ""},
+    {"initrd", "FILE", NULL, "initial RAM disk", "machine", "initrd", ""},
+    {"append", "TEXT", NULL, "the kernel's command line", "machine", "append", ""},
+    {"dtb", "FILE", NULL, "device tree to use instead of the machine's", "machine", "dtb", ""},
+    {"L", "DIR", opt_data_dir, "where to look for firmware, too", "data-dir"},
+    {"drive", "file=FILE[,...]", opt_drive, "a disk image and how it is used", "drive"},
+    {"pflash", "FILE", opt_pflash, "content of the next flash bank", "drive", "file", ""},
+    {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node", "blockdev", "driver"},
+    {"device", "[driver=]DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid", "device",
+     "driver", .inspect = inspect_device},
+    {"object", "[qom-type=]TYPE,id=ID", opt_object, "an object: iothread, memory-backend-ram, secret", "object", "qom-type"},
+    {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET", "add-fd"},
+    {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device", "chardev"},
+    {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:...", "serial"},
+    {"monitor", "DEV", opt_monitor, "a human monitor", "monitor"},
+    {"qmp", "DEV", opt_monitor, "a QMP monitor", "qmp"},
+    {"qmp-pretty", "DEV", opt_monitor, "a QMP monitor with replies laid out over lines", "qmp-pretty"},
+    {"mon", "[chardev=]ID[,mode=...]", opt_mon, "a monitor on a character device", "mon", "chardev"},
+    {"name", "[guest=]NAME[,...]", NULL, "name of the virtual machine", "name", "guest"},
+    {"uuid", "UUID", opt_uuid, "UUID of the virtual machine", "uuid"},
+    {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont", "start-stopped"},
+    {"gdb", "DEV", NULL, "wait for a GDB connection on DEV: tcp::1234, unix:..., chardev:ID", "gdb"},
+    {"s", NULL, NULL, "the same as -gdb " GDBSTUB_DEFAULT_DEVICE, "gdb", .fixed = GDBSTUB_DEFAULT_DEVICE},
+    {"loadvm", "TAG", NULL, "start from a snapshot", "loadvm"},
+    {"snapshot", NULL, opt_snapshot, "write to temporary files instead of the images of -drive", "snapshot"},
+    {"incoming", "ADDRESS", NULL, "take in a migrated machine: tcp:, unix:, fd:, exec:, file:, snapshot:, defer", "incoming"},
+    {"display", "none", opt_display, "there is no display", "display", "type",
+     .inspect = inspect_display},
+    {"nographic", NULL, opt_nographic, "serial port and monitor on the terminal", "nographic"},
+    {"nodefaults", NULL, opt_nodefaults, "no devices but those that are named", "nodefaults"},
+    {"no-user-config", NULL, NULL, "there are no configuration files", "no-user-config"},
+    {"no-reboot", NULL, opt_action, "exit when the guest reboots", "action", "reboot", "shutdown"},
+    {"no-shutdown", NULL, opt_action, "stop instead of exiting when the guest shuts down", "action",
+     "shutdown", "pause"},
+    {"action", "EVENT=ACTION", opt_action, "reboot=reset|shutdown, shutdown=poweroff|pause", "action"},
+    {"pidfile", "FILE", NULL, "write the process id to FILE", "pidfile"},
+    {"daemonize", NULL, opt_daemonize, "go to the background when ready", "daemonize"},
+    {"rtc", "base=utc", NULL, "the guest's wall clock is the host's, in UTC", "rtc"},
+    {"vga", "none", NULL, "there is no display", "vga", .inspect = inspect_display},
+    {"nic", "none", NULL, "there is no network yet", "nic", .inspect = inspect_display},
+    {"net", "none", NULL, "there is no network yet", "net", .inspect = inspect_display},
+    {"parallel", "none", NULL, "there is no parallel port", "parallel", .inspect = inspect_display},
+    {"audiodev", "[driver=]none,id=ID", NULL, "the machine makes no sound", "audiodev", "driver"},
+    {"boot", "strict=on|off", NULL, "the firmware is told nothing", "boot-opts", "order"},
+    {"overcommit", "mem-lock=on|off", opt_overcommit, "keep all memory in the host's RAM", "overcommit"},
+    {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg"},
+    {"global", "...", opt_global, "ignored with a warning", "global"},
     UNSUPPORTED("netdev", "", "there is no network yet"),
     UNSUPPORTED("D", "", "messages go to stderr"),
     UNSUPPORTED("d", "", "there is no log of guest code"),
     UNSUPPORTED("trace", "", "there are no trace points"),
-    UNSUPPORTED("msg", "", "messages have one form"),
     UNSUPPORTED("set", "", "give the property with the device"),
     UNSUPPORTED("readconfig", "", "give the options on the command line"),
     UNSUPPORTED("writeconfig", "", "there are no configuration files"),
@@ -619,18 +490,22 @@ static bool parse_one(VmOptions *o, char **argv, int argc, int *i, GError **errp
         error_setg(errp, "-%s: invalid option", word);
         return false;
     }
-    if (option->func && option->arg) {
+    if (!option->func && !option->member) {
+        error_setg(errp, "-%s: not supported: %s", word, option->help);
+        return false;
+    }
+    if (option->arg) {
         if (*i + 1 >= argc) {
             error_setg(errp, "-%s: requires an argument", word);
             return false;
         }
         arg = argv[++*i];
     }
-    if (!option->func) {
-        error_setg(errp, "-%s: not supported: %s", word, option->help);
-        return false;
+    if (print_list(option, arg)) {
+        return true;
     }
-    if (!option->func(o, word, arg, &err)) {
+    if ((option->member && !take_argument(o->given, option, arg, &err)) ||
+        (option->func && !option->func(o, word, arg, &err))) {
         error_setg(errp, "-%s%s%s: %s", word, arg ? " " : "", arg ? arg : "", err->message);
         g_error_free(err);
         return false;
@@ -638,60 +513,32 @@ static bool parse_one(VmOptions *o, char **argv, int argc, int *i, GError **errp
     return true;
 }
 
+/* What the options say together. */
 static bool check_together(VmOptions *o, GError **errp)
 {
-    if (!o->kernel && (o->initrd || o->append)) {
-        error_setg(errp, "-%s only allowed with -kernel option",
-                   o->initrd ? "initrd" : "append");
-        return false;
-    }
-    if (o->daemonize && o->nographic) {
+    const CommandLine *g = o->given;
+
+    if (o->daemonize && o->nographic && !o->nodefaults && !o->serials->len) {
         error_setg(errp, "-nographic cannot be used with -daemonize");
         return false;
     }
-    if (o->machine == MACHINE_TYPE_NONE &&
-        (o->kernel || o->bios || o->dtb || o->dumpdtb || o->devices->len || o->pflash[0] ||
-         o->pflash[1])) {
-        error_setg(errp, "machine 'none' has no CPU, no memory and no devices");
-        return false;
-    }
-    return true;
+    o->name = g->name ? g->name->guest : NULL;
+    o->process_name = g->name ? g->name->process : NULL;
+    o->uuid = g->uuid;
+    o->loadvm = g->loadvm;
+    o->incoming = g->incoming;
+    o->pidfile = g->pidfile;
+    o->gdb = g->gdb;
+    return options_check_machine(o, errp);
 }
 
-static void free_drive(void *p)
+/* Of a DriveOption and its like: text is the first member, the rest is in o->given. */
+static void free_use(void *p)
 {
-    DriveOption *d = p;
+    char **text = p;
 
-    g_free(d->text);
-    qapi_free_DriveOptions(d->drive);
-    g_free(d);
-}
-
-static void free_blockdev(void *p)
-{
-    BlockdevOption *b = p;
-
-    g_free(b->text);
-    qapi_free_BlockdevOptions(b->blockdev);
-    g_free(b);
-}
-
-static void free_device(void *p)
-{
-    DeviceOption *d = p;
-
-    g_free(d->text);
-    qapi_free_DeviceOptions(d->device);
-    g_free(d);
-}
-
-static void free_object(void *p)
-{
-    ObjectOption *o = p;
-
-    g_free(o->text);
-    qapi_free_ObjectOptions(o->object);
-    g_free(o);
+    g_free(*text);
+    g_free(p);
 }
 
 static void free_monitor(void *p)
@@ -708,14 +555,15 @@ VmOptions *options_parse(int argc, char **argv, int *exit_code, GError **errp)
     VmOptions *o = g_new0(VmOptions, 1);
     bool ok = true;
 
+    o->given = g_new0(CommandLine, 1);
     o->machine = MACHINE_TYPE_VIRT;
     o->ram_size = 128 * MIB;
     o->data_dirs = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(o->data_dirs, NULL);
-    o->drives = g_ptr_array_new_with_free_func(free_drive);
-    o->blockdevs = g_ptr_array_new_with_free_func(free_blockdev);
-    o->devices = g_ptr_array_new_with_free_func(free_device);
-    o->objects = g_ptr_array_new_with_free_func(free_object);
+    o->drives = g_ptr_array_new_with_free_func(free_use);
+    o->blockdevs = g_ptr_array_new_with_free_func(free_use);
+    o->devices = g_ptr_array_new_with_free_func(free_use);
+    o->objects = g_ptr_array_new_with_free_func(free_use);
     o->chardevs = g_ptr_array_new_with_free_func(g_free);
     o->serials = g_ptr_array_new_with_free_func(g_free);
     o->monitors = g_ptr_array_new_with_free_func(free_monitor);
@@ -737,21 +585,6 @@ VmOptions *options_parse(int argc, char **argv, int *exit_code, GError **errp)
 
 void options_free(VmOptions *o)
 {
-    g_free(o->bios);
-    g_free(o->kernel);
-    g_free(o->initrd);
-    g_free(o->append);
-    g_free(o->dtb);
-    g_free(o->dumpdtb);
-    g_free(o->name);
-    g_free(o->process_name);
-    g_free(o->uuid);
-    g_free(o->loadvm);
-    g_free(o->incoming);
-    g_free(o->gdb);
-    g_free(o->pidfile);
-    g_free(o->pflash[0]);
-    g_free(o->pflash[1]);
     g_ptr_array_unref(o->data_dirs);
     g_ptr_array_unref(o->drives);
     g_ptr_array_unref(o->blockdevs);
@@ -760,5 +593,6 @@ void options_free(VmOptions *o)
     g_ptr_array_unref(o->chardevs);
     g_ptr_array_unref(o->serials);
     g_ptr_array_unref(o->monitors);
+    qapi_free_CommandLine(o->given);
     g_free(o);
 }

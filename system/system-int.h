@@ -13,8 +13,10 @@
 
 /* --- vm.c: the virtual machine ----------------------------------------------------------- */
 
-/* Makes RAM, CPUs, board and devices from o, which must stay.  The guest does not run yet. */
-bool vm_create(const VmOptions *o, Chardev *serial, GError **errp);
+/* What the command line says, before anything else here; o must stay. */
+void vm_set_options(const VmOptions *o);
+/* Makes RAM, CPUs, board and devices.  The guest does not run yet. */
+bool vm_create(Chardev *serial, GError **errp);
 /* Starts the guest, from a snapshot if -loadvm asks for it. */
 bool coroutine_fn vm_co_start(GError **errp);
 /* Resets the machine: RunStateOps.reset. */
@@ -24,6 +26,13 @@ const void *vm_fdt(size_t *size);
 /* Ends vCPUs, lets jobs and disks finish, frees everything. */
 void vm_destroy(void);
 const VmOptions *vm_options(void);
+/* Bytes of RAM; 0 for machine 'none'. */
+uint64_t vm_ram_size(void);
+/* The name of the RAM in snapshots, and the object's unless the user names one. */
+#define VM_RAM_ID "riscv_virt_board.ram"
+const char *vm_ram_id(void);
+/* Whether a slot of the board has a device; not for machine 'none'. */
+bool vm_slot_is_taken(int slot);
 /* The VM generation ID as a UUID, a new string; NULL if the machine has no such device. */
 char *vm_generation_id(void);
 
@@ -72,6 +81,11 @@ void disks_retry(void);
 void coroutine_fn disks_co_flush(void);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);
+
+/* --- messages.c ----------------------------------------------------------------------------- */
+
+/* From now on messages begin as -msg says. */
+void messages_init(const VmOptions *o);
 
 /* --- system-hmp.c --------------------------------------------------------------------------- */
 

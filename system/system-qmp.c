@@ -215,6 +215,56 @@ MemoryInfo *coroutine_fn qmp_query_memory_size_summary(GError **errp)
 {
     MemoryInfo *info = g_new0(MemoryInfo, 1);
 
-    info->base_memory = vm_options()->machine == MACHINE_TYPE_VIRT ? vm_options()->ram_size : 0;
+    info->base_memory = vm_ram_size();
     return info;
+}
+
+TargetInfo *coroutine_fn qmp_query_target(GError **errp)
+{
+    TargetInfo *info = g_new0(TargetInfo, 1);
+
+    info->arch = SYS_EMU_TARGET_RISCV64;
+    return info;
+}
+
+/* Guest code is interpreted: it is not, and could not be. */
+KvmInfo *coroutine_fn qmp_query_kvm(GError **errp)
+{
+    return g_new0(KvmInfo, 1);
+}
+
+/* A guest that sleeps is not woken. */
+CurrentMachineParams *coroutine_fn qmp_query_current_machine(GError **errp)
+{
+    return g_new0(CurrentMachineParams, 1);
+}
+
+HotpluggableCPUList *coroutine_fn qmp_query_hotpluggable_cpus(GError **errp)
+{
+    error_setg(errp, "The feature 'query-hotpluggable-cpus' is not enabled");
+    return NULL;
+}
+
+MemdevList *coroutine_fn qmp_query_memdev(GError **errp)
+{
+    MemdevList *list = NULL;
+    Memdev *info;
+
+    if (vm_ram_size()) {
+        info = g_new0(Memdev, 1);
+        info->id = g_strdup(vm_ram_id());
+        info->size = vm_ram_size();
+        info->merge = vm_options()->mem_merge;
+        info->dump = !vm_options()->no_core;
+        info->prealloc = vm_options()->prealloc;
+        info->has_reserve = true; /* it is not: the RAM is mapped with MAP_NORESERVE */
+        info->policy = HOST_MEM_POLICY_DEFAULT;
+        QAPI_LIST_PREPEND(list, info);
+    }
+    return list;
+}
+
+MemoryDeviceInfoList *coroutine_fn qmp_query_memory_devices(GError **errp)
+{
+    return NULL;
 }

@@ -16,6 +16,8 @@
 #include "migration/machine.h"
 #include "migration/migrate.h"
 #include "qapi/error.h"
+#include "qapi/qapi-visit-machine.h"
+#include "qom.h"
 #include "system-int.h"
 #include "system/cpus.h"
 #include "system/run-state.h"
@@ -37,32 +39,66 @@ typedef struct Vm {
 
 static Vm vm;
 
+void vm_set_options(const VmOptions *o)
+{
+    vm.options = o;
+}
+
 const VmOptions *vm_options(void)
 {
     return vm.options;
 }
 
+uint64_t vm_ram_size(void)
+{
+    return vm.options->machine == MACHINE_TYPE_VIRT ? vm.options->ram_size : 0;
+}
+
+const char *vm_ram_id(void)
+{
+    const MachineOptions *m = vm.options->given->machine;
+
+    return m && m->memory_backend ? m->memory_backend : VM_RAM_ID;
+}
+
+bool vm_slot_is_taken(int slot)
+{
+    return virt_slot_device(vm.board, slot) != NULL;
+}
+
 /* --- RAM ---------------------------------------------------------------------------------- */
 
-static bool make_ram(uint64_t size, GError **errp)
+static bool make_ram(const VmOptions *o, GError **errp)
 {
+    uint64_t size = o->ram_size;
     uintptr_t start;
 
     vm.ram_map_size = size + RAM_ALIGN;
     vm.ram_map = mmap(NULL, vm.ram_map_size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (vm.ram_map == MAP_FAILED) {
-        error_setg_errno(errp, errno, "cannot set up guest memory 'riscv_virt_board.ram'");
+        error_setg_errno(errp, errno, "cannot set up guest memory '" VM_RAM_ID "'");
         return false;
     }
     start = ((uintptr_t)vm.ram_map + RAM_ALIGN - 1) & ~(RAM_ALIGN - 1);
-    g_strlcpy(vm.ram.idstr, "riscv_virt_board.ram", sizeof(vm.ram.idstr));
+    g_strlcpy(vm.ram.idstr, VM_RAM_ID, sizeof(vm.ram.idstr));
     vm.ram.host = (uint8_t *)start;
     vm.ram.size = size;
     vm.ram.guest_addr = VIRT_RAM_BASE;
     /* huge pages make write protection of all RAM a matter of microseconds */
     madvise(vm.ram.host, size, MADV_HUGEPAGE);
     madvise(vm.ram.host, size, MADV_DONTFORK);
+    if (o->no_core) {
+        madvise(vm.ram.host, size, MADV_DONTDUMP);
+    }
+    if (o->prealloc && madvise(vm.ram.host, size, MADV_POPULATE_WRITE)) {
+        error_setg_errno(errp, errno, "cannot preallocate guest memory '" VM_RAM_ID "'");
+        return false;
+    }
+    if (o->mem_merge && madvise(vm.ram.host, size, MADV_MERGEABLE)) {
+        g_printerr("%s: warning: -machine mem-merge=on: %s\n", g_get_prgname(),
+                   g_strerror(errno));
+    }
     return true;
 }
 
@@ -384,6 +420,10 @@ static bool make_board(const VmOptions *o, Chardev *serial, GError **errp)
     if (!vm.board) {
         return false;
     }
+    if (genid) {
+        qom_add_device("vmgenid", genid->device->id, NULL,
+                       qapi_VmgenidDeviceOptions_to_json(&genid->device->u.vmgenid));
+    }
     cpu.as = virt_address_space(vm.board);
     return cpus_init(&rv64_accel_ops, &cpu, c.nr_cpus, errp);
 }
@@ -427,11 +467,11 @@ static bool run_step(CoroutineEntry *entry, const VmOptions *o, GError **errp)
 }
 
 /* The order of registration is the order of loading: clock, CPUs, controllers, devices. */
-bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
+bool vm_create(Chardev *serial, GError **errp)
 {
+    const VmOptions *o = vm.options;
     bool shares_disks;
 
-    vm.options = o;
     if (o->incoming) {
         if (!migrate_incoming_check(o->incoming, &shares_disks, errp)) {
             g_prefix_error(errp, "-incoming %s: ", o->incoming);
@@ -445,7 +485,7 @@ bool vm_create(const VmOptions *o, Chardev *serial, GError **errp)
         return false;
     }
     if (o->machine == MACHINE_TYPE_VIRT) {
-        if (!make_ram(o->ram_size, errp) || !make_board(o, serial, errp)) {
+        if (!make_ram(o, errp) || !make_board(o, serial, errp)) {
             return false;
         }
         cpus_register(vm.vmstate);
@@ -541,6 +581,7 @@ void vm_destroy(void)
     cpus_shutdown();
     aio_co_run_sync(main_aio_context(), close_entry, NULL);
     iothreads_cleanup();
+    qom_cleanup();
     if (vm.board) {
         virt_free(vm.board);
     }

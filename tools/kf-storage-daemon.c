@@ -112,7 +112,10 @@ static void coroutine_fn opt_object(const char *arg, GError **errp)
 {
     g_autoptr(ObjectOptions) o = qapi_ObjectOptions_from_str(arg, "qom-type", errp);
 
-    if (o) {
+    if (o && o->qom_type != OBJECT_TYPE_IOTHREAD) {
+        error_setg(errp, "objects of type '%s' are not supported here",
+                   ObjectType_str(o->qom_type));
+    } else if (o) {
         iothreads_add(o->id, errp);
     }
 }

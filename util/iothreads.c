@@ -13,6 +13,7 @@
 #define IOTHREADS_ERROR (g_quark_from_static_string("iothreads"))
 
 static GPtrArray *threads;
+static IOThread *unnamed; /* of them: for disks that name none; NULL, or the user made it */
 static pthread_mutex_t snapshot_lock = PTHREAD_MUTEX_INITIALIZER;
 static IOThread *snapshot_thread; /* snapshot_lock */
 
@@ -26,24 +27,78 @@ static IOThread *find(const char *id)
     return NULL;
 }
 
-bool iothreads_add(const char *id, GError **errp)
+static bool is_new(const char *id, GError **errp)
 {
-    IOThread *thread;
-
     if (find(id)) {
         g_set_error(errp, IOTHREADS_ERROR, 0,
                     "attempt to add duplicate property '%s' to object (type 'container')", id);
         return false;
     }
-    thread = iothread_new(id, errp);
-    if (!thread) {
-        return false;
-    }
+    return true;
+}
+
+static void add(IOThread *thread)
+{
     if (!threads) {
         threads = g_ptr_array_new();
     }
     g_ptr_array_add(threads, thread);
+}
+
+bool iothreads_add(const char *id, GError **errp)
+{
+    IOThread *thread = is_new(id, errp) ? iothread_new(id, errp) : NULL;
+
+    if (thread) {
+        add(thread);
+    }
+    return thread != NULL;
+}
+
+typedef struct StartArgs {
+    const char *id;
+    IOThread *thread;
+    GError *err;
+} StartArgs;
+
+static int start_in_worker(void *opaque)
+{
+    StartArgs *a = opaque;
+
+    a->thread = iothread_new(a->id, &a->err);
+    return 0;
+}
+
+static int destroy_in_worker(void *opaque)
+{
+    iothread_destroy(opaque);
+    return 0;
+}
+
+bool coroutine_fn iothreads_co_add(const char *id, GError **errp)
+{
+    StartArgs a = {.id = id};
+
+    if (!is_new(id, errp)) {
+        return false;
+    }
+    co_run_in_worker(start_in_worker, &a);
+    if (!a.thread) {
+        g_propagate_error(errp, a.err);
+        return false;
+    }
+    if (!is_new(id, errp)) { /* another session was quicker */
+        co_run_in_worker(destroy_in_worker, a.thread);
+        return false;
+    }
+    add(a.thread);
     return true;
+}
+
+void coroutine_fn iothreads_co_remove(IOThread *thread)
+{
+    g_ptr_array_remove(threads, thread);
+    co_run_in_worker(destroy_in_worker, thread);
 }
 
 IOThread *iothreads_find(const char *id, GError **errp)
@@ -58,8 +113,11 @@ IOThread *iothreads_find(const char *id, GError **errp)
 
 IOThread *iothreads_default(GError **errp)
 {
-    if (!find(DEFAULT_NAME) && !iothreads_add(DEFAULT_NAME, errp)) {
-        return NULL;
+    if (!find(DEFAULT_NAME)) {
+        if (!iothreads_add(DEFAULT_NAME, errp)) {
+            return NULL;
+        }
+        unnamed = find(DEFAULT_NAME);
     }
     return find(DEFAULT_NAME);
 }
@@ -90,7 +148,9 @@ AioContext *iothreads_snapshot_context(void)
 void iothreads_for_each(void (*fn)(IOThread *thread, void *opaque), void *opaque)
 {
     for (guint i = 0; threads && i < threads->len; i++) {
-        fn(threads->pdata[i], opaque);
+        if (threads->pdata[i] != unnamed) {
+            fn(threads->pdata[i], opaque);
+        }
     }
 }
 
@@ -100,6 +160,7 @@ void iothreads_cleanup(void)
         iothread_destroy(threads->pdata[i]);
     }
     g_clear_pointer(&threads, g_ptr_array_unref);
+    unnamed = NULL;
     if (snapshot_thread) {
         iothread_destroy(snapshot_thread);
         snapshot_thread = NULL;

@@ -248,18 +248,9 @@ AddressSpace *virt_address_space(VirtMachine *m)
     return m->as;
 }
 
-bool virt_plug(VirtMachine *m, VirtIODevice *vdev, int *slot, GError **errp)
+void virt_plug(VirtMachine *m, VirtIODevice *vdev, int slot)
 {
-    for (int i = VIRT_VIRTIO_SLOTS - 1; i >= 0; i--) {
-        if (!virtio_mmio_device(m->slot[i])) {
-            virtio_mmio_plug(m->slot[i], vdev, m->as);
-            *slot = i;
-            return true;
-        }
-    }
-    error_setg(errp, "No 'virtio-bus' bus found for device '%s': all %d slots are taken",
-               vdev->ops->name, VIRT_VIRTIO_SLOTS);
-    return false;
+    virtio_mmio_plug(m->slot[slot], vdev, m->as);
 }
 
 VirtIODevice *virt_slot_device(VirtMachine *m, int n)

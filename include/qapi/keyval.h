@@ -30,6 +30,8 @@ json_object *keyval_or_json_parse(const char *text, const char *implied_key, boo
  * T, P or E (powers of 1024, either case).  false if text is no such thing or too large.
  */
 bool qapi_parse_size(const char *text, uint64_t *size);
+/* Whether id may be a user's name for something: a letter, then letters, digits, '-', '.', '_'. */
+bool qapi_id_is_wellformed(const char *id);
 /* on/yes/true/y or off/no/false/n. */
 bool qapi_parse_bool(const char *text, bool *value);
 

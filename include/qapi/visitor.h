@@ -87,6 +87,15 @@ bool qapi_input(const QapiType *type, json_object *json, const char *name, void 
  */
 bool qapi_input_keyval(const QapiType *type, json_object *json, const char *name, void *slot,
                        GError **errp);
+/* The member of an object type called name, NULL if there is none; not those of branches. */
+const QapiMember *qapi_find_member(const QapiType *type, const char *name);
+/*
+ * Takes json into the member called name, which type has, of the struct at obj: a list gets
+ * one more element, an object's members replace those of the one before, any other value
+ * replaces the whole.  keyval: json is made by keyval_parse().  On failure obj is as it was.
+ */
+bool qapi_input_member(const QapiType *type, void *obj, const char *name, json_object *json,
+                       bool keyval, GError **errp);
 /* Arguments of a command: fills the struct at obj.  args NULL means {}. */
 bool qapi_input_args(const QapiType *type, json_object *args, void *obj, GError **errp);
 

@@ -9,10 +9,9 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "qapi/qapi-types-block-core.h"
-#include "qapi/qapi-types-machine.h"
+#include "qapi/qapi-types-command-line.h"
 
-/* One use of an option: text is for messages, "-drive file=a". */
+/* One use of an option: text is for messages, "-drive file=a"; the rest is in given. */
 typedef struct DriveOption {
     char *text;
     DriveOptions *drive;
@@ -42,16 +41,18 @@ typedef struct MonitorOption {
 } MonitorOption;
 
 typedef struct VmOptions {
+    CommandLine *given; /* as it was said; below is what it means */
     MachineType machine;
-    char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb; /* or NULL */
-    char *name, *process_name, *uuid, *loadvm, *pidfile;   /* or NULL */
-    char *incoming; /* or NULL */
-    char *gdb;      /* -gdb's character device, or NULL */
+    /* In given, or NULL. */
+    const char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb;
+    const char *name, *process_name, *uuid, *loadvm, *pidfile, *incoming;
+    const char *gdb; /* -gdb's character device */
+    const char *pflash[2]; /* node or drive of each flash bank */
     uint64_t ram_size; /* bytes */
+    bool mem_merge, no_core, prealloc, mem_lock;
     bool temp_overlays; /* -snapshot */
     bool start_stopped, nodefaults, nographic, display_chosen, daemonize;
     bool reboot_shuts_down, shutdown_pauses, no_snapshot_tracking;
-    char *pflash[2];     /* node or drive of each flash bank, or NULL */
     bool pflash_in_state;
     GPtrArray *data_dirs; /* char *, NULL-terminated */
     GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */

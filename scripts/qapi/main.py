@@ -7,6 +7,7 @@ import sys
 from .gen_calls import (CommandsGenerator, EventsGenerator, generate_emit_events,
                         generate_init)
 from .gen_introspect import IntrospectGenerator
+from .gen_manual import ManualGenerator
 from .gen_types import TypesGenerator
 from .parser import Parser
 from .schema import Schema
@@ -30,6 +31,8 @@ def main():
     parser.add_argument('-n', '--check-only', action='store_true', help='write nothing')
     parser.add_argument('-m', '--module', action='append',
                         help='a module the build expects (may be repeated)')
+    parser.add_argument('--manual', metavar='FILE',
+                        help='write the reference manual to FILE, as HTML, and nothing else')
     parser.add_argument('schema')
     args = parser.parse_args()
     try:
@@ -39,7 +42,10 @@ def main():
             for name in sorted(have ^ set(args.module)):
                 raise QAPIError(args.schema, f"module '{name}' and the build's list of modules "
                                 'do not agree')
-        if not args.check_only:
+        if args.manual:
+            with open(args.manual, 'w', encoding='utf-8') as file:
+                file.write(ManualGenerator(schema).generate())
+        elif not args.check_only:
             for file in generate(schema):
                 file.write(args.output_dir)
     except QAPIError as err:

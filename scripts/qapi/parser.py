@@ -26,7 +26,9 @@ class Doc:
     def __init__(self, source):
         self.source = source
         self.symbol = None      # None: free-form text
-        self.text = []          # lines of the description
+        # Lines of the description, with their indentation and empty ones between them; those
+        # of members, features and sections are like it.
+        self.text = []
         self.members = {}       # name -> (source, [lines])
         self.features = {}
         self.sections = {}      # 'Since' -> [lines]
@@ -55,6 +57,7 @@ class Doc:
             if doc.symbol is None:
                 doc.text.append(stripped)
                 continue
+            line = text.rstrip()
             if not text.startswith('    '):     # indented lines continue what is above
                 match = MEMBER_LINE.match(stripped)
                 if match:
@@ -63,7 +66,7 @@ class Doc:
                         raise QAPIError(where, f"'@{match.group(1)}' is documented twice")
                     target = []
                     table[match.group(1)] = (where, target)
-                    stripped = match.group(2) or ''
+                    line = match.group(2) or ''
                 else:
                     match = SECTION_LINE.match(stripped)
                     if match:
@@ -72,11 +75,11 @@ class Doc:
                             raise QAPIError(where, f"duplicate section '{name}:'")
                         in_features = name == 'Features'
                         target = doc.sections.setdefault(name, [])
-                        stripped = match.group(2) or ''
+                        line = match.group(2) or ''
                     elif stripped.startswith('@'):
                         raise QAPIError(where, "line must read '@name: text'")
-            if stripped:
-                target.append(stripped)
+            if line or target:
+                target.append(line)
         if not started:
             raise QAPIError(source, 'documentation block is empty')
         return doc
@@ -160,6 +163,7 @@ class Module:
     def __init__(self, name):
         self.name = name
         self.includes = []
+        self.title = name       # of its chapter in the manual
 
 
 class Pragma:
@@ -252,6 +256,8 @@ class _FileParser:
                 self._unused(doc)
                 doc = self._next()[1]
                 if doc.symbol is None:
+                    if doc.text[0].startswith('= '):
+                        self.module.title = doc.text[0][2:]
                     doc = None
                 continue
             if self.tokens[self.pos][1] != '{':

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from kfvm import QMP, VM
+from kfvm import QMP, QMPError, VM
 import tap
 
 BINARY = sys.argv[1]
@@ -32,8 +32,44 @@ BAD = [
     (['-M', 'virt,nonsense=on'], "Parameter 'nonsense' is unexpected"),
     (['-accel', 'kvm'], '-accel kvm: invalid accelerator kvm'),
     (['-cpu', 'z80'], "-cpu z80: unable to find CPU model 'z80'"),
-    (['-smp', '2'], '-smp 2: only one CPU is supported'),
-    (['-smp', 'many'], "-smp many: "),
+    (['-accel', 'tcg', '-M', 'accel=tcg'],
+     'The -accel and "-machine accel=" options are incompatible'),
+    (['-M', 'virt,accel=xen'], 'invalid accelerator xen'),
+    (['-accel', 'tcg,colour=red'], "Parameter 'colour' is unexpected"),
+    (['-cpu', 'rv64,colour=red'], "Parameter 'colour' is unexpected"),
+    (['-cpu', '{"model": "rv64", "model": "max"}'], 'duplicate key'),
+    (['-M', 'virt,usb=maybe'], "Parameter 'usb' expects 'on' or 'off'"),
+    (['-M', 'virt,usb=on'], 'the machine has no USB'),
+    (['-M', '{"type": "virt", "dump-guest-core": "off"}'],
+     "Invalid parameter type for 'dump-guest-core', expected: boolean"),
+    (['-smp', '2'], "Invalid SMP CPUs 2. The max CPUs supported by machine 'virt' is 1"),
+    (['-smp', 'many'], "-smp many: Parameter 'cpus' expects integer"),
+    (['-smp', '0'], 'CPU topology parameters must be greater than zero'),
+    (['-smp', '2,maxcpus=1'], 'Invalid CPU topology: maxcpus must be equal to or greater than '
+     'smp: sockets (1) * cores (1) * threads (1) == maxcpus (1) < smp_cpus (2)'),
+    (['-smp', '1,sockets=2'], 'Invalid CPU topology: product of the hierarchy must match maxcpus: '
+     'sockets (2) * cores (0) * threads (1) != maxcpus (1)'),
+    (['-smp', 'sockets=4000000000,cores=4000000000,threads=4000000000'], 'is too large'),
+    (['-m', '2G,maxmem=1G'], 'invalid value of maxmem: maximum memory size (0x40000000) must be '
+     'at least the initial memory size (0x80000000)'),
+    (['-m', '1G,slots=1'], 'slots specified but no max-size'),
+    (['-m', '1G,slots=1,maxmem=1G'], 'invalid value of maxmem: memory slots were specified but '
+     'maximum memory size (0x40000000) is equal to the initial memory size (0x40000000)'),
+    (['-m', '1G,maxmem=2G'], 'memory cannot be added later'),
+    (['-m', '{"size": "1G"}'], "Parameter 'size' expects uint64"),
+    (['-m', '64', '-object', 'memory-backend-ram,id=m,size=32M', '-M', 'memory-backend=m'],
+     'Machine memory size does not match the size of the memory backend'),
+    (['-M', 'memory-backend=m'], "Memory backend 'm' not found"),
+    (['-object', 'memory-backend-ram,id=m,size=32M'], 'does not name it'),
+    (['-object', 'memory-backend-ram,id=m'], "Parameter 'size' is missing"),
+    (['-object', 'secret,id=s'], "Either 'file' or 'data' must be provided"),
+    (['-overcommit', 'cpu-pm=on'], 'guest code is interpreted'),
+    (['-audiodev', 'alsa,id=a'], "Parameter 'driver' does not accept value 'alsa'"),
+    (['-boot', 'order=n'], "Parameter 'order' is unexpected"),
+    (['-action', 'reboot=never'], "Parameter 'reboot' does not accept value 'never'"),
+    (['-rtc', 'base=localtime'], "Parameter 'base' does not accept value 'localtime'"),
+    (['-nic', 'user'], "-nic user: there is only 'none'"),
+    (['-netdev', 'user,id=n'], '-netdev: not supported: there is no network yet'),
     (['-uuid', '123'], '-uuid 123: failed to parse UUID string: wrong format'),
     (['-display', 'gtk'], "-display gtk: there is only 'none'"),
     (['-vnc', ':1'], '-vnc: not supported'),
@@ -41,6 +77,12 @@ BAD = [
     (['-append', 'x'], '-append only allowed with -kernel option'),
     (['-initrd', '/dev/null'], '-initrd only allowed with -kernel option'),
     (['-daemonize', '-nographic'], '-nographic cannot be used with -daemonize'),
+    (['-device', 'virtio-mmio'], "Parameter 'driver' expects a pluggable device type"),
+    (['-device', 'virtio-device'], "Parameter 'driver' expects a non-abstract device type"),
+    (['-device', 'vmgenid,id=1x'], "Parameter 'id' expects an identifier"),
+    (['-object', 'iothread,id=1x'], "Parameter 'id' expects an identifier"),
+    (['-device', 'virtio-blk-device,drive=d,bus=zz', '-drive', 'file=/dev/null,format=raw,id=d,if=none'],
+     "Bus 'zz' not found"),
     (['-device', 'e1000'], "-device e1000: 'e1000' is not a valid device model name"),
     (['-device', 'virtio-blk-device'], "-device virtio-blk-device: Parameter 'drive' is missing"),
     (['-device', 'virtio-blk-device,drive=d'],
@@ -110,6 +152,71 @@ def test_help_and_version():
     assert 'rv64' in start('-cpu', 'help').stdout
 
 
+def test_accelerators():
+    """Of several the first that exists is taken, with a remark on the others."""
+    for args, where in ((['-M', 'none,accel=kvm:tcg'], ''),
+                        (['-M', 'none', '-accel', 'kvm', '-accel', 'tcg'], '-accel kvm: ')):
+        lines = start(*args, '-bios', 'x').stderr.splitlines()  # which 'none' has not
+        assert lines[:2] == [f'{NAME}: {where}invalid accelerator kvm',
+                             f'{NAME}: falling back to tcg'], lines
+    result = start('-accel', 'kvm', '-accel', 'xen')
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f'{NAME}: -accel xen: invalid accelerator xen'
+
+
+def test_as_it_was_understood():
+    """Text and JSON of every structured option are the same; what comes last counts."""
+    text = ['-M', 'virt', '-machine', 'usb=off,mem-merge=off', '-cpu', 'max', '-smp',
+            '1,cores=1', '-m', '256', '-m', 'maxmem=256M', '-name', 'me,debug-threads=on',
+            '-action', 'reboot=shutdown', '-no-shutdown', '-rtc', 'base=utc', '-accel', 'tcg',
+            '-object', 'iothread,id=t', '-drive', 'file=IMAGE,id=d,if=none']
+    as_json = ['-M', '{"type": "virt", "usb": false, "mem-merge": false}', '-cpu',
+               '{"model": "max"}', '-smp', '{"cpus": 1, "cores": 1}', '-m',
+               '{"size": 268435456, "maxmem": 268435456}', '-name',
+               '{"guest": "me", "debug-threads": true}', '-action',
+               '{"reboot": "shutdown", "shutdown": "pause"}', '-rtc', '{"base": "utc"}',
+               '-accel', '{"accel": "tcg"}', '-object', '{"qom-type": "iothread", "id": "t"}',
+               '-drive', '{"file": "IMAGE", "id": "d", "if": "none"}']
+    answers = []
+    with tempfile.NamedTemporaryFile() as image:
+        for args in (text, as_json):
+            with VM(BINARY, ['-S', *(a.replace('IMAGE', image.name) for a in args)]) as vm:
+                answer = vm.qmp.cmd('query-command-line')
+                for own in ('qmp', 'serial', 'display'):
+                    answer.pop(own)
+                answers.append(answer)
+                assert vm.quit() == 0
+    assert answers[0] == answers[1], answers
+    assert answers[0] == {
+        'machine': {'type': 'virt', 'usb': False, 'mem-merge': False},
+        'cpu': {'model': 'max'}, 'smp-opts': {'cpus': 1, 'cores': 1},
+        'memory': {'size': 1 << 28, 'maxmem': 1 << 28}, 'accel': [{'accel': 'tcg'}],
+        'name': {'guest': 'me', 'debug-threads': True},
+        'action': {'reboot': 'shutdown', 'shutdown': 'pause'}, 'rtc': {'base': 'utc'},
+        'object': [{'qom-type': 'iothread', 'id': 't'}], 'start-stopped': True,
+        'nodefaults': True,
+        'drive': [{'file': image.name, 'id': 'd', 'if': 'none'}]}, answers[0]
+
+
+def test_command_line_options():
+    with VM(BINARY, ['-M', 'none']) as vm:
+        options = {o['option']: {p['name']: p['type'] for p in o['parameters']}
+                   for o in vm.qmp.cmd('query-command-line-options')}
+        assert options['memory'] == {'size': 'size', 'maxmem': 'size', 'slots': 'number'}
+        assert options['machine']['usb'] == 'boolean'
+        assert options['mon'] == {'id': 'string', 'mode': 'string', 'pretty': 'boolean',
+                                  'chardev': 'string'}
+        assert options['device'] == {}
+        one = vm.qmp.cmd('query-command-line-options', option='rtc')
+        assert [o['option'] for o in one] == ['rtc']
+        try:
+            vm.qmp.cmd('query-command-line-options', option='nonsense')
+            assert False
+        except QMPError as err:
+            assert err.desc == 'invalid option name: nonsense', err
+        assert vm.quit() == 0
+
+
 def test_device_tree():
     with tempfile.TemporaryDirectory() as dir_:
         path = os.path.join(dir_, 'tree')
@@ -130,7 +237,7 @@ def test_run_states():
         assert qmp.cmd('query-status')['status'] == 'prelaunch'
         assert qmp.cmd('query-name') == {'name': 'me'}
         assert qmp.cmd('query-uuid')['UUID'].startswith('12345678')
-        assert {t['id'] for t in qmp.cmd('query-iothreads')} == {'other', 'io0'}
+        assert {t['id'] for t in qmp.cmd('query-iothreads')} == {'other'}
         assert len(qmp.cmd('query-cpus-fast')) == 1
         qmp.cmd('stop')
         assert qmp.cmd('query-status')['status'] == 'prelaunch'

@@ -289,6 +289,72 @@ static void test_depth(void)
     json_object_put(json);
 }
 
+/* One more member into obj; message: the error that is expected, or NULL. */
+static void put_member(const QapiType *type, void *obj, const char *name, const char *text,
+                       bool keyval, const char *message)
+{
+    g_autoptr(GError) err = NULL;
+    json_object *json = parse(text);
+    bool ok = qapi_input_member(type, obj, name, json, keyval, &err);
+
+    json_object_put(json);
+    g_assert_cmpstr(err ? err->message : NULL, ==, message);
+    g_assert_true(ok == !message);
+}
+
+static void check_text(const QapiType *type, const void *obj, const char *want)
+{
+    json_object *json = qapi_output_members(type, obj);
+
+    g_assert_cmpstr(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN), ==, want);
+    json_object_put(json);
+}
+
+static void test_members(void)
+{
+    const QapiType *scalars = &qapi_type_TestScalars, *lists = &qapi_type_TestLists;
+    TestScalars s = {0};
+    TestLists l = {0};
+    TestHolder h = {0};
+
+    g_assert_null(qapi_find_member(scalars, "nonsense"));
+    g_assert_cmpstr(qapi_find_member(scalars, "u8")->name, ==, "u8");
+
+    /* the last one counts, and a bad one changes nothing */
+    put_member(scalars, &s, "str", "\"a\"", false, NULL);
+    put_member(scalars, &s, "str", "\"b\"", true, NULL);
+    put_member(scalars, &s, "str", "7", false,
+               "Invalid parameter type for '<anonymous>', expected: string");
+    put_member(scalars, &s, "u8", "\"0x10\"", true, NULL);
+    put_member(scalars, &s, "size", "\"2k\"", true, NULL);
+    put_member(scalars, &s, "enum", "\"dark-blue\"", false, NULL);
+    put_member(scalars, &s, "any", "[1]", false, NULL);
+    put_member(scalars, &s, "any", "{\"a\":2}", false, NULL);
+    check_text(scalars, &s, "{\"u8\":16,\"size\":2048,\"str\":\"b\",\"any\":{\"a\":2},"
+                            "\"enum\":\"dark-blue\"}");
+    qapi_free_members(scalars, &s);
+
+    /* lists grow */
+    put_member(lists, &l, "ints", "\"5\"", true, NULL);
+    put_member(lists, &l, "ints", "6", false, NULL);
+    put_member(lists, &l, "ints", "\"x\"", true, "Parameter '<anonymous>' expects integer");
+    put_member(lists, &l, "structs", "{\"colour\":\"red\"}", false, NULL);
+    put_member(lists, &l, "structs", "{\"colour\":\"red\",\"size\":1}", false,
+               "Parameter 'size' is unexpected");
+    check_text(lists, &l, "{\"ints\":[5,6],\"structs\":[{\"colour\":\"red\"}]}");
+    qapi_free_members(lists, &l);
+
+    /* objects add up */
+    h.alt = qapi_TestAlt_from_json(NULL, NULL);
+    put_member(&qapi_type_TestHolder, &h, "scalars", "{\"i\":\"1\",\"str\":\"a\"}", true, NULL);
+    put_member(&qapi_type_TestHolder, &h, "scalars", "{\"i\":2,\"bool\":true}", false, NULL);
+    put_member(&qapi_type_TestHolder, &h, "scalars", "{\"i\":true}", false,
+               "Invalid parameter type for 'i', expected: integer");
+    check_text(&qapi_type_TestHolder, &h,
+               "{\"alt\":null,\"scalars\":{\"i\":2,\"bool\":true,\"str\":\"a\"}}");
+    qapi_free_members(&qapi_type_TestHolder, &h);
+}
+
 static void test_json_text(void)
 {
     static const struct {
@@ -340,6 +406,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qapi/visit/alternates", test_alternates);
     g_test_add_func("/qapi/visit/enums", test_enums);
     g_test_add_func("/qapi/visit/depth", test_depth);
+    g_test_add_func("/qapi/visit/members", test_members);
     g_test_add_func("/qapi/json/text", test_json_text);
     return g_test_run();
 }

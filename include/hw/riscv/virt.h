@@ -74,8 +74,8 @@ typedef struct VirtMachine VirtMachine;
 VirtMachine *virt_new(const VirtConfig *config, GError **errp);
 void virt_free(VirtMachine *m);
 AddressSpace *virt_address_space(VirtMachine *m);
-/* Puts a device into the next slot; false and errp if all are taken.  *slot: which. */
-bool virt_plug(VirtMachine *m, VirtIODevice *vdev, int *slot, GError **errp);
+/* Puts a device into a slot that is empty. */
+void virt_plug(VirtMachine *m, VirtIODevice *vdev, int slot);
 /* The device in slot n, NULL if it is empty. */
 VirtIODevice *virt_slot_device(VirtMachine *m, int n);
 void virt_register(VirtMachine *m, VMStateRegistry *r);

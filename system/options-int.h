@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of the command line share.  Main thread, start-up. */
+#ifndef SYSTEM_OPTIONS_INT_H
+#define SYSTEM_OPTIONS_INT_H
+
+#include <json-c/json_object.h>
+#include "system/options.h"
+
+/* What an option does once its argument is in o->given: checks it, makes it known in o. */
+typedef bool OptionFunc(VmOptions *o, const char *option, const char *arg, GError **errp);
+/*
+ * Looks at a structured argument before its type does: for messages in the words of QEMU,
+ * and what text means that JSON has no need of.  is_json: it is not made of strings only.
+ */
+typedef bool OptionInspect(json_object *tree, bool is_json, GError **errp);
+
+/* *slot becomes a copy of value. */
+void option_replace(char **slot, const char *value);
+/* The text of a member of tree; NULL if it is missing or not a string. */
+const char *option_text(json_object *tree, const char *member);
+
+/* Whether id (or NULL) can be the name of a device or object; false and errp. */
+bool option_check_id(const char *id, GError **errp);
+
+/* --- options-machine.c: what the machine is made of --------------------------------------- */
+
+OptionInspect inspect_machine, inspect_cpu, inspect_memory, inspect_device;
+OptionFunc opt_machine, opt_smp, opt_memory;
+/* All options of the machine together. */
+bool options_check_machine(VmOptions *o, GError **errp);
+
+#endif
