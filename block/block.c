@@ -7,6 +7,7 @@
 #include <string.h>
 #include "block/active.h"
 #include "block/dirty-bitmap.h"
+#include "block/trace.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -498,6 +499,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
     }
     bs->opening = false;
     bs->overlay = NULL;
+    trace_bdrv_co_open(bs->drv->name, bs->node_name, bs);
     return bs;
 }
 

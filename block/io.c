@@ -7,6 +7,7 @@
  */
 #include "block/debug.h"
 #include "block/dirty-bitmap.h"
+#include "block/trace.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -167,6 +168,7 @@ int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes,
         return 0;
     }
     bs = bdrv_child_request_begin(child);
+    trace_bdrv_co_preadv(bs, offset, bytes, flags);
     if (offset + bytes > bs->length) {
         /* The last cluster of an image may be cut short: what is missing is zero. */
         if (!may_grow(child) || offset >= bs->length) {
@@ -403,6 +405,7 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes
 
     g_assert(iov->size == (size_t)bytes);
     bs = bdrv_child_request_begin(child);
+    trace_bdrv_co_pwritev(bs, offset, bytes, flags);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && (flags & BDRV_REQ_WRITE_COMPRESSED) && !bdrv_can_compress(bs)) {
         ret = -ENOTSUP;
@@ -439,6 +442,7 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
     int ret;
 
     bs = bdrv_child_request_begin(child);
+    trace_bdrv_co_pwrite_zeroes(bs, offset, bytes, flags);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && bytes > 0) {
         before_write(bs, offset, bytes);
@@ -459,6 +463,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
     int ret;
 
     bs = bdrv_child_request_begin(child);
+    trace_bdrv_co_pdiscard(bs, offset, bytes);
     ret = check_write(child, offset, bytes);
     if (ret == 0 && bs->discard_unmap) {
         int64_t mask = bs->request_alignment - 1;
@@ -493,6 +498,7 @@ static int coroutine_fn do_flush(BlockDriverState *bs)
 {
     int ret = 0;
 
+    trace_bdrv_co_flush(bs);
     if (bs->drv->co_flush) {
         ret = bs->drv->co_flush(bs);
     } else if (bs->file) {

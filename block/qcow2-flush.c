@@ -18,6 +18,7 @@
  * become valid together when one header write points to them.
  */
 #include "block/debug.h"
+#include "block/trace.h"
 #include "qcow2.h"
 
 /* At most this many clusters are looked at, and become a hole, at once. */
@@ -250,6 +251,7 @@ static int coroutine_fn flush_in_order(BlockDriverState *bs, bool lazy)
     }
     /* ... to here. */
 
+    trace_qcow2_flush_in_order(bs, blocks->len, tables->len, l1->len, frees->len);
     ret = write_tables(bs, &s->rb_cache, blocks);
     if (ret >= 0) {
         ret = qcow2_sync_file(bs);
@@ -487,6 +489,7 @@ static int coroutine_fn root_switch(BlockDriverState *bs)
             qcow2_header_put_back(bs);
         }
     }
+    trace_qcow2_root_switch(bs, s->l1_offset, s->rt_offset, ret);
     if (ret >= 0) {
         root_adopt(bs, &r, old_l1, old_rt, old_rt_clusters);
     } else if (!s->broken) {
@@ -520,6 +523,7 @@ static int coroutine_fn flush(BlockDriverState *bs, bool everything)
     uint64_t wanted = s->write_seq;
     int ret = 0;
 
+    trace_qcow2_flush(bs, wanted, s->synced_seq);
     co_mutex_lock(&s->flush_lock);
     if (s->broken) {
         ret = -EIO;
@@ -548,6 +552,7 @@ static int coroutine_fn flush(BlockDriverState *bs, bool everything)
         ret = mark_dirty(bs, false);
     }
     co_mutex_unlock(&s->flush_lock);
+    trace_qcow2_flush_done(bs, ret);
     return ret;
 }
 

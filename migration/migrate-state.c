@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <string.h>
 #include "migrate-int.h"
+#include "migration/trace.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-migrate.h"
 #include "qapi/qapi-events-migrate.h"
@@ -82,6 +83,7 @@ bool migrate_under_way(void)
 static void change_status(MigrationStatus status)
 {
     st.status = status;
+    trace_migrate_set_state(MigrationStatus_str(status));
     if (st.caps[MIGRATION_CAPABILITY_EVENTS]) {
         qapi_event_send_migration(status);
     }

@@ -13,6 +13,7 @@
  */
 #include <string.h>
 #include "migrate-int.h"
+#include "migration/trace.h"
 #include "qapi/error.h"
 #include "ram-hot-int.h"
 #include "snapshot-base.h"
@@ -214,6 +215,7 @@ static bool coroutine_fn prepare(LoadWork *w, GError **errp)
     SnapshotJob *sj = w->sj;
     uint64_t total = 0;
 
+    trace_snapshot_load_prepare(sj->tag, sj->nr_nodes);
     for (int i = 0; i < sj->machine->nr_ram; i++) {
         total += sj->machine->ram[i].size;
     }
@@ -338,6 +340,7 @@ static bool coroutine_fn blackout(LoadWork *w, GError **errp)
     Machine *m = sj->machine;
     bool ok;
 
+    trace_snapshot_load_blackout(sj->tag, w->lazy);
     w->park_start = clock_now_ns();
     w->was_running = m->ops->park(m->opaque, true);
     snapshot_drain(sj);
@@ -365,6 +368,7 @@ static bool coroutine_fn blackout(LoadWork *w, GError **errp)
         m->ops->incoming_loaded(m->opaque, sj->at_start || migrate_global_ran());
     }
     release_guest(w);
+    trace_snapshot_load_released(sj->tag, ok);
     return ok;
 }
 
@@ -429,6 +433,7 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
 
     if (ok) {
         if (w.lazy) {
+            trace_snapshot_load_fill(sj->tag);
             set_filling(w.ram);
             ok = fill_ram(&w, errp);
             set_filling(NULL);
@@ -451,5 +456,6 @@ bool coroutine_fn snapshot_load_run(SnapshotJob *sj, GError **errp)
     g_clear_pointer(&w.tail, g_byte_array_unref);
     g_clear_pointer(&w.kept, g_byte_array_unref);
     stream_layout_free(w.layout);
+    trace_snapshot_load_end(sj->tag, ok);
     return ok;
 }

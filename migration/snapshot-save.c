@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 #include "migrate-int.h"
+#include "migration/trace.h"
 #include "qapi/error.h"
 #include "snapshot-base.h"
 #include "snapshot-int.h"
@@ -135,6 +136,7 @@ static bool coroutine_fn prepare(SaveWork *w, GError **errp)
     const char *blocker = vmstate_blocker(m->vmstate);
     uint64_t total = 0;
 
+    trace_snapshot_save_prepare(sj->tag, sj->nr_nodes);
     if (blocker) {
         error_setg(errp, "State blocked: %s", blocker);
         return false;
@@ -169,6 +171,7 @@ static void coroutine_fn release_guest(SaveWork *w)
             sj->machine->ops->unpark(sj->machine->opaque, w->was_running);
         }
         sj->stats.downtime_us = (clock_now_ns() - w->park_start) / 1000;
+        trace_snapshot_save_released(sj->tag, sj->stats.downtime_us);
         if (sj->outgoing) {
             migrate_downtime_end();
         }
@@ -209,6 +212,7 @@ static bool coroutine_fn blackout(SaveWork *w, GError **errp)
     Machine *m = sj->machine;
     bool ok;
 
+    trace_snapshot_save_blackout(sj->tag, w->live);
     w->park_start = clock_now_ns();
     if (sj->outgoing) {
         migrate_downtime_begin();
@@ -285,6 +289,7 @@ static bool coroutine_fn write_state(SaveWork *w, GError **errp)
     int ret = 0;
     bool ok;
 
+    trace_snapshot_save_write(w->sj->tag);
     snapshot_background(true);
     ok = ram_save_write(w->ram, &sink, errp);
     snapshot_background(false);
@@ -315,6 +320,7 @@ static bool coroutine_fn publish(SaveWork *w, GError **errp)
     bool ok = true;
 
     snapshot_vmstate_node(sj)->info.vm_state_size = w->layout->tail_offset + w->tail->len;
+    trace_snapshot_save_publish(sj->tag, w->layout->tail_offset + w->tail->len);
     for (int i = 0; i < sj->nr_nodes && ok; i++) {
         SnapshotNode *n = &sj->nodes[i];
 
@@ -462,5 +468,6 @@ bool coroutine_fn snapshot_save_run(SnapshotJob *sj, GError **errp)
     g_clear_pointer(&w.tail, g_byte_array_unref);
     stream_layout_free(w.layout);
     snapshot_transaction_end(sj, ok, errp);
+    trace_snapshot_save_end(sj->tag, ok);
     return ok && delete_replaced(sj, errp);
 }

@@ -7,6 +7,7 @@
 
 #include "monitor/hmp-args.h"
 #include "monitor/monitor-int.h"
+#include "monitor/trace.h"
 
 #define FLUSH_BYTES 4096
 
@@ -15,11 +16,12 @@ static const HMPCommand **tables; /* ends with NULL; the monitor's own first */
 void hmp_set_tables(const HMPCommand *const *list, int n)
 {
     g_free(tables);
-    tables = g_new0(const HMPCommand *, n + 3);
+    tables = g_new0(const HMPCommand *, n + 4);
     tables[0] = hmp_own_commands;
     tables[1] = hmp_chardev_commands;
+    tables[2] = hmp_trace_commands;
     for (int i = 0; i < n; i++) {
-        tables[i + 2] = list[i];
+        tables[i + 3] = list[i];
     }
 }
 
@@ -172,6 +174,7 @@ void coroutine_fn hmp_run_line(HMPSession *s, const char *line)
     if (!len) {
         return;
     }
+    trace_handle_hmp_command(s->session, line);
     cmd = hmp_find_command(line, &rest);
     if (!cmd) {
         hmp_printf(s, "unknown command: '%s'\n", typed);

@@ -111,6 +111,6 @@ void hmp_for_each_command(void (*fn)(const HMPCommand *cmd, void *opaque), void 
 /* Candidates for the last word of line, sorted: char *. */
 GPtrArray *coroutine_fn hmp_complete_line(const char *line);
 /* The monitor's own commands. */
-extern const HMPCommand hmp_own_commands[], hmp_chardev_commands[];
+extern const HMPCommand hmp_own_commands[], hmp_chardev_commands[], hmp_trace_commands[];
 
 #endif

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "monitor/monitor-int.h"
+#include "monitor/trace.h"
 #include "qapi/error.h"
 #include "qapi/json-stream.h"
 #include "qapi/json-write.h"
@@ -312,12 +313,14 @@ static void coroutine_fn request_run(QmpRequest *req)
         cmd = find_command(req, &err);
     }
     if (cmd) {
+        trace_monitor_qmp_cmd(req->session, cmd->name);
         req->co = coroutine_self();
         req->next_running = running;
         running = req;
         qmp_dispatch_command(cmd, req->args, &ret, &err);
         running_remove(req);
     }
+    trace_monitor_qmp_respond(req->session, err ? err->message : "none");
     if (req->session->parent.chr) {
         if (err) {
             send_error(req, err);
@@ -600,7 +603,11 @@ static void send_event(MonitorSession *session, void *opaque)
 void qmp_sessions_send_event(json_object *msg)
 {
     EventTexts texts = {.msg = msg};
+    json_object *name;
 
+    if (json_object_object_get_ex(msg, "event", &name)) {
+        trace_monitor_qmp_event(json_object_get_string(name));
+    }
     monitor_for_each_session(&monitor_qmp, send_event, &texts);
     for (int i = 0; i < 2; i++) {
         if (texts.text[i]) {

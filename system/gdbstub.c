@@ -16,6 +16,7 @@
 #include "system/cpus.h"
 #include "system/gdbstub.h"
 #include "system/run-state.h"
+#include "system/trace.h"
 #include "util/aio.h"
 
 #define LABEL "gdb"
@@ -144,6 +145,7 @@ static void coroutine_fn send_raw(GdbStub *s, const char *data, size_t len)
 
 void coroutine_fn gdb_send(GdbStub *s, const char *data, size_t len)
 {
+    trace_gdbstub_reply(data);
     g_string_truncate(s->sent, 0);
     gdb_frame(s->sent, data, len);
     send_raw(s, s->sent->str, s->sent->len);
@@ -163,6 +165,7 @@ static void coroutine_fn take_byte(GdbStub *s, uint8_t byte)
         if (!s->no_ack) {
             send_raw(s, "+", 1);
         }
+        trace_gdbstub_command(s->reader.data->str);
         gdb_handle_packet(s, s->reader.data);
         break;
     case GDB_INPUT_TOO_LONG:

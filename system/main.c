@@ -26,6 +26,7 @@
 #include "util/aio.h"
 #include "util/daemonize.h"
 #include "util/iothreads.h"
+#include "util/log.h"
 #include "util/thread-role.h"
 
 static GMainLoop *loop;
@@ -34,6 +35,7 @@ static bool ended;
 
 static void G_GNUC_NORETURN fail(GError *err)
 {
+    log_flush();
     g_printerr("%s: %s\n", g_get_prgname(), err->message);
     chardev_cleanup();
     pidfile_remove();
@@ -280,6 +282,7 @@ int main(int argc, char **argv)
         run(o);
     }
     shut_down();
+    log_flush();
     options_free(o);
     return exit_code;
 }

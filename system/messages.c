@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "system-int.h"
+#include "util/trace-event.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool with_time;
@@ -39,6 +40,7 @@ void messages_init(const VmOptions *o)
         return;
     }
     with_time = m->has_timestamp && m->timestamp;
+    trace_set_timestamps(with_time);
     guest = m->has_guest_name && m->guest_name ? g_strdup(o->name) : NULL;
     g_set_printerr_handler(print);
 }

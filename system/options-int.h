@@ -19,8 +19,15 @@ void option_replace(char **slot, const char *value);
 /* The text of a member of tree; NULL if it is missing or not a string. */
 const char *option_text(json_object *tree, const char *member);
 
+/* The option has printed what was asked for: there is nothing to run. */
+void option_ends(void);
+
 /* Whether id (or NULL) can be the name of a device or object; false and errp. */
 bool option_check_id(const char *id, GError **errp);
+
+/* --- options-log.c ------------------------------------------------------------------------ */
+
+OptionFunc opt_log, opt_log_file, opt_trace;
 
 /* --- options-machine.c: what the machine is made of --------------------------------------- */
 

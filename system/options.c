@@ -116,6 +116,11 @@ static bool take_argument(CommandLine *given, const Option *option, const char *
 
 static bool done; /* an option has printed what was asked for: nothing to run */
 
+void option_ends(void)
+{
+    done = true;
+}
+
 static bool opt_version(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
     g_print("QEMU emulator version 7.2.0 (Keyframe " KEYFRAME_VERSION ")\n"
@@ -414,6 +419,9 @@ static const Option options[] = {
     {"name", "[guest=]NAME[,...]", NULL, "name of the virtual machine", "name", "guest"},
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine", "uuid"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont", "start-stopped"},
+    {"d", "ITEM[,...]", opt_log, "log these items (-d help: what there is)", "log-items"},
+    {"D", "FILE", opt_log_file, "write the log to FILE, not to stderr", "log-file"},
+    {"trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]", opt_trace, "switch on trace points", "trace"},
     {"gdb", "DEV", NULL, "wait for a GDB connection on DEV: tcp::1234, unix:..., chardev:ID", "gdb"},
     {"s", NULL, NULL, "the same as -gdb " GDBSTUB_DEFAULT_DEVICE, "gdb", .fixed = GDBSTUB_DEFAULT_DEVICE},
     {"loadvm", "TAG", NULL, "start from a snapshot", "loadvm"},
@@ -441,9 +449,6 @@ static const Option options[] = {
     {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg"},
     {"global", "...", opt_global, "ignored with a warning", "global"},
     UNSUPPORTED("netdev", "", "there is no network yet"),
-    UNSUPPORTED("D", "", "messages go to stderr"),
-    UNSUPPORTED("d", "", "there is no log of guest code"),
-    UNSUPPORTED("trace", "", "there are no trace points"),
     UNSUPPORTED("set", "", "give the property with the device"),
     UNSUPPORTED("readconfig", "", "give the options on the command line"),
     UNSUPPORTED("writeconfig", "", "there are no configuration files"),

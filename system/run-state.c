@@ -22,6 +22,7 @@
 #include "qapi/qapi-events-run-state.h"
 #include "system/cpus.h"
 #include "system/run-state.h"
+#include "system/trace.h"
 #include "util/co-lock.h"
 
 typedef enum Wish { WISH_NONE, WISH_STOP, WISH_CONT } Wish;
@@ -116,6 +117,7 @@ static void set_state(RunState next)
 {
     if (next != state) {
         g_assert(run_state_may_become(state, next));
+        trace_runstate_set(state, RunState_str(state), next, RunState_str(next));
         state = next;
         if (listener) {
             aio_bh_schedule(listener);
@@ -261,6 +263,7 @@ static bool coroutine_fn park(RunState why, bool migrates)
     }
     pthread_mutex_lock(&lock);
     running = state == RUN_STATE_RUNNING;
+    trace_run_state_park(state, running);
     before_park = state;
     wish = WISH_NONE;
     pthread_mutex_unlock(&lock);
@@ -320,6 +323,7 @@ void run_state_unpark(bool running)
         running = wish == WISH_CONT;
         wish = WISH_NONE;
     }
+    trace_run_state_unpark(running);
     if (running) {
         start_guest_locked();
     } else if (before_park == RUN_STATE_RUNNING) {

@@ -10,6 +10,8 @@
 #include "config-host.h"
 #include "kf-img-int.h"
 #include "qapi/error.h"
+#include "util/log.h"
+#include "util/trace-event.h"
 
 static const struct {
     const char *name;
@@ -107,7 +109,9 @@ static void print_help(void)
     printf("usage: %s [standard options] command [command options]\n"
            "Keyframe disk image utility\n\n"
            "    '-h', '--help'       display this help and exit\n"
-           "    '-V', '--version'    output version information and exit\n\n"
+           "    '-V', '--version'    output version information and exit\n"
+           "    '-T', '--trace'      [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
+           "                         specify tracing options\n\n"
            "Command syntax:\n", program);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         printf("  %s %s\n", commands[i].name, commands[i].usage);
@@ -142,11 +146,29 @@ static void coroutine_fn run_entry(void *opaque)
     r->ret = commands[r->command].run(r->argc, r->argv);
 }
 
+/* False: the program ends with *ret. */
+static bool set_trace(const char *text, int *ret)
+{
+    GError *err = NULL;
+
+    *ret = 0;
+    if (!strcmp(text, "help")) {
+        trace_list();
+        return false;
+    }
+    if (!trace_parse_option(text, &err)) {
+        img_report(err, "");
+        *ret = 1;
+    }
+    return *ret == 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
+        { "trace", required_argument, NULL, 'T' },
         { 0 },
     };
     g_autofree char *base = g_path_get_basename(argv[0]);
@@ -154,13 +176,19 @@ int main(int argc, char **argv)
     int c;
 
     program = base;
+    g_set_prgname(base);
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "+:hV", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "+:hVT:", options, NULL)) != -1) {
         if (c == 'V') {
             print_version();
             return 0;
         }
-        return img_bad_option(c, argv);
+        if (c != 'T') {
+            return img_bad_option(c, argv);
+        }
+        if (!set_trace(optarg, &run.ret)) {
+            return run.ret;
+        }
     }
     if (optind >= argc) {
         return img_usage_error("Not enough arguments");
@@ -182,5 +210,6 @@ int main(int argc, char **argv)
     main_aio_context_init();
     bdrv_init();
     aio_co_run_sync(main_aio_context(), run_entry, &run);
+    log_flush();
     return run.ret;
 }

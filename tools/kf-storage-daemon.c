@@ -20,6 +20,7 @@
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-introspect.h"
 #include "qapi/qapi-commands-job.h"
+#include "qapi/qapi-commands-trace.h"
 #include "qapi/qapi-visit-block-core.h"
 #include "qapi/qapi-visit-block-export.h"
 #include "qapi/qapi-visit-machine.h"
@@ -27,6 +28,8 @@
 #include "util/aio.h"
 #include "util/daemonize.h"
 #include "util/iothreads.h"
+#include "util/log.h"
+#include "util/trace-event.h"
 
 static GMainLoop *loop;
 static bool ended;
@@ -52,6 +55,8 @@ static const QmpCommand commands[] = {
     {"query-qmp-schema", qmp_marshal_query_qmp_schema, QMP_CMD_ALLOW_PRECONFIG},
     {"query-version", qmp_marshal_query_version, QMP_CMD_ALLOW_PRECONFIG},
     {"quit", qmp_marshal_quit, QMP_CMD_ALLOW_PRECONFIG},
+    {"trace-event-get-state", qmp_marshal_trace_event_get_state, QMP_CMD_ALLOW_PRECONFIG},
+    {"trace-event-set-state", qmp_marshal_trace_event_set_state, QMP_CMD_ALLOW_PRECONFIG},
     {0},
 };
 
@@ -127,7 +132,7 @@ static void coroutine_fn opt_nbd_server(const char *arg, GError **errp)
 
 static void coroutine_fn opt_trace(const char *arg, GError **errp)
 {
-    error_setg(errp, "tracing is not supported");
+    trace_parse_option(arg, errp);
 }
 
 enum { OPT_DAEMONIZE = 256, OPT_PIDFILE, OPT_ACTION };
@@ -176,7 +181,9 @@ static void print_help(void)
            "                         configure a QMP monitor\n"
            "  --object iothread,id=<id>\n"
            "                         make a thread for disks\n"
-           "  --pidfile <path>       write the process id to a file\n\n"
+           "  --pidfile <path>       write the process id to a file\n"
+           "  -T, --trace [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
+           "                         specify tracing options; 'help' lists the events\n\n"
            "Options act in the order in which they are given.\n", g_get_prgname());
 }
 
@@ -211,6 +218,13 @@ static void first_pass(int argc, char **argv)
             exit(0);
         case OPT_DAEMONIZE:
             background = true;
+            break;
+        case 'T':
+        case OPT_ACTION + 6:
+            if (!strcmp(optarg, "help")) {
+                trace_list();
+                exit(0);
+            }
             break;
         case OPT_PIDFILE:
             pidfile = optarg;
@@ -320,5 +334,6 @@ int main(int argc, char **argv)
     monitor_cleanup();
     chardev_cleanup();
     pidfile_remove();
+    log_flush();
     return start.err ? 1 : 0;
 }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "util/trace.h"
+
 /* Coroutines entered in one round, so that chains of them do not starve the rest. */
 enum { COROUTINES_PER_ROUND = 256 };
 
@@ -306,6 +308,7 @@ void aio_co_schedule(AioContext *ctx, Coroutine *co)
         co->next = head;
     } while (!__atomic_compare_exchange_n(&ctx->coroutines, &head, co, true, __ATOMIC_SEQ_CST,
                                           __ATOMIC_RELAXED));
+    trace_aio_co_schedule(ctx, co);
     aio_kick(ctx);
     if (!local) {
         aio_context_unref(ctx);
@@ -336,6 +339,7 @@ void aio_co_enter(AioContext *ctx, Coroutine *co)
 void coroutine_fn aio_co_reschedule_self(AioContext *ctx)
 {
     if (!aio_in_home_thread(ctx)) {
+        trace_aio_co_move(coroutine_self(), ctx);
         coroutine_yield_to(ctx);
     }
 }

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "util/trace.h"
+
 enum {
     WORKERS_MAX = 64,
     WORKER_IDLE_S = 10,
@@ -122,6 +124,7 @@ int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque)
     if (!pool_ready) {
         pool_init();
     }
+    trace_worker_submit(req.co, queued);
     *queue_end = &req;
     queue_end = &req.next;
     queued++;
@@ -131,6 +134,7 @@ int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque)
     pthread_cond_signal(&pool_cond);
     pthread_mutex_unlock(&pool_lock);
     coroutine_yield();
+    trace_worker_complete(req.co, req.result);
     ctx->in_workers--;
     return req.result;
 }

@@ -10,9 +10,13 @@
 
 #include "cpu.h"
 #include "hw/vm-clock.h"
+#include "util/log.h"
 
 static void rv64_reset(CPUState *cpu)
 {
+    if (log_enabled(LOG_CPU_RESET)) {
+        rv64_log_state(cpu);
+    }
     memset(cpu->x, 0, sizeof(cpu->x));
     memset(cpu->f, 0, sizeof(cpu->f));
     memset(cpu->pmpcfg, 0, sizeof(cpu->pmpcfg));

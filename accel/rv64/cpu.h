@@ -366,6 +366,8 @@ CpuExit rv64_debug_exit(CPUState *cpu);
 const char *rv64_debug_description(void);
 bool rv64_debug_read_register(CPUState *cpu, unsigned n, uint64_t *value);
 bool rv64_debug_write_register(CPUState *cpu, unsigned n, uint64_t value);
+/* Writes all registers to the log. */
+void rv64_log_state(CPUState *cpu);
 
 /* pmp.c */
 void rv64_pmp_update(CPUState *cpu);

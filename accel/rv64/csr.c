@@ -6,6 +6,7 @@
  * vCPU thread.  cpu->icount must be the number of instructions before the present one.
  */
 #include "cpu.h"
+#include "util/log.h"
 
 #define CSR_SSTATUS 0x100
 #define SSTATUS_MASK                                                                         \
@@ -271,6 +272,7 @@ bool rv64_csr(CPUState *cpu, unsigned csr, CsrOp op, uint64_t operand, bool writ
 
     if (cpu->priv < (int)(csr >> 8 & 3) || (write && (csr >> 10) == 3) ||
         !csr_read(cpu, csr, old)) {
+        log_if(LOG_UNIMP, "rv64: no access to CSR 0x%03x in mode %u\n", csr, cpu->priv);
         return false;
     }
     if (!write) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "util/log.h"
 
 enum { REG_PC = 32, REG_F0 = 33, REG_PRIV = 65, REG_CSR = 66, CSR_COUNT = 4096 };
 enum { CSR_FFLAGS = 1, CSR_FRM = 2, CSR_FCSR = 3, CSR_MCYCLE = 0xb00, CSR_MINSTRET = 0xb02 };
@@ -182,4 +183,27 @@ bool rv64_debug_write_register(CPUState *cpu, unsigned n, uint64_t value)
         return n - REG_CSR < CSR_COUNT && write_csr(cpu, n - REG_CSR, value);
     }
     return true;
+}
+
+void rv64_log_state(CPUState *cpu)
+{
+    GString *s = g_string_new(NULL);
+    uint64_t value;
+
+    g_string_printf(s, "CPU Reset (CPU %d)\n %-8s %016" G_GINT64_MODIFIER "x\n",
+                    cpu->config.index, "pc", cpu->pc);
+    for (size_t i = 0; i < G_N_ELEMENTS(csr_names); i++) {
+        if (csr_names[i].csr > CSR_FCSR && read_csr(cpu, csr_names[i].csr, &value)) {
+            g_string_append_printf(s, " %-8s %016" G_GINT64_MODIFIER "x\n", csr_names[i].name,
+                                   value);
+        }
+    }
+    for (unsigned i = 0; i < REG_PC; i++) {
+        g_autofree char *name = g_strdup_printf("x%u/%s", i, x_names[i]);
+
+        g_string_append_printf(s, " %-8s %016" G_GINT64_MODIFIER "x%s", name, cpu->x[i],
+                               i % 4 == 3 ? "\n" : "");
+    }
+    log_printf("%s", s->str);
+    g_string_free(s, true);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "util/log.h"
 
 /* Where an access goes. */
 typedef struct Target {
@@ -240,6 +241,14 @@ static void tlb_insert(CPUState *cpu, int mode, uint64_t va, const Walk *w, Targ
     }
 }
 
+/* -d guest_errors */
+static void log_refused(uint64_t pa, unsigned size, MmuAccess access, const MemoryRegion *mr)
+{
+    log_if(LOG_GUEST_ERRORS, "Invalid %s at addr 0x%" G_GINT64_MODIFIER "x, size %u, region '%s', "
+           "reason: rejected\n", access == MMU_WRITE ? "write" : "read", pa, size,
+           mr ? mr->name : "(null)");
+}
+
 /* Translates an access within one page and finds its target. */
 static bool resolve(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access, Target *t)
 {
@@ -261,6 +270,7 @@ static bool resolve(CPUState *cpu, uint64_t va, unsigned size, MmuAccess access,
             (access == MMU_WRITE && t->region->read_only && !t->region->ops) ||
             t->region->size - (w.pa - t->region->base) < size ||
             !rv64_pmp_check(cpu, w.pa, size, access, mode_priv(mode))) {
+            log_refused(w.pa, size, access, t->region);
             return access_fault(cpu, va, access);
         }
         tlb_insert(cpu, mode, va, &w, t, access);
@@ -305,6 +315,7 @@ static bool mmio(CPUState *cpu, const Target *t, uint64_t va, unsigned size, Mmu
     if (!ops || !(access == MMU_WRITE ? (void *)ops->write : (void *)ops->read) ||
         size < (ops->min_size ? ops->min_size : 1) ||
         size > (ops->max_size ? ops->max_size : 8)) {
+        log_refused(t->pa, size, access, t->region);
         return access_fault(cpu, va, access);
     }
     if (!ops->lockless) {

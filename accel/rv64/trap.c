@@ -6,6 +6,7 @@
  */
 #include "cpu.h"
 #include "hw/vm-clock.h"
+#include "util/log.h"
 
 uint64_t rv64_mip(CPUState *cpu)
 {
@@ -80,11 +81,35 @@ static uint64_t vector(uint64_t tvec, uint64_t cause)
     return base;
 }
 
+/* -d int, in the form that readers of QEMU's know. */
+static void log_trap(CPUState *cpu, uint64_t cause, uint64_t tval)
+{
+    static const char *const exceptions[] = {
+        "misaligned_fetch", "fault_fetch", "illegal_instruction", "breakpoint",
+        "misaligned_load", "fault_load", "misaligned_store", "fault_store", "user_ecall",
+        "supervisor_ecall", "hypervisor_ecall", "machine_ecall", "exec_page_fault",
+        "load_page_fault", "reserved", "store_page_fault"};
+    static const char *const interrupts[] = {
+        "u_software", "s_software", "vs_software", "m_software", "u_timer", "s_timer",
+        "vs_timer", "m_timer", "u_external", "s_external", "vs_external", "m_external"};
+    bool is_interrupt = cause & CAUSE_INTERRUPT;
+    uint64_t n = cause & ~CAUSE_INTERRUPT;
+    const char *name = is_interrupt ? (n < G_N_ELEMENTS(interrupts) ? interrupts[n] : "reserved")
+                                    : (n < G_N_ELEMENTS(exceptions) ? exceptions[n] : "reserved");
+
+    log_printf("riscv_cpu_do_interrupt: hart:%d, async:%d, cause:%016" G_GINT64_MODIFIER
+               "x, epc:0x%016" G_GINT64_MODIFIER "x, tval:0x%016" G_GINT64_MODIFIER
+               "x, desc=%s\n", cpu->config.index, is_interrupt, n, cpu->pc, tval, name);
+}
+
 void rv64_trap(CPUState *cpu, uint64_t cause, uint64_t tval)
 {
     uint64_t deleg = cause & CAUSE_INTERRUPT ? cpu->mideleg : cpu->medeleg;
     uint64_t s = cpu->mstatus;
 
+    if (log_enabled(LOG_INT)) {
+        log_trap(cpu, cause, tval);
+    }
     cpu->reserve_host = NULL;
     if (cpu->priv <= PRIV_S && (deleg >> (cause & 63) & 1)) {
         cpu->scause = cause;
