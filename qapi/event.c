@@ -5,6 +5,7 @@
  */
 #include "config-host.h"
 #include <stdatomic.h>
+#include "qapi/compat.h"
 #include "qapi/event.h"
 
 static _Atomic(QapiEventSink *) event_sink;
@@ -14,11 +15,12 @@ void qapi_set_event_sink(QapiEventSink *sink)
     atomic_store(&event_sink, sink);
 }
 
-void qapi_event_emit(unsigned event, const char *name, const QapiType *type, const void *data)
+void qapi_event_emit(unsigned event, const char *name, unsigned special, const QapiType *type,
+                     const void *data)
 {
     QapiEventSink *sink = atomic_load(&event_sink);
 
-    if (!sink) {
+    if (!sink || qapi_compat_hides(special)) {
         return;
     }
     int64_t now = g_get_real_time();

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include "qapi/compat.h"
 #include "qapi/error.h"
 #include "visit-int.h"
 
@@ -261,7 +262,9 @@ static bool input_enum(const Input *in, const QapiType *type, json_object *json,
                    path->name ? path->name : "null", text);
         return false;
     }
-    return true;
+    return !type->lookup->special ||
+           qapi_compat_may_use(type->lookup->special[*slot], "value", text, QAPI_ERROR_GENERIC,
+                               errp);
 }
 
 /* --- Objects --------------------------------------------------------------------- */
@@ -287,6 +290,9 @@ static bool input_members(const Input *in, const QapiType *type, json_object *js
             return false;
         }
         ++*used;
+        if (!qapi_compat_may_use(m->special, "parameter", m->name, QAPI_ERROR_GENERIC, errp)) {
+            return false;
+        }
         if (!input_value(in, m->type, value, &here, slot_at(obj, m->offset), errp)) {
             return false;
         }

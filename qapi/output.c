@@ -4,6 +4,7 @@
  * own and well formed.  Any thread, no yielding.
  */
 #include "config-host.h"
+#include "qapi/compat.h"
 #include "visit-int.h"
 
 /* --- Output -------------------------------------------------------------------------- */
@@ -13,7 +14,7 @@ static void output_members(const QapiType *type, const void *obj, json_object *j
     for (int i = 0; i < type->n_members; i++) {
         const QapiMember *m = &type->members[i];
 
-        if (member_present(m, obj)) {
+        if (member_present(m, obj) && !qapi_compat_hides(m->special)) {
             json_object_object_add_ex(json, m->name,
                                       qapi_output(m->type, slot_at(obj, m->offset)),
                                       JSON_C_OBJECT_ADD_CONSTANT_KEY);

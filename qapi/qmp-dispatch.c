@@ -5,6 +5,7 @@
  * enabling and disabling, which the main thread does too.
  */
 #include "config-host.h"
+#include "qapi/compat.h"
 #include "qapi/error.h"
 #include "qapi/qmp.h"
 
@@ -68,6 +69,11 @@ bool coroutine_fn qmp_dispatch_command(const QmpCommand *cmd, json_object *args,
 
         error_set_class(errp, QAPI_ERROR_COMMAND_NOT_FOUND, "Command %s has been disabled%s%s",
                         cmd->name, reason ? ": " : "", reason ? reason : "");
+        return false;
+    }
+    if (!qapi_compat_may_use((cmd->flags & QMP_CMD_DEPRECATED ? QAPI_DEPRECATED : 0) |
+                                 (cmd->flags & QMP_CMD_UNSTABLE ? QAPI_UNSTABLE : 0),
+                             "command", cmd->name, QAPI_ERROR_COMMAND_NOT_FOUND, errp)) {
         return false;
     }
     if (!cmd->marshal(args, ret, errp)) {

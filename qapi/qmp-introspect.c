@@ -5,15 +5,32 @@
  */
 #include "config-host.h"
 #include <json-c/json_tokener.h>
+#include "qapi/compat.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-introspect.h"
 #include "qapi/qapi-introspect.h"
+#include "qapi/qapi-visit-introspect.h"
 #include "qapi/qmp.h"
 #include "qapi/util.h"
 
 /* Parsed once; lives as long as the process. */
 static json_object *schema;
+
+/* The text of the schema is no value of a type, so what a policy hides is taken out here. */
+static void hide_values(void)
+{
+    const QapiMember *values = qapi_find_member(&qapi_type_SchemaInfoEnum, "values");
+
+    for (size_t i = 0; i < json_object_array_length(schema); i++) {
+        json_object *entity = json_object_array_get_idx(schema, i);
+        json_object *meta = json_object_object_get(entity, "meta-type");
+
+        if (!strcmp(json_object_get_string(meta), "enum") && qapi_compat_hides(values->special)) {
+            json_object_object_del(entity, values->name);
+        }
+    }
+}
 
 bool coroutine_fn qmp_marshal_query_qmp_schema(json_object *args, json_object **ret,
                                                GError **errp)
@@ -24,6 +41,7 @@ bool coroutine_fn qmp_marshal_query_qmp_schema(json_object *args, json_object **
     if (!schema) {
         schema = json_tokener_parse(qmp_schema_json);
         g_assert(schema);
+        hide_values();
     }
     *ret = json_object_get(schema);
     return true;

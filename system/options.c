@@ -9,6 +9,7 @@
 #include "config-host.h"
 #include "monitor/monitor.h"
 #include "options-int.h"
+#include "qapi/compat.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-command-line.h"
@@ -215,6 +216,12 @@ static bool opt_action(VmOptions *o, const char *option, const char *arg, GError
 
     o->reboot_shuts_down = a->has_reboot && a->reboot == REBOOT_MODE_SHUTDOWN;
     o->shutdown_pauses = a->has_shutdown && a->shutdown == SHUTDOWN_MODE_PAUSE;
+    return true;
+}
+
+static bool opt_compat(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    qapi_set_compat_policy(o->given->compat);
     return true;
 }
 
@@ -447,6 +454,7 @@ static const Option options[] = {
     {"boot", "strict=on|off", NULL, "the firmware is told nothing", "boot-opts", "order"},
     {"overcommit", "mem-lock=on|off", opt_overcommit, "keep all memory in the host's RAM", "overcommit"},
     {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg"},
+    {"compat", "deprecated-input=...[,...]", opt_compat, "accept, reject, crash; deprecated-output=accept, hide; unstable-...", "compat"},
     {"global", "...", opt_global, "ignored with a warning", "global"},
     UNSUPPORTED("netdev", "", "there is no network yet"),
     UNSUPPORTED("set", "", "give the property with the device"),

@@ -31,10 +31,17 @@ typedef struct QNull {
 } QNull;
 extern QNull qapi_null;
 
+/* Features of the schema that a policy can act on: qapi/compat.h. */
+typedef enum QapiSpecial {
+    QAPI_DEPRECATED = 1,
+    QAPI_UNSTABLE = 2,
+} QapiSpecial;
+
 /* Names of an enumeration's values. */
 typedef struct QEnumLookup {
     const char *const *names;
     int n;
+    const unsigned char *special; /* QapiSpecial of each value, or NULL: none has any */
 } QEnumLookup;
 extern const QEnumLookup QType_lookup;
 #define QType_str(value) qapi_enum_name(&QType_lookup, (value))

@@ -14,7 +14,11 @@ typedef void QapiEventSink(unsigned event, json_object *msg);
 /* Installs the sink (NULL: events are dropped). */
 void qapi_set_event_sink(QapiEventSink *sink);
 
-/* For generated code: sends event with the members of the struct at data. */
-void qapi_event_emit(unsigned event, const char *name, const QapiType *type, const void *data);
+/*
+ * For generated code: sends event, which has the QapiSpecial flags of special, with the
+ * members of the struct at data.
+ */
+void qapi_event_emit(unsigned event, const char *name, unsigned special, const QapiType *type,
+                     const void *data);
 
 #endif

@@ -45,6 +45,7 @@ typedef struct QapiMember {
     int offset;     /* of the slot in the struct */
     int has_offset; /* of the has_ flag, -1 when NULL means absent */
     bool optional;
+    unsigned char special; /* QapiSpecial */
 } QapiMember;
 
 struct QapiType {

@@ -5,7 +5,7 @@ their arguments.  qapi-events-MODULE.[ch]: functions that send events.  qapi-emi
 and qapi-init.[ch]: the list of all events, the table of all commands.
 """
 
-from .gen_types import member_table, struct_fields, type_ref
+from .gen_types import member_table, special_flags, struct_fields, type_ref
 from .names import c_name, c_string, event_constant
 from .writer import CFile
 
@@ -168,7 +168,7 @@ class EventsGenerator:
             out.add('    };')
             out.add()
         out.add(f'    qapi_event_emit({event_constant(event.name)}, {c_string(event.name)}, '
-                f'&{table}, {value});')
+                f'{special_flags(event)}, &{table}, {value});')
         out.add('}')
         out.add()
 

@@ -4,6 +4,7 @@ qapi-types-MODULE.[ch]: C types, enumeration names, qapi_free_*.
 qapi-visit-MODULE.[ch]: type tables for the visitors in qapi/, conversion functions.
 """
 
+from .expr import SPECIAL_FEATURES
 from .names import c_name, c_string
 from .schema import List
 from .writer import CFile
@@ -26,6 +27,12 @@ def struct_fields(out, members):
         out.end_if(member.cond)
 
 
+def special_flags(item):
+    """The special features of a member, value or event as flags of C."""
+    flags = [f'QAPI_{f.name.upper()}' for f in item.features if f.name in SPECIAL_FEATURES]
+    return ' | '.join(flags) or '0'
+
+
 def member_table(out, c_type, table, members, static=True):
     """Emits the QapiMember array of an object."""
     out.add(f'static const QapiMember {table}[] = {{')
@@ -36,7 +43,7 @@ def member_table(out, c_type, table, members, static=True):
         out.begin_if(member.cond)
         out.add(f'    {{{c_string(member.name)}, {type_ref(member.type)}, '
                 f'offsetof({c_type}, {field}), {has}, '
-                f'{"true" if member.optional else "false"}}},')
+                f'{"true" if member.optional else "false"}, {special_flags(member)}}},')
         out.end_if(member.cond)
     out.add('};')
 
@@ -170,6 +177,20 @@ class TypesGenerator:
         out.add(f'QAPI_DEFINE_CONVERSIONS({name})')
         out.end_if(typ.cond)
 
+    def _special_values(self, enum):
+        """Emits the special features of the values if there are any; returns an initializer."""
+        special = [v for v in enum.values if special_flags(v) != '0']
+        if not special:
+            return ''
+        out = self.types_c
+        out.add(f'static const unsigned char {enum.name}_special[{enum.constant("x")[:-1]}_MAX] = {{')
+        for value in special:
+            out.begin_if(value.cond)
+            out.add(f'    [{enum.constant(value.name)}] = {special_flags(value)},')
+            out.end_if(value.cond)
+        out.add('};')
+        return f', {enum.name}_special'
+
     def _table_enum(self, enum):
         out = self.types_c
         out.add(f'static const char *const {enum.name}_names[] = {{')
@@ -178,8 +199,9 @@ class TypesGenerator:
             out.add(f'    [{enum.constant(value.name)}] = {c_string(value.name)},')
             out.end_if(value.cond)
         out.add('};')
+        special = self._special_values(enum)
         out.add(f'const QEnumLookup {enum.name}_lookup = {{{enum.name}_names, '
-                f'{enum.constant("x")[:-1]}_MAX}};')
+                f'{enum.constant("x")[:-1]}_MAX{special}}};')
         out.add()
         self.visit_h.begin_if(enum.cond)
         self.visit_h.add(f'extern const QapiType qapi_type_{enum.name};')

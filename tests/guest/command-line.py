@@ -65,6 +65,8 @@ BAD = [
     (['-object', 'secret,id=s'], "Either 'file' or 'data' must be provided"),
     (['-overcommit', 'cpu-pm=on'], 'guest code is interpreted'),
     (['-audiodev', 'alsa,id=a'], "Parameter 'driver' does not accept value 'alsa'"),
+    (['-compat', 'deprecated-input=maybe'],
+     "Parameter 'deprecated-input' does not accept value 'maybe'"),
     (['-boot', 'order=n'], "Parameter 'order' is unexpected"),
     (['-action', 'reboot=never'], "Parameter 'reboot' does not accept value 'never'"),
     (['-rtc', 'base=localtime'], "Parameter 'base' does not accept value 'localtime'"),
@@ -196,6 +198,24 @@ def test_as_it_was_understood():
         'object': [{'qom-type': 'iothread', 'id': 't'}], 'start-stopped': True,
         'nodefaults': True,
         'drive': [{'file': image.name, 'id': 'd', 'if': 'none'}]}, answers[0]
+
+
+def test_policy():
+    """-compat: what is unstable is rejected, what is deprecated is not shown."""
+    unstable = [{'capability': 'x-colo', 'state': False}]
+    with VM(BINARY, ['-M', 'none']) as vm:
+        vm.qmp.cmd('migrate-set-capabilities', capabilities=unstable)
+        assert any('values' in e for e in vm.qmp.cmd('query-qmp-schema'))
+        assert vm.quit() == 0
+    with VM(BINARY, ['-M', 'none', '-compat', 'unstable-input=reject,deprecated-output=hide'],
+            monitors=1) as vm:
+        try:
+            vm.qmp.cmd('migrate-set-capabilities', capabilities=unstable)
+            assert False
+        except QMPError as err:
+            assert err.desc == 'Unstable value x-colo disabled by policy', err
+        assert not any('values' in e for e in vm.qmp.cmd('query-qmp-schema'))
+        assert vm.quit() == 0
 
 
 def test_command_line_options():

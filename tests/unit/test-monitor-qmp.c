@@ -666,7 +666,7 @@ static void emit(const char *name, const char *key, const char *value)
     static const QapiType empty = {0};
 
     if (!key) {
-        qapi_event_emit(0, name, &empty, NULL);
+        qapi_event_emit(0, name, 0, &empty, NULL);
     } else {
         json_object *msg = json_object_new_object(), *data = json_object_new_object();
 

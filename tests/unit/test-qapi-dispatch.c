@@ -5,6 +5,7 @@
  */
 #include "config-host.h"
 #include <json-c/json.h>
+#include "qapi/compat.h"
 #include "qapi/error.h"
 #include "qapi/event.h"
 #include "qapi/json.h"
@@ -13,6 +14,7 @@
 #include "qapi/qapi-events-qapi-schema-test.h"
 #include "qapi/qapi-init.h"
 #include "qapi/qapi-introspect.h"
+#include "qapi/qapi-visit-compat.h"
 #include "qapi/qapi-visit-qapi-schema-test.h"
 #include "qapi/util.h"
 
@@ -201,7 +203,7 @@ static void test_events(void)
     g_assert_cmpstr(events->pdata[2], ==, "{\"n\":1}");
     g_assert_cmpstr(events->pdata[3], ==, "{\"colour\":\"red\",\"depth\":9}");
     g_ptr_array_unref(events);
-    g_assert_cmpint(QAPI_EVENT__MAX, ==, 3);
+    g_assert_cmpint(QAPI_EVENT__MAX, ==, 4);
 }
 
 /* --- Introspection ------------------------------------------------------------------- */
@@ -246,6 +248,79 @@ static void check_references(json_object *schema, json_object *value)
 static json_object *member(json_object *object, const char *name)
 {
     return find(json_object_object_get(object, "members"), name);
+}
+
+static void set_policy(const char *text)
+{
+    GError *err = NULL;
+    g_autoptr(CompatPolicy) policy = qapi_CompatPolicy_from_str(text, NULL, &err);
+
+    g_assert_no_error(err);
+    qapi_set_compat_policy(policy);
+}
+
+/* What is deprecated or unstable, as -compat says. */
+static void test_policy(void)
+{
+    static const char old[] = "{'text':'a','times':7}", green[] = "{'colour':'green'}";
+
+    qmp_registry_init(qmp_commands);
+    check("test-echo", old, "\"a\\/7\\/no 0\\/nowhere\"");
+    set_policy("deprecated-input=reject");
+    check("test-echo", "{'text':'a'}", "{\"class\":\"CommandNotFound\",\"desc\":\"Deprecated "
+                                       "command test-echo disabled by policy\"}");
+    check("test-boxed", green, "{\"colour\":\"green\"}");
+    set_policy("unstable-input=reject");
+    check("test-echo", old, "\"a\\/7\\/no 0\\/nowhere\"");
+    check("test-boxed", green, "{\"class\":\"GenericError\",\"desc\":\"Unstable value green "
+                               "disabled by policy\"}");
+    check("test-boxed", "{'colour':'red','depth':1}", "{\"colour\":\"red\",\"depth\":1}");
+
+    events = g_ptr_array_new_with_free_func(g_free);
+    qapi_set_event_sink(sink);
+    qapi_event_send_test_old(1, 2);
+    set_policy("deprecated-output=hide");
+    qapi_event_send_test_old(1, 2);
+    set_policy("unstable-output=hide");
+    qapi_event_send_test_old(1, 2);
+    qapi_event_send_test_plain();
+    qapi_set_event_sink(NULL);
+    set_policy("");
+    g_assert_cmpint(events->len, ==, 3);
+    g_assert_cmpstr(events->pdata[0], ==, "{\"old\":1,\"new\":2}");
+    g_assert_cmpstr(events->pdata[1], ==, "{\"new\":2}");
+    g_assert_cmpstr(events->pdata[2], ==, "none");
+    g_ptr_array_unref(events);
+}
+
+/* A parameter of a command that is not deprecated itself. */
+static void test_policy_parameter(void)
+{
+    const QapiType *type = &qapi_type_TestPolicy;
+    g_autoptr(GError) err = NULL;
+    json_object *json = json_parse_text("{'old':1}", 9, NULL);
+    void *obj;
+
+    set_policy("deprecated-input=reject");
+    g_assert_false(qapi_input(type, json, NULL, &obj, &err));
+    g_assert_cmpstr(err->message, ==, "Deprecated parameter old disabled by policy");
+    set_policy("");
+    g_assert_true(qapi_input(type, json, NULL, &obj, NULL));
+    qapi_free_value(type, &obj);
+    json_object_put(json);
+}
+
+static void test_policy_crash(void)
+{
+    if (g_test_subprocess()) {
+        qmp_registry_init(qmp_commands);
+        set_policy("unstable-input=crash");
+        check("test-boxed", "{'colour':'green'}", "");
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr("*Unstable value green used, and -compat says crash*");
 }
 
 static void test_introspection(void)
@@ -294,6 +369,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qapi/commands/errors", test_command_errors);
     g_test_add_func("/qapi/commands/registry", test_registry);
     g_test_add_func("/qapi/events", test_events);
+    g_test_add_func("/qapi/policy/all", test_policy);
+    g_test_add_func("/qapi/policy/parameter", test_policy_parameter);
+    g_test_add_func("/qapi/policy/crash", test_policy_crash);
     g_test_add_func("/qapi/introspection", test_introspection);
     return g_test_run();
 }
