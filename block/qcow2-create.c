@@ -163,7 +163,7 @@ static bool compute_layout(const CreateOptions *o, Layout *l)
 
     *l = (Layout) { .rt = 1, .rt_count = 1, .rb_count = 1 };
     l->l1_entries = (o->size + per_table - 1) / per_table;
-    l->l1_count = MAX((l->l1_entries * 8 + cs - 1) / cs, 1);
+    l->l1_count = (l->l1_entries * 8 + cs - 1) / cs;
     for (;;) {
         uint64_t blocks, tables;
 
@@ -359,7 +359,9 @@ bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **e
         return false;
     }
     *g = (Qcow2Geometry){ .version = o.version, .refcount_bits = o.refcount_bits,
-                          .cluster_size = o.cluster_size, .l2_entry_size = o.extended_l2 ? 16 : 8 };
+                          .cluster_size = o.cluster_size, .l2_entry_size = o.extended_l2 ? 16 : 8,
+                          .preallocated = o.preallocation == PREALLOC_MODE_FALLOC ||
+                                          o.preallocation == PREALLOC_MODE_FULL };
     return true;
 }
 

@@ -1,269 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * kf-img convert: copies images into a new or existing one of any format.  Several
- * coroutines copy at once; what is known to be zero is not read, and not written either
- * where the target starts out as zero.  Compressed clusters are written in the order of the
- * disk unless the user does not care (-W); workers pack several of them at once all the same.
+ * kf-img convert: copies images into a new or existing one of any format.  This file has the
+ * command line, and opens sources and target; kf-img-convert-copy.c copies.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kf-img-options.h"
+#include "kf-img-convert-int.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 
 #define SECTOR 512
-#define CHUNK (2 * 1024 * 1024)
 #define MAX_COROUTINES 16
-
-typedef struct Source {
-    BlockDriverState *bs;
-    BlockDriverState *base; /* content from here on is in the target's backing file too */
-    BlockBackend *blk;
-    int64_t start, length; /* where it lies in the target */
-} Source;
-
-typedef struct Convert {
-    /* What the user said. */
-    const char *format, *target_format, *target, *cache;
-    BdrvOpenFile source_params;
-    GHashTable *options;
-    bool existing, progress, quiet, compressed, unordered;
-    int64_t min_sparse; /* bytes of zeroes worth a hole; 0: write everything */
-    int coroutines;
-
-    /* The copying. */
-    Source *sources;
-    int n_sources;
-    BlockDriverState *bs;
-    BlockBackend *blk;
-    bool reads_zero; /* what is not written reads as zero */
-    int64_t cluster; /* of a compressed target, in bytes */
-    int64_t total, next, done;
-    int64_t written; /* everything before it, where order matters */
-    CoQueue turn;
-    CoMutex lock; /* next and finding out what is there */
-    int running, ret;
-    Coroutine *waiter;
-} Convert;
-
-/* What a worker has to copy next. */
-typedef struct Piece {
-    Source *source;
-    int64_t offset, bytes; /* in the target */
-    int status;
-} Piece;
-
-static void copy_failed(Convert *s, const char *what, int64_t offset, int ret)
-{
-    if (s->ret == 0) {
-        img_error("error while %s at byte %" PRId64 ": %s", what, offset, strerror(-ret));
-        s->ret = ret;
-    }
-}
-
-/*
- * Compressed clusters are written whole: a piece that ends in the middle of one ends before
- * it, and a cluster that is not all the same is a piece of its own.
- */
-static void round_piece(const Convert *s, Piece *p)
-{
-    int64_t mask = s->cluster - 1, end = p->offset + p->bytes;
-    int64_t source_end = p->source->start + p->source->length;
-    int64_t cluster_end = MIN((p->offset | mask) + 1, source_end);
-
-    if ((p->offset & mask) || end < cluster_end) {
-        if (end < cluster_end) {
-            p->status = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
-        }
-        p->bytes = cluster_end - p->offset;
-    } else if (end != source_end) {
-        p->bytes = (end & ~mask) - p->offset;
-    }
-}
-
-/* Takes the next piece; false at the end or after an error. */
-static bool coroutine_fn next_piece(Convert *s, Piece *p)
-{
-    bool found = false;
-
-    co_mutex_lock(&s->lock);
-    if (s->ret == 0 && s->next < s->total) {
-        Source *src = s->sources;
-        int64_t inside, count;
-
-        while (s->next >= src->start + src->length) {
-            src++;
-        }
-        inside = s->next - src->start;
-        p->source = src;
-        p->offset = s->next;
-        p->status = bdrv_co_block_status_above(src->bs, src->base, inside, src->length - inside,
-                                               &count);
-        if (p->status < 0) {
-            copy_failed(s, "reading block status", inside, p->status);
-        } else {
-            bool moves_data = (p->status & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) ==
-                                  BDRV_BLOCK_DATA || s->min_sparse == 0;
-
-            p->bytes = moves_data ? MIN(count, CHUNK) : count;
-            if (s->compressed) {
-                round_piece(s, p);
-            }
-            s->next += p->bytes;
-            found = true;
-        }
-    }
-    co_mutex_unlock(&s->lock);
-    return found;
-}
-
-static int coroutine_fn write_zeroes(Convert *s, int64_t offset, int64_t bytes)
-{
-    if (s->reads_zero) {
-        return 0;
-    }
-    return blk_co_pwrite_zeroes(s->blk, offset, bytes, BDRV_REQ_MAY_UNMAP);
-}
-
-/* Length of the run from buf on that is all zero or (*zero false) has no long zeroes. */
-static int64_t run_length(const uint8_t *buf, int64_t bytes, int64_t min_sparse, bool *zero)
-{
-    int64_t unit = MIN(min_sparse, bytes), n = unit;
-
-    *zero = buffer_is_zero(buf, unit);
-    while (n < bytes && buffer_is_zero(buf + n, MIN(unit, bytes - n)) == *zero) {
-        n += MIN(unit, bytes - n);
-    }
-    return n;
-}
-
-/* What no cluster holds alone (sources that meet in one) is written as it is. */
-static int write_flags(const Convert *s, int64_t offset, int64_t bytes)
-{
-    int64_t mask = s->cluster - 1, end = offset + bytes;
-
-    return s->compressed && !(offset & mask) && (!(end & mask) || end == bdrv_length(s->bs))
-               ? BDRV_REQ_WRITE_COMPRESSED : 0;
-}
-
-static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int64_t bytes)
-{
-    int64_t unit = s->compressed ? (s->min_sparse + s->cluster - 1) & -s->cluster : s->min_sparse;
-    int ret = 0;
-
-    while (bytes > 0 && ret == 0) {
-        bool zero = false;
-        int64_t n = bytes;
-
-        IOVector iov;
-
-        if (s->min_sparse) {
-            n = run_length(buf, bytes, unit, &zero);
-        }
-        io_vector_init_buf(&iov, buf, n);
-        ret = zero ? write_zeroes(s, offset, n)
-                   : blk_co_pwritev(s->blk, offset, n, &iov, write_flags(s, offset, n));
-        buf += n;
-        offset += n;
-        bytes -= n;
-    }
-    return ret;
-}
-
-static void coroutine_fn wait_for_turn(Convert *s, const Piece *p)
-{
-    while (s->compressed && !s->unordered && s->written != p->offset && s->ret == 0) {
-        co_queue_wait(&s->turn, NULL);
-    }
-}
-
-static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
-{
-    int64_t inside = p->offset - p->source->start;
-    int ret;
-
-    if (p->source->base && !(p->status & BDRV_BLOCK_ALLOCATED)) {
-        return; /* the target's backing file has it */
-    }
-    if ((p->status & BDRV_BLOCK_ZERO) && s->min_sparse) {
-        ret = write_zeroes(s, p->offset, p->bytes);
-    } else {
-        ret = blk_co_pread(p->source->blk, inside, p->bytes, buf);
-        if (ret < 0) {
-            copy_failed(s, "reading", inside, ret);
-            return;
-        }
-        wait_for_turn(s, p);
-        ret = s->ret ? s->ret : write_data(s, buf, p->offset, p->bytes);
-    }
-    if (ret < 0) {
-        copy_failed(s, "writing", p->offset, ret);
-    }
-}
-
-static void coroutine_fn copy_entry(void *opaque)
-{
-    Convert *s = opaque;
-    uint8_t *buf = g_aligned_alloc(1, CHUNK, 4096);
-    Piece p;
-
-    while (next_piece(s, &p)) {
-        copy_piece(s, &p, buf);
-        wait_for_turn(s, &p);
-        s->written = p.offset + p.bytes;
-        co_queue_restart_all(&s->turn);
-        s->done += p.bytes;
-        img_progress(s->done * 100.0 / s->total);
-    }
-    g_aligned_free(buf);
-    if (--s->running == 0 && s->waiter) {
-        aio_co_wake(s->waiter);
-    }
-}
-
-static bool coroutine_fn copy_all(Convert *s)
-{
-    co_mutex_init(&s->lock);
-    co_queue_init(&s->turn);
-    s->running = s->coroutines;
-    for (int i = 0; i < s->coroutines; i++) {
-        aio_co_schedule(main_aio_context(), coroutine_create(copy_entry, s));
-    }
-    s->waiter = coroutine_self();
-    while (s->running) {
-        coroutine_yield();
-    }
-    co_queue_destroy(&s->turn);
-    co_mutex_destroy(&s->lock);
-    if (s->ret == 0) {
-        int ret = blk_co_flush(s->blk);
-
-        if (ret < 0) {
-            copy_failed(s, "flushing", s->total, ret);
-        }
-    }
-    if (s->ret == 0) {
-        img_progress(100);
-    }
-    return s->ret == 0;
-}
 
 /* --- Opening ------------------------------------------------------------------------------ */
 
 static bool coroutine_fn open_source(Convert *s, Source *src, const char *filename)
 {
-    GError *err = NULL;
-
     s->source_params.filename = filename;
     src->bs = img_open(&s->source_params);
-    if (!src->bs) {
+    if (!src->bs || (s->snapshot && !img_show_snapshot(src->bs, s->snapshot))) {
         return false;
     }
-    src->blk = blk_new("", src->bs, false, &err);
+    src->blk = img_backend(src->bs, false);
     if (!src->blk) {
-        img_report(err, "");
         return false;
     }
     src->start = s->total;
@@ -274,22 +35,17 @@ static bool coroutine_fn open_source(Convert *s, Source *src, const char *filena
 
 static BlockBackend *coroutine_fn open_target(Convert *s)
 {
-    BdrvOpenFile params = {
-        .filename = s->target,
-        .format = s->existing ? s->target_format : s->target_format ? s->target_format : "raw",
-        .discard = true,
-    };
-    GError *err = NULL;
+    BdrvOpenFile *params = &s->target_params;
 
-    img_parse_cache(s->cache, &params);
-    s->bs = img_open(&params);
-    if (!s->bs) {
-        return NULL;
+    params->filename = s->target;
+    params->format = s->target_format;
+    params->discard = true;
+    if (!params->format && !s->existing) {
+        params->format = "raw";
     }
-    s->blk = blk_new("", s->bs, true, &err);
-    if (!s->blk) {
-        img_report(err, "");
-    }
+    img_parse_cache(s->cache, params);
+    s->bs = img_open(params);
+    s->blk = s->bs ? img_backend(s->bs, true) : NULL;
     return s->blk;
 }
 
@@ -425,9 +181,13 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
     if (s->compressed && !find_cluster(s)) {
         return false;
     }
-    s->reads_zero = !s->existing && !bdrv_backing(s->bs);
+    if (s->target_is_zero && bdrv_backing(s->bs)) {
+        img_error("Cannot use --target-is-zero when the destination image has a backing file");
+        return false;
+    }
+    s->reads_zero = (!s->existing || s->target_is_zero) && !bdrv_backing(s->bs);
     find_common_base(s);
-    return copy_all(s);
+    return img_convert_copy(s);
 }
 
 static void coroutine_fn cleanup(Convert *s)
@@ -483,15 +243,20 @@ static void set_option(Convert *s, const char *name, const char *value)
     g_hash_table_replace(s->options, g_strdup(name), g_strdup(value));
 }
 
+enum {
+    OPTION_TARGET_IMAGE_OPTS = IMG_OPTION_OWN,
+    OPTION_TARGET_IS_ZERO,
+    OPTION_SALVAGE,
+    OPTION_BITMAPS,
+    OPTION_SKIP_BROKEN_BITMAPS,
+};
+
 /* One option; -1 to go on, else the exit code. */
 static int take_option(Convert *s, int c, char **argv)
 {
     BdrvOpenFile dummy;
 
     switch (c) {
-    case 'f':
-        s->source_params.format = optarg;
-        return -1;
     case 'O':
         s->target_format = optarg;
         return -1;
@@ -502,8 +267,10 @@ static int take_option(Convert *s, int c, char **argv)
         set_option(s, "backing_fmt", optarg);
         return -1;
     case 'o':
+        s->options_given = true;
         return img_parse_options(optarg, s->options) ? -1 : 1;
     case 'S':
+        s->sparse_given = true;
         return set_sparse(s, optarg) ? -1 : 1;
     case 'm':
         return set_coroutines(s, optarg) ? -1 : 1;
@@ -532,22 +299,79 @@ static int take_option(Convert *s, int c, char **argv)
     case 'c':
         s->compressed = true;
         return -1;
-    case 'U':
-        s->source_params.force_share = true;
+    case 'C':
+        s->offload = true;
+        return -1;
+    case 'l':
+        s->snapshot = optarg;
+        return img_check_snapshot_param(optarg) ? -1 : 1;
+    case 'r':
+        return img_parse_number("rate limit", optarg, 0, INT64_MAX, &s->rate.limit) ? -1 : 1;
+    case OPTION_TARGET_IMAGE_OPTS:
+        s->target_params.is_options = true;
+        return -1;
+    case OPTION_TARGET_IS_ZERO:
+        s->target_is_zero = true;
+        return -1;
+    case OPTION_SALVAGE:
+        s->salvage = true;
+        return -1;
+    case OPTION_BITMAPS:
+        s->bitmaps = true;
+        return -1;
+    case OPTION_SKIP_BROKEN_BITMAPS:
+        s->skip_broken_bitmaps = true;
         return -1;
     case 'W':
         s->unordered = true;
         return -1;
     default:
-        return img_bad_option(c, argv);
+        return img_common_option(c, argv, &s->source_params);
     }
+}
+
+/* Whether what is given goes together; false after an error message. */
+static bool check_arguments(Convert *s)
+{
+    BdrvOpenFile target = s->target_params;
+
+    target.format = s->target_format;
+    if (s->skip_broken_bitmaps && !s->bitmaps) {
+        img_error("Use of --skip-broken-bitmaps requires --bitmaps");
+    } else if (s->target_params.is_options && !s->existing) {
+        img_error("--target-image-opts requires use of -n flag");
+    } else if (s->target_is_zero && !s->existing) {
+        img_error("--target-is-zero requires use of -n flag");
+    } else if (s->existing && s->options_given) {
+        img_error("-o has no effect when skipping image creation");
+    } else if (s->offload && s->compressed) {
+        img_error("Cannot enable copy offloading when -c is used");
+    } else if (s->offload && s->sparse_given) {
+        img_error("Cannot enable copy offloading when -S is used");
+    } else if (s->offload && s->salvage) {
+        img_error("Cannot use copy offloading in salvaging mode");
+    } else if (s->snapshot && s->n_sources > 1) {
+        img_error("No support for concatenating multiple snapshot");
+    } else if (s->bitmaps && s->n_sources > 1) {
+        img_error("Copying bitmaps only possible with single source");
+    } else if (s->bitmaps) {
+        img_error("Copying bitmaps (--bitmaps) is not supported; leave it out");
+    } else {
+        return img_check_open_options(&s->source_params) && img_check_open_options(&target);
+    }
+    return false;
 }
 
 int coroutine_fn img_convert(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "help", no_argument, NULL, 'h' },
+        IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
+        { "target-image-opts", no_argument, NULL, OPTION_TARGET_IMAGE_OPTS },
+        { "target-is-zero", no_argument, NULL, OPTION_TARGET_IS_ZERO },
+        { "salvage", no_argument, NULL, OPTION_SALVAGE },
+        { "bitmaps", no_argument, NULL, OPTION_BITMAPS },
+        { "skip-broken-bitmaps", no_argument, NULL, OPTION_SKIP_BROKEN_BITMAPS },
         { 0 },
     };
     Convert s = {
@@ -559,7 +383,7 @@ int coroutine_fn img_convert(int argc, char **argv)
     };
     int c, ret = -1;
 
-    while (ret < 0 && (c = getopt_long(argc, argv, ":hf:O:B:F:o:S:m:t:T:pqncUW", options,
+    while (ret < 0 && (c = getopt_long(argc, argv, ":hf:O:B:F:o:l:S:m:r:t:T:pqncCUW", options,
                                        NULL)) != -1) {
         if (c == 'o' && (!strcmp(optarg, "help") || !strcmp(optarg, "?"))) {
             const BlockDriver *drv =
@@ -582,7 +406,7 @@ int coroutine_fn img_convert(int argc, char **argv)
         s.target = argv[argc - 1];
         s.n_sources = argc - 1 - optind;
         s.sources = g_new0(Source, s.n_sources);
-        ret = convert(&s, argv + optind) ? 0 : 1;
+        ret = check_arguments(&s) && convert(&s, argv + optind) ? 0 : 1;
         img_progress_end();
     }
     cleanup(&s);

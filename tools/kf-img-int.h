@@ -11,6 +11,7 @@
 #include <json-c/json_object.h>
 #include "block/block-int.h"
 
+int coroutine_fn img_amend(int argc, char **argv);
 int coroutine_fn img_bench(int argc, char **argv);
 int coroutine_fn img_check(int argc, char **argv);
 int coroutine_fn img_commit(int argc, char **argv);

@@ -170,9 +170,38 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-void img_print_options(const BlockDriver *drv, bool have_file)
+/* The options in list, which is freed. */
+static void print_list(GPtrArray *list)
 {
     static const char *const types[] = { "str", "size", "num", "bool (on/off)" };
+
+    g_ptr_array_sort(list, by_name);
+    for (guint i = 0; i < list->len; i++) {
+        const ImgOption *o = list->pdata[i];
+        g_autofree char *left = g_strdup_printf("%s=<%s>", o->name, types[o->type]);
+
+        printf("  %-22s - %s\n", left, o->help);
+    }
+    g_ptr_array_free(list, true);
+}
+
+void img_print_amend_options(const BlockDriver *drv)
+{
+    static const char *const fixed[] = { "cluster_size", "extended_l2", "preallocation",
+                                         "compression_type", NULL };
+    GPtrArray *list = g_ptr_array_new();
+
+    for (const ImgOption *o = img_option_table; o->name; o++) {
+        if (img_option_applies(o, drv) && !g_strv_contains(fixed, o->name)) {
+            g_ptr_array_add(list, (gpointer)o);
+        }
+    }
+    printf("Amend options for '%s':\n", drv->name);
+    print_list(list);
+}
+
+void img_print_options(const BlockDriver *drv, bool have_file)
+{
     GPtrArray *list = g_ptr_array_new();
 
     for (const ImgOption *o = img_option_table; o->name; o++) {
@@ -180,21 +209,14 @@ void img_print_options(const BlockDriver *drv, bool have_file)
             g_ptr_array_add(list, (gpointer)o);
         }
     }
-    g_ptr_array_sort(list, by_name);
     if (have_file) {
         printf("Supported options:\n");
     } else {
         printf("Supported %s options:\n", drv->name);
     }
-    for (guint i = 0; i < list->len; i++) {
-        const ImgOption *o = list->pdata[i];
-        g_autofree char *left = g_strdup_printf("%s=<%s>", o->name, types[o->type]);
-
-        printf("  %-22s - %s\n", left, o->help);
-    }
+    print_list(list);
     if (!have_file) {
         printf("\nThe protocol level may support further options.\n"
                "Specify the target filename to include those options.\n");
     }
-    g_ptr_array_free(list, true);
 }

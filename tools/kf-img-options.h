@@ -35,6 +35,9 @@ GHashTable *img_driver_options(GHashTable *options);
 /* Lists the options of drv for -o help; have_file: of a file that has been named. */
 void img_print_options(const BlockDriver *drv, bool have_file);
 
+/* The same for amend. */
+void img_print_amend_options(const BlockDriver *drv);
+
 /*
  * Makes an image as kf-img create does.  options holds everything: size (0 bytes if it is
  * missing), backing_file, backing_fmt and the driver's own.

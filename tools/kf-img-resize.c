@@ -43,6 +43,10 @@ static bool new_length(const Resize *r, int64_t length, int64_t *wanted)
         img_error("New image size must be positive");
         return false;
     }
+    if (*wanted <= length && r->preallocation != PREALLOC_MODE_OFF) {
+        img_error("Preallocation can only be used for growing images");
+        return false;
+    }
     if (*wanted < length && !r->shrink) {
         img_error("Use the --shrink option to perform a shrink operation.");
         img_error("warning: Shrinking an image will delete all data beyond the shrunken image's "

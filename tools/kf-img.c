@@ -20,6 +20,8 @@ static const struct {
     /* Before there are threads; false: has failed and said why. */
     bool (*before)(int argc, char **argv);
 } commands[] = {
+    { "amend", img_amend,
+      "[--image-opts | -f fmt] [-p] [-q] [-t cache] [--force] -o options filename" },
     { "bench", img_bench,
       "[-c count] [-d depth] [--image-opts | -f fmt] [--flush-interval=n] [-i aio] [-n] "
       "[--no-drain] [-o offset] [--pattern=byte] [-q] [-s buffer_size] [-S step_size] [-t cache] "
@@ -32,8 +34,9 @@ static const struct {
     { "compare", img_compare,
       "[--image-opts | -f fmt] [-F fmt] [-T src_cache] [-p] [-q] [-s] [-U] filename1 filename2" },
     { "convert", img_convert,
-      "[-U] [-c] [-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] "
-      "[-B backing_file [-F backing_fmt]] [-o options] [-S sparse_size] [-m num_coroutines] [-W] "
+      "[--image-opts | -f fmt] [--target-image-opts] [--target-is-zero] [-U] [-C] [-c] [-p] [-q] [-n] "
+      "[-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] [-o options] "
+      "[-l snapshot_param] [-S sparse_size] [-r rate_limit] [-m num_coroutines] [-W] [--salvage] "
       "filename [filename2 [...]] output_filename" },
     { "create", img_create,
       "[-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]" },
