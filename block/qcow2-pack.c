@@ -76,40 +76,38 @@ static int coroutine_fn is_full(BlockDriverState *bs, uint64_t host)
     return ret < 0 ? ret : count >= s->refcount_max;
 }
 
-/* Whether cluster i fits into the rest: 1, 0 or -errno. */
-static int coroutine_fn rest_serves(BlockDriverState *bs, const Qcow2Pack *p, uint64_t i)
+/*
+ * Clusters for all of [first, end), as far as there is no rest that may be used; where counts
+ * are so narrow that few can share a cluster, for the first.  If they lie behind the rest they
+ * make it longer, else they are the rest from now on.
+ */
+static int coroutine_fn get_room(BlockDriverState *bs, const Qcow2Pack *p, uint64_t first,
+                                 uint64_t end)
 {
     Qcow2State *s = bs->opaque;
-    int ret;
+    uint64_t rest = s->pack_end - s->pack_at, total = 0, cluster, count;
+    int ret = rest ? is_full(bs, s->pack_at) : 0;
 
-    if (s->pack_end - s->pack_at < qcow2_pack_bytes(p, i)) {
+    if (ret < 0) {
+        return ret;
+    }
+    rest = ret ? 0 : rest;
+    if (rest >= qcow2_pack_bytes(p, first)) {
         return 0;
     }
-    ret = is_full(bs, s->pack_at);
-    return ret < 0 ? ret : !ret;
-}
-
-/*
- * A new run of clusters for all of [first, end) becomes the rest; where counts are so narrow
- * that few can share a cluster, one for the first.
- */
-static int coroutine_fn new_run(BlockDriverState *bs, const Qcow2Pack *p, uint64_t first,
-                                uint64_t end)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t total = 0, cluster, count;
-    int ret;
-
     for (uint64_t i = first; i < end && (i == first || s->refcount_max >= UINT8_MAX); i++) {
         total += qcow2_pack_bytes(p, i);
     }
-    count = qcow2_clusters(s, total);
+    count = qcow2_clusters(s, total - rest);
     ret = qcow2_alloc_contiguous(bs, count, &cluster);
-    if (ret >= 0) {
-        s->pack_at = cluster << s->cluster_bits;
-        s->pack_end = s->pack_at + (count << s->cluster_bits);
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    if (!rest || cluster << s->cluster_bits != s->pack_end) {
+        s->pack_at = s->pack_end = cluster << s->cluster_bits;
+    }
+    s->pack_end += count << s->cluster_bits;
+    return 0;
 }
 
 /*
@@ -148,17 +146,13 @@ int64_t coroutine_fn qcow2_pack_place(BlockDriverState *bs, Qcow2Pack *p, uint64
 {
     Qcow2State *s = bs->opaque;
     uint64_t i = first, counted, unused;
-    int ret = rest_serves(bs, p, first);
+    int ret = get_room(bs, p, first, end);
 
-    if (ret > 0) {
-        counted = s->pack_at >> s->cluster_bits;
-    } else {
-        ret = ret < 0 ? ret : new_run(bs, p, first, end);
-        if (ret < 0) {
-            return ret;
-        }
-        counted = (s->pack_at >> s->cluster_bits) - 1;
+    if (ret < 0) {
+        return ret;
     }
+    /* A rest begins within a cluster, others at the start of one that nobody has yet. */
+    counted = ((s->pack_at + s->cluster_size - 1) >> s->cluster_bits) - 1;
     for (ret = 1; i < end && ret > 0; i += ret > 0) {
         ret = place_one(bs, p, i, &counted);
     }
