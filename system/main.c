@@ -22,6 +22,7 @@
 #include "qapi/qapi-init.h"
 #include "system-int.h"
 #include "system/gdbstub.h"
+#include "system/qtest.h"
 #include "system/run-state.h"
 #include "util/aio.h"
 #include "util/daemonize.h"
@@ -126,6 +127,16 @@ static void make_monitors(const VmOptions *o)
     }
 }
 
+static void make_qtest(const VmOptions *o)
+{
+    GError *err = NULL;
+
+    if (o->qtest && !qtest_start(o->qtest, vm_board(), o->accel_qtest, !o->qtest_quiet, &err)) {
+        g_prefix_error(&err, "-qtest %s: ", o->qtest);
+        fail(err);
+    }
+}
+
 static void make_gdbstub(const VmOptions *o)
 {
     GError *err = NULL;
@@ -209,6 +220,7 @@ static void run(const VmOptions *o)
 static void shut_down(void)
 {
     gdbstub_end();
+    qtest_end();
     vm_destroy();
     monitor_cleanup();
     chardev_cleanup();
@@ -279,6 +291,7 @@ int main(int argc, char **argv)
     } else {
         make_monitors(o);
         make_gdbstub(o);
+        make_qtest(o);
         run(o);
     }
     shut_down();

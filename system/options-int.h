@@ -27,7 +27,7 @@ bool option_check_id(const char *id, GError **errp);
 
 /* --- options-log.c ------------------------------------------------------------------------ */
 
-OptionFunc opt_log, opt_log_file, opt_trace;
+OptionFunc opt_log, opt_log_file, opt_qtest_log, opt_trace;
 
 /* --- options-machine.c: what the machine is made of --------------------------------------- */
 

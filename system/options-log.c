@@ -32,6 +32,12 @@ bool opt_log_file(VmOptions *o, const char *option, const char *arg, GError **er
     return log_set_file(arg, errp);
 }
 
+bool opt_qtest_log(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    o->qtest_quiet = !strcmp(arg, "none");
+    return o->qtest_quiet || log_set_file(arg, errp);
+}
+
 bool opt_trace(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
     if (is_help(arg)) {

@@ -227,7 +227,7 @@ static char **accel_names(const VmOptions *o)
 }
 
 /* The first that exists is taken; those before it are left with a remark. */
-static bool check_accel(const VmOptions *o, GError **errp)
+static bool check_accel(VmOptions *o, GError **errp)
 {
     const MachineOptions *m = o->given->machine;
     g_auto(GStrv) names = accel_names(o);
@@ -240,10 +240,11 @@ static bool check_accel(const VmOptions *o, GError **errp)
     for (char **name = names; *name; name++) {
         const char *colon = *where ? ": " : "";
 
-        if (!strcmp(*name, "tcg")) {
+        if (!strcmp(*name, "tcg") || !strcmp(*name, "qtest")) {
             if (name != names) {
-                g_printerr("%s: falling back to tcg\n", g_get_prgname());
+                g_printerr("%s: falling back to %s\n", g_get_prgname(), *name);
             }
+            o->accel_qtest = !strcmp(*name, "qtest");
             return true;
         }
         if (!name[1]) {

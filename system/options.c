@@ -429,6 +429,8 @@ static const Option options[] = {
     {"d", "ITEM[,...]", opt_log, "log these items (-d help: what there is)", "log-items"},
     {"D", "FILE", opt_log_file, "write the log to FILE, not to stderr", "log-file"},
     {"trace", "[[enable=]PATTERN][,events=FILE][,file=FILE]", opt_trace, "switch on trace points", "trace"},
+    {"qtest", "DEV", NULL, "let a test drive the machine, see docs/devel/qtest.md", "qtest"},
+    {"qtest-log", "FILE", opt_qtest_log, "where a test's lines are logged (default: stderr), none", "qtest-log"},
     {"gdb", "DEV", NULL, "wait for a GDB connection on DEV: tcp::1234, unix:..., chardev:ID", "gdb"},
     {"s", NULL, NULL, "the same as -gdb " GDBSTUB_DEFAULT_DEVICE, "gdb", .fixed = GDBSTUB_DEFAULT_DEVICE},
     {"loadvm", "TAG", NULL, "start from a snapshot", "loadvm"},
@@ -542,6 +544,7 @@ static bool check_together(VmOptions *o, GError **errp)
     o->incoming = g->incoming;
     o->pidfile = g->pidfile;
     o->gdb = g->gdb;
+    o->qtest = g->qtest;
     return options_check_machine(o, errp);
 }
 

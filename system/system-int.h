@@ -26,6 +26,8 @@ const void *vm_fdt(size_t *size);
 /* Ends vCPUs, lets jobs and disks finish, frees everything. */
 void vm_destroy(void);
 const VmOptions *vm_options(void);
+/* NULL: machine 'none'. */
+VirtMachine *vm_board(void);
 /* Bytes of RAM; 0 for machine 'none'. */
 uint64_t vm_ram_size(void);
 /* The name of the RAM in snapshots, and the object's unless the user names one. */

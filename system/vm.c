@@ -66,6 +66,11 @@ bool vm_slot_is_taken(int slot)
     return virt_slot_device(vm.board, slot) != NULL;
 }
 
+VirtMachine *vm_board(void)
+{
+    return vm.board;
+}
+
 /* --- RAM ---------------------------------------------------------------------------------- */
 
 static bool make_ram(const VmOptions *o, GError **errp)
@@ -481,6 +486,12 @@ bool vm_create(Chardev *serial, GError **errp)
     }
     vm.vmstate = vmstate_registry_new();
     vm_clock_register(vm.vmstate);
+    if (o->accel_qtest) {
+        cpus_hold(); /* for good: nothing is executed */
+        machine_lock();
+        vm_clock_set_by_hand();
+        machine_unlock();
+    }
     if (!run_step(open_entry, o, errp)) {
         return false;
     }

@@ -16,6 +16,7 @@ static struct {
     atomic_int_fast64_t value; /* the offset while running, else the time */
 } vm_clock;
 
+static atomic_bool by_hand; /* value is the time in either case */
 static void (*changed_hook)(void); /* machine lock */
 
 void vm_clock_set_changed_hook(void (*hook)(void))
@@ -59,7 +60,7 @@ int64_t vm_clock_ns(void)
 {
     int64_t value;
 
-    return snapshot(&value) ? (int64_t)((uint64_t)host_ns() + (uint64_t)value) : value;
+    return snapshot(&value) && !atomic_load(&by_hand) ? (int64_t)((uint64_t)host_ns() + (uint64_t)value) : value;
 }
 
 bool vm_clock_running(void)
@@ -75,10 +76,25 @@ void vm_clock_enable(bool running)
     if (running == vm_clock_running()) {
         return;
     }
-    publish(running, running ? (int64_t)((uint64_t)now - (uint64_t)host_ns()) : now);
+    publish(running, running && !atomic_load(&by_hand)
+                         ? (int64_t)((uint64_t)now - (uint64_t)host_ns()) : now);
     if (changed_hook) {
         changed_hook();
     }
+}
+
+void vm_clock_set_by_hand(void)
+{
+    g_assert(machine_lock_held());
+    g_assert(!vm_clock_running());
+    atomic_store(&by_hand, true);
+}
+
+void vm_clock_show(int64_t ns)
+{
+    g_assert(machine_lock_held());
+    g_assert(atomic_load(&by_hand));
+    publish(vm_clock_running(), ns);
 }
 
 void vm_clock_set(int64_t ns)
@@ -92,7 +108,7 @@ int64_t vm_clock_to_host(int64_t ns)
 {
     int64_t value, host;
 
-    if (!snapshot(&value) || __builtin_sub_overflow(ns, value, &host)) {
+    if (!snapshot(&value) || atomic_load(&by_hand) || __builtin_sub_overflow(ns, value, &host)) {
         return INT64_MAX;
     }
     return host;

@@ -26,6 +26,9 @@ struct SifivePlic {
     pthread_mutex_t lock;
     int nr_contexts;
     IrqLine out[SIFIVE_PLIC_MAX_CONTEXTS];
+    SifivePlicObserve observed; /* lock */
+    void (*observer)(void *opaque, int n, bool level);
+    void *observer_opaque;
     bool out_level[SIFIVE_PLIC_MAX_CONTEXTS];
     /* machine state */
     uint32_t priority[SIFIVE_PLIC_SOURCES + 1];
@@ -72,6 +75,13 @@ static int best_source(SifivePlic *s, int context)
     return best;
 }
 
+static void tell(SifivePlic *s, SifivePlicObserve what, int n, bool level)
+{
+    if (s->observed == what) {
+        s->observer(s->observer_opaque, n, level);
+    }
+}
+
 static void update(SifivePlic *s)
 {
     for (int c = 0; c < s->nr_contexts; c++) {
@@ -80,6 +90,7 @@ static void update(SifivePlic *s)
         if (level != s->out_level[c]) {
             s->out_level[c] = level;
             irq_set(&s->out[c], level);
+            tell(s, SIFIVE_PLIC_OBSERVE_OUT, c, level);
         }
     }
 }
@@ -91,6 +102,7 @@ static void set_input(void *opaque, int n, bool level)
     pthread_mutex_lock(&s->lock);
     if (level != test_bit(s->level, n)) {
         assign_bit(s->level, n, level);
+        tell(s, SIFIVE_PLIC_OBSERVE_IN, n, level);
         if (level && !test_bit(s->claimed, n)) {
             assign_bit(s->pending, n, true);
             update(s);
@@ -255,6 +267,16 @@ IrqLine sifive_plic_input(SifivePlic *s, int n)
 {
     g_assert(n > 0 && n <= SIFIVE_PLIC_SOURCES);
     return (IrqLine){.set = set_input, .opaque = s, .n = n};
+}
+
+void sifive_plic_observe(SifivePlic *s, SifivePlicObserve what,
+                         void (*fn)(void *opaque, int n, bool level), void *opaque)
+{
+    pthread_mutex_lock(&s->lock);
+    s->observed = what;
+    s->observer = fn;
+    s->observer_opaque = opaque;
+    pthread_mutex_unlock(&s->lock);
 }
 
 void sifive_plic_reset(SifivePlic *s)

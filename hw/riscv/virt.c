@@ -307,6 +307,11 @@ void virt_load_ended(VirtMachine *m, bool loaded)
     }
 }
 
+SifivePlic *virt_plic(VirtMachine *m)
+{
+    return m->plic;
+}
+
 VmGenId *virt_vmgenid(VirtMachine *m)
 {
     return m->vmgenid;

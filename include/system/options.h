@@ -47,6 +47,9 @@ typedef struct VmOptions {
     const char *bios, *kernel, *initrd, *append, *dtb, *dumpdtb;
     const char *name, *process_name, *uuid, *loadvm, *pidfile, *incoming;
     const char *gdb; /* -gdb's character device */
+    const char *qtest; /* -qtest's */
+    bool accel_qtest;  /* no guest code runs, the clock is the test's */
+    bool qtest_quiet;  /* -qtest-log none */
     const char *pflash[2]; /* node or drive of each flash bank */
     uint64_t ram_size; /* bytes */
     bool mem_merge, no_core, prealloc, mem_lock;

@@ -19,6 +19,17 @@ SifivePlic *sifive_plic_new(AddressSpace *as, uint64_t base, int nr_contexts,
                             const IrqLine *out);
 /* The wire of source n, 1 to SIFIVE_PLIC_SOURCES; it may be driven from any thread. */
 IrqLine sifive_plic_input(SifivePlic *s, int n);
+/*
+ * Tells each change of an input (n is the source) or of an output (n is the context), with
+ * the controller's lock held and in any thread; one observer at a time.
+ */
+typedef enum SifivePlicObserve {
+    SIFIVE_PLIC_OBSERVE_NONE,
+    SIFIVE_PLIC_OBSERVE_IN,
+    SIFIVE_PLIC_OBSERVE_OUT,
+} SifivePlicObserve;
+void sifive_plic_observe(SifivePlic *s, SifivePlicObserve what,
+                         void (*fn)(void *opaque, int n, bool level), void *opaque);
 void sifive_plic_reset(SifivePlic *s);
 void sifive_plic_register(SifivePlic *s, VMStateRegistry *r);
 void sifive_plic_free(SifivePlic *s);

@@ -9,6 +9,7 @@
 #include <glib.h>
 #include "block/block.h"
 #include "hw/address-space.h"
+#include "hw/intc/sifive-plic.h"
 #include "hw/irq.h"
 #include "hw/misc/sifive-test.h"
 #include "hw/misc/vmgenid.h"
@@ -74,6 +75,7 @@ typedef struct VirtMachine VirtMachine;
 VirtMachine *virt_new(const VirtConfig *config, GError **errp);
 void virt_free(VirtMachine *m);
 AddressSpace *virt_address_space(VirtMachine *m);
+SifivePlic *virt_plic(VirtMachine *m);
 /* Puts a device into a slot that is empty. */
 void virt_plug(VirtMachine *m, VirtIODevice *vdev, int slot);
 /* The device in slot n, NULL if it is empty. */
