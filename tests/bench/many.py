@@ -56,7 +56,8 @@ class Busy:
     @staticmethod
     def _slow_node(i, path):
         def work(qmp):
-            qmp.cmd('blockdev-add', 60, driver='qcow2', node_name=f'slow{i}', file={
+            # Read-only: savevm has nothing to do with them.
+            qmp.cmd('blockdev-add', 60, driver='qcow2', node_name=f'slow{i}', read_only=True, file={
                 'driver': 'blkdebug', 'image': {'driver': 'file', 'filename': path},
                 'inject-error': [{'iotype': 'read', 'delay-ns': 10**9, 'once': True}]})
             qmp.cmd('blockdev-del', 60, node_name=f'slow{i}')
