@@ -4,6 +4,7 @@
  * the main thread, used in the node's home context.
  */
 #include <string.h>
+#include "block-stats.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -16,6 +17,7 @@ struct BlockBackend {
     unsigned quiesce;
     bool snapshot_optional; /* main thread */
     BlockDeviceIoStatus io_status; /* atomic */
+    BlockAcctStats stats; /* what was done through it */
 };
 
 static GQueue backends = G_QUEUE_INIT; /* main thread */
@@ -141,6 +143,11 @@ BlockBackend *blk_by_name(const char *name)
     return NULL;
 }
 
+const BlockAcctStats *blk_stats(BlockBackend *blk)
+{
+    return &blk->stats;
+}
+
 BlockBackend *blk_next(BlockBackend *prev)
 {
     GList *l;
@@ -198,41 +205,56 @@ void blk_goto_end(BlockBackend *blk, bool rollback)
 
 /* --- I/O --------------------------------------------------------------------------------- */
 
+/* expr is what the request does, with its result. */
+#define COUNTED(blk, type, offset, bytes, expr) \
+    ({ \
+        uint64_t start_ = block_acct_now(); \
+        int ret_ = (expr); \
+        block_acct_done(&(blk)->stats, type, offset, bytes, start_, ret_); \
+        ret_; \
+    })
+
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, IOVector *iov,
                                int flags)
 {
-    return bdrv_co_preadv(blk->root, offset, bytes, iov, flags);
+    return COUNTED(blk, BLOCK_ACCT_READ, offset, bytes,
+                   bdrv_co_preadv(blk->root, offset, bytes, iov, flags));
 }
 
 int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, IOVector *iov,
                                 int flags)
 {
-    return bdrv_co_pwritev(blk->root, offset, bytes, iov, flags);
+    return COUNTED(blk, BLOCK_ACCT_WRITE, offset, bytes,
+                   bdrv_co_pwritev(blk->root, offset, bytes, iov, flags));
 }
 
 int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf)
 {
-    return bdrv_co_pread(blk->root, offset, bytes, buf, 0);
+    return COUNTED(blk, BLOCK_ACCT_READ, offset, bytes,
+                   bdrv_co_pread(blk->root, offset, bytes, buf, 0));
 }
 
 int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf)
 {
-    return bdrv_co_pwrite(blk->root, offset, bytes, buf, 0);
+    return COUNTED(blk, BLOCK_ACCT_WRITE, offset, bytes,
+                   bdrv_co_pwrite(blk->root, offset, bytes, buf, 0));
 }
 
 int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes, int flags)
 {
-    return bdrv_co_pwrite_zeroes(blk->root, offset, bytes, flags);
+    return COUNTED(blk, BLOCK_ACCT_WRITE, offset, bytes,
+                   bdrv_co_pwrite_zeroes(blk->root, offset, bytes, flags));
 }
 
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    return bdrv_co_pdiscard(blk->root, offset, bytes);
+    return COUNTED(blk, BLOCK_ACCT_UNMAP, offset, bytes,
+                   bdrv_co_pdiscard(blk->root, offset, bytes));
 }
 
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
-    return bdrv_co_flush_child(blk->root);
+    return COUNTED(blk, BLOCK_ACCT_FLUSH, 0, 0, bdrv_co_flush_child(blk->root));
 }
 
 bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp)

@@ -47,6 +47,7 @@ QUESTIONS = [
     ('qom-list-properties', {'typename': 'memory-backend-file'}),
     ('query-status', {}), ('query-name', {}), ('query-uuid', {}), ('query-cpus-fast', {}),
     ('query-iothreads', {}), ('query-chardev', {}), ('query-block', {}),
+    ('query-blockstats', {}), ('query-blockstats', {'query-nodes': True}),
     ('query-named-block-nodes', {}), ('query-memory-size-summary', {}), ('query-memdev', {}),
     ('query-memory-devices', {}), ('query-current-machine', {}), ('query-jobs', {}),
     ('qom-list', {'path': '/machine/peripheral'}), ('qom-list', {'path': '/objects'}),

@@ -3,6 +3,7 @@
 #include "block-test.h"
 #include "block/qapi-format.h"
 #include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-commands-block-stats.h"
 
 static char *coroutine_fn add(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* blockdev-add; NULL, or the error's text. */
@@ -201,8 +202,57 @@ static void test_format(void)
     g_string_free(text, true);
 }
 
+/* What is done through a handle is counted: a failure as a failure, and for its node. */
+TEST_CO(test_stats)
+{
+    g_autofree char *path = test_file("counted", 65536, 'c');
+    char buf[4096] = {0};
+    BlockStatsList *list;
+    BlockDeviceStats *s;
+    BlockBackend *blk;
+
+    bdrv_set_default_context(test_ctx);
+    add_is(NULL, "{'driver':'file','node-name':'f','filename':'%s'}", path);
+    blk = blk_new("", bdrv_find_node("f", NULL), true, NULL);
+    g_assert_null(qmp_query_blockstats(false, false, NULL)); /* nobody's device */
+    blk_set_device(blk, "vd0");
+    bdrv_co_move_to(test_ctx);
+    g_assert_cmpint(blk_co_pread(blk, 0, 512, buf), ==, 0);
+    g_assert_cmpint(blk_co_pread(blk, 512, 1024, buf), ==, 0);
+    g_assert_cmpint(blk_co_pwrite(blk, 8192, 4096, buf), ==, 0);
+    g_assert_cmpint(blk_co_pwrite(blk, 0, 512, buf), ==, 0);
+    g_assert_cmpint(blk_co_pwrite(blk, 65536, 512, buf), ==, -EIO);
+    g_assert_cmpint(blk_co_flush(blk), ==, 0);
+    bdrv_co_move_to(main_aio_context());
+
+    list = qmp_query_blockstats(false, false, NULL);
+    g_assert_cmpstr(list->value->qdev, ==, "vd0");
+    g_assert_cmpstr(list->value->node_name, ==, "f");
+    s = list->value->stats;
+    g_assert_cmpint(s->rd_operations, ==, 2);
+    g_assert_cmpint(s->rd_bytes, ==, 1536);
+    g_assert_cmpint(s->wr_operations, ==, 2);
+    g_assert_cmpint(s->wr_bytes, ==, 4608);
+    g_assert_cmpint(s->failed_wr_operations, ==, 1);
+    g_assert_cmpint(s->flush_operations, ==, 1);
+    g_assert_cmpint(s->unmap_operations, ==, 0);
+    g_assert_cmpint(s->wr_highest_offset, ==, 12288);
+    g_assert_cmpint(s->rd_total_time_ns, >, 0);
+    g_assert_true(s->has_idle_time_ns);
+    qapi_free_BlockStatsList(list);
+
+    list = qmp_query_blockstats(true, true, NULL);
+    g_assert_null(list->next);
+    g_assert_null(list->value->qdev);
+    g_assert_cmpint(list->value->stats->rd_operations, ==, 2);
+    qapi_free_BlockStatsList(list);
+    blk_co_free(blk);
+    del_is("f", NULL);
+}
+
 static void add_tests(void)
 {
+    g_test_add_func("/block/qmp/stats", test_stats);
     g_test_add_func("/block/qmp/add-del", test_add_del);
     g_test_add_func("/block/qmp/query", test_query);
     g_test_add_func("/block/qmp/backing-options", test_backing_options);
