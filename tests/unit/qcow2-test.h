@@ -171,6 +171,32 @@ static int coroutine_fn mem_pdiscard(BlockDriverState *bs, int64_t offset, int64
     return 0;
 }
 
+/* Zeroes from the file's own way of making them: a write of them, for a recorded run. */
+static int coroutine_fn mem_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                          int flags)
+{
+    MemFile *m = mem_of(bs);
+
+    mem_yield(m);
+    if (m->fail_after == 0) {
+        m->fail_after = m->fail_once ? -1 : 0;
+        return -m->fail_errno;
+    }
+    m->fail_after -= m->fail_after > 0;
+    if (m->max_len && offset + bytes > (int64_t)m->max_len) {
+        return -ENOSPC;
+    }
+    mem_grow(m, offset + bytes);
+    memset(m->data + offset, 0, bytes);
+    if (m->record) {
+        MemEvent e = { offset, bytes, g_malloc0(bytes), m->is_guest_data };
+
+        g_array_append_val(m->log, e);
+    }
+    mem_yield(m);
+    return 0;
+}
+
 static int coroutine_fn mem_flush(BlockDriverState *bs)
 {
     MemFile *m = mem_of(bs);
@@ -207,6 +233,7 @@ static const BlockDriver mem_driver = {
     .name = "mem", .instance_size = sizeof(MemFile *), .co_preadv = mem_preadv,
     .co_pwritev = mem_pwritev, .co_pdiscard = mem_pdiscard,
     .co_flush = mem_flush, .co_truncate = mem_truncate,
+    .co_pwrite_zeroes = mem_pwrite_zeroes,
 };
 
 /* --- Nodes --------------------------------------------------------------------------------- */

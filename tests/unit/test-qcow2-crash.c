@@ -19,7 +19,8 @@
 typedef struct Fact {
     guint from, until; /* until: when the opposite was begun, UINT_MAX for never */
     char name[16];
-    uint32_t *disk;    /* generation per sector */
+    int64_t sectors;
+    uint32_t *disk;    /* generation per sector, max_sectors */
     uint8_t state[STATE_PARTS]; /* the byte that fills each part */
 } Fact;
 
@@ -28,9 +29,10 @@ typedef struct Run {
     MemFile *start; /* the image before the first event */
     BdrvChild *image;
     int64_t sectors, cluster; /* of the disk; sectors of a cluster */
+    int64_t max_sectors, first_sectors; /* of the disk at its largest, and at first */
     bool lazy;       /* reference counts are right after a repair only */
     size_t part;     /* bytes of a part of the machine state: whole clusters */
-    uint32_t *disk;  /* generation per sector, as the guest sees it */
+    uint32_t *disk;  /* generation per sector, as the guest sees it; 0 behind its end */
     uint32_t generation;
     GPtrArray *flushed; /* Fact without name: a guest's flush that has returned */
     GPtrArray *written; /* Fact without name: the disk when a write was begun or a load made */
@@ -53,7 +55,8 @@ static Fact *fact_new(Run *r, GPtrArray *list)
 
     f->from = r->file->log->len;
     f->until = G_MAXUINT;
-    f->disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
+    f->sectors = r->sectors;
+    f->disk = g_memdup2(r->disk, r->max_sectors * sizeof(uint32_t));
     g_ptr_array_add(list, f);
     return f;
 }
@@ -116,12 +119,47 @@ static void coroutine_fn guest_write(Run *r)
                                     packed ? BDRV_REQ_WRITE_COMPRESSED : 0), ==, 0);
 }
 
+/* Whole clusters are gone, what is left of the range stays. */
+static void coroutine_fn guest_discard(Run *r)
+{
+    int64_t sector = g_rand_int_range(r->rand, 0, r->sectors);
+    int64_t wanted = g_rand_int_range(r->rand, 1, 12 * r->cluster);
+    int64_t n = MIN(wanted, r->sectors - sector);
+    int64_t first = (sector + r->cluster - 1) / r->cluster * r->cluster;
+    int64_t last = (sector + n) / r->cluster * r->cluster;
+
+    if (first < last) {
+        memset(r->disk + first, 0, (last - first) * sizeof(*r->disk));
+    }
+    fact_new(r, r->written);
+    g_assert_cmpint(bdrv_co_pdiscard(r->image, sector * SECTOR, n * SECTOR), ==, 0);
+}
+
+/* By whole clusters.  What is cut off is gone for good, what is new is zero. */
+static void coroutine_fn guest_resize(Run *r)
+{
+    int64_t clusters = g_rand_int_range(r->rand, 1, r->max_sectors / r->cluster + 1);
+    Qcow2State *s = r->image->bs->opaque;
+    GError *err = NULL;
+
+    if (s->version < 3 && s->snapshots->len) {
+        return; /* refused: a snapshot does not note its size there */
+    }
+    r->sectors = clusters * r->cluster;
+    memset(r->disk + r->sectors, 0, (r->max_sectors - r->sectors) * sizeof(*r->disk));
+    fact_new(r, r->written);
+    bdrv_co_truncate(r->image, r->sectors * SECTOR, &err);
+    g_assert_no_error(err);
+}
+
 static void coroutine_fn guest_steps(Run *r, int max)
 {
     for (int n = g_rand_int_range(r->rand, 0, max + 1); n; n--) {
         if (g_rand_int_range(r->rand, 0, 6) == 0) {
             g_assert_cmpint(bdrv_co_flush(r->image->bs), ==, 0);
             fact_new(r, r->flushed);
+        } else if (g_rand_int_range(r->rand, 0, 8) == 0) {
+            guest_discard(r);
         } else {
             guest_write(r);
         }
@@ -175,6 +213,7 @@ static void coroutine_fn step_save(Run *r)
     BdrvSnapshotInfo info = { .icount = UINT64_MAX };
     int fate = g_rand_int_range(r->rand, 0, 4);
     g_autofree uint32_t *disk = NULL;
+    int64_t sectors;
     Fact *base = g_rand_int_range(r->rand, 0, 3) ? pick_snapshot(r) : NULL;
     Fact saved = { 0 };
     GError *err = NULL;
@@ -191,7 +230,8 @@ static void coroutine_fn step_save(Run *r)
         g_assert_no_error(err);
     }
     snap(r)->freeze(bs, save, &err);
-    disk = g_memdup2(r->disk, r->sectors * sizeof(uint32_t));
+    disk = g_memdup2(r->disk, r->max_sectors * sizeof(uint32_t));
+    sectors = r->sectors;
     guest_steps(r, 5);
     save_state(r, save, base, &saved);
     guest_steps(r, 3);
@@ -206,6 +246,7 @@ static void coroutine_fn step_save(Run *r)
     f = fact_new(r, r->snapshots);
     g_free(f->disk);
     f->disk = g_steal_pointer(&disk);
+    f->sectors = sectors;
     memcpy(f->state, saved.state, sizeof(f->state));
     g_strlcpy(f->name, info.name, sizeof(f->name));
 }
@@ -241,7 +282,8 @@ static void coroutine_fn step_goto(Run *r)
         snap(r)->goto_end(bs, g, true);
         return;
     }
-    memcpy(r->disk, f->disk, r->sectors * sizeof(uint32_t));
+    r->sectors = f->sectors;
+    memcpy(r->disk, f->disk, r->max_sectors * sizeof(uint32_t));
     fact_new(r, r->written); /* from here on the old or the new state is right */
     snap(r)->goto_commit(bs, g, &err);
     g_assert_no_error(err);
@@ -262,7 +304,7 @@ static void coroutine_fn record(Run *r, int steps)
         if (r->file->guest_data) {
             continue; /* no snapshots */
         }
-        switch (g_rand_int_range(r->rand, 0, 6)) {
+        switch (g_rand_int_range(r->rand, 0, 7)) {
         case 0:
         case 1:
         case 2:
@@ -273,6 +315,9 @@ static void coroutine_fn record(Run *r, int steps)
             break;
         case 4:
             step_goto(r);
+            break;
+        case 5:
+            guest_resize(r);
             break;
         default:
             break;
@@ -294,9 +339,11 @@ static void apply(MemFile *m, const MemEvent *e, size_t from, size_t len)
 /* What the guest may see: not older than its last flush, and something it did write. */
 static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
 {
-    g_autofree uint8_t *buf = g_malloc(r->sectors * SECTOR);
+    int64_t sectors = image->bs->length / SECTOR;
+    g_autofree uint8_t *buf = g_malloc(r->max_sectors * SECTOR);
     Fact *flushed = NULL;
     guint first = 0;
+    bool ok;
 
     for (guint i = 0; i < r->flushed->len; i++) {
         Fact *f = r->flushed->pdata[i];
@@ -308,10 +355,20 @@ static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
 
         first = f->from <= flushed->from ? i + 1 : first;
     }
-    g_assert_cmpint(bdrv_co_pread(image, 0, r->sectors * SECTOR, buf, 0), ==, 0);
-    for (int64_t s = 0; s < r->sectors; s++) {
+    ok = sectors == (flushed ? flushed->sectors : r->first_sectors);
+    for (guint i = first > 8 ? first - 8 : 0; i < r->written->len && !ok; i++) {
+        Fact *f = r->written->pdata[i];
+
+        ok = f->from <= cut && (!flushed || f->from >= flushed->from) && f->sectors == sectors;
+    }
+    if (!ok) {
+        g_error("cut at %u: the disk has %" PRId64 " sectors", cut, sectors);
+    }
+    g_assert_cmpint(bdrv_co_pread(image, 0, sectors * SECTOR, buf, 0), ==, 0);
+    for (int64_t s = 0; s < sectors; s++) {
         uint32_t got = read_generation(buf + s * SECTOR, s);
-        bool ok = got == (flushed ? flushed->disk[s] : 0);
+
+        ok = got == (flushed ? flushed->disk[s] : 0);
 
         /* One that began at the same event as the flush returned may be on either side. */
         for (guint i = first > 8 ? first - 8 : 0; i < r->written->len && !ok; i++) {
@@ -329,7 +386,7 @@ static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
 static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
 {
     BlockDriverState *bs = image->bs;
-    g_autofree uint8_t *buf = g_malloc(r->sectors * SECTOR);
+    g_autofree uint8_t *buf = g_malloc(r->max_sectors * SECTOR);
 
     for (guint i = 0; i < r->snapshots->len; i++) {
         Fact *f = r->snapshots->pdata[i];
@@ -349,9 +406,9 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
         }
         l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "L1", NULL);
         g_assert_nonnull(l1);
-        io_vector_init_buf(&iov, buf, r->sectors * SECTOR);
+        io_vector_init_buf(&iov, buf, f->sectors * SECTOR);
         g_assert_cmpint(qcow2_read(bs, l1, sn->l1_size, 0, iov.size, &iov, 0, false), ==, 0);
-        for (int64_t s = 0; s < r->sectors; s++) {
+        for (int64_t s = 0; s < f->sectors; s++) {
             uint32_t got = read_generation(buf + s * SECTOR, s);
 
             if (got != f->disk[s]) {
@@ -475,6 +532,7 @@ static void coroutine_fn crash_everywhere(Run *r)
 static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t seed, int steps)
 {
     Run r = { .file = image_create(size, options), .sectors = size / SECTOR,
+              .max_sectors = size / SECTOR, .first_sectors = size / SECTOR,
               .lazy = strstr(options, "lazy_refcounts=on"),
               .disk = g_new0(uint32_t, size / SECTOR), .rand = g_rand_new_with_seed(seed),
               .flushed = g_ptr_array_new_with_free_func(fact_free),
