@@ -32,7 +32,7 @@ typedef struct BlkdebugBreak {
     char *tag;
 } BlkdebugBreak;
 
-typedef struct BlkdebugHeld { /* on the stack of the request, with its tag */
+typedef struct BlkdebugHeld { /* the request's, which is held until all of its go */
     char *tag;
     bool go;
     CoQueue queue;
@@ -195,36 +195,53 @@ static void event_to_rules(BlkdebugRules *r, BlkdebugEvent event)
 
 /* --- Breakpoints ------------------------------------------------------------------------------- */
 
-static void coroutine_fn hold(BlkdebugRules *r, char *tag)
+/* Takes the breakpoints at event away, the latest first, and holds a request for each. */
+static GPtrArray *hold(BlkdebugRules *r, BlkdebugEvent event)
 {
-    BlkdebugHeld held = { .tag = tag };
+    GPtrArray *mine = NULL;
 
-    co_queue_init(&held.queue);
-    g_ptr_array_add(r->held, &held);
-    printf("blkdebug: Suspended request '%s'\n", tag);
-    fflush(stdout);
-    co_queue_restart_all(&r->changed);
-    while (!held.go) {
-        co_queue_wait(&held.queue, NULL);
+    for (guint i = r->breaks->len; i > 0; i--) {
+        BlkdebugBreak *b = r->breaks->pdata[i - 1];
+        BlkdebugHeld *held;
+
+        if (b->event != event) {
+            continue;
+        }
+        held = g_new0(BlkdebugHeld, 1);
+        held->tag = g_steal_pointer(&b->tag);
+        co_queue_init(&held->queue);
+        mine = mine ? mine : g_ptr_array_new();
+        g_ptr_array_add(mine, held);
+        g_ptr_array_add(r->held, held);
+        g_ptr_array_remove_index(r->breaks, i - 1);
+        printf("blkdebug: Suspended request '%s'\n", held->tag);
     }
-    co_queue_destroy(&held.queue);
-    g_free(tag);
+    fflush(stdout);
+    return mine;
 }
 
 void coroutine_fn blkdebug_rules_event(BlkdebugRules *r, BlkdebugEvent event)
 {
+    GPtrArray *mine;
+
     event_to_rules(r, event);
-    /* The latest first; each holds one request, and this one may be held by several. */
-    for (guint i = r->breaks->len; i > 0; i--) {
-        BlkdebugBreak *b = r->breaks->pdata[i - 1];
+    if (r->breaks->len == 0) {
+        return;
+    }
+    mine = hold(r, event);
+    co_queue_restart_all(&r->changed);
+    for (guint i = 0; mine && i < mine->len; i++) {
+        BlkdebugHeld *held = mine->pdata[i];
 
-        if (b->event == event) {
-            char *tag = g_steal_pointer(&b->tag);
-
-            g_ptr_array_remove_index(r->breaks, i - 1);
-            hold(r, tag);
-            i = MIN(i, r->breaks->len + 1); /* the list has changed meanwhile */
+        while (!held->go) {
+            co_queue_wait(&held->queue, NULL);
         }
+        co_queue_destroy(&held->queue);
+        g_free(held->tag);
+        g_free(held);
+    }
+    if (mine) {
+        g_ptr_array_unref(mine);
     }
 }
 

@@ -228,30 +228,45 @@ static bool check_write_options(const Write *w)
     return !complaint;
 }
 
-/* Fills buf with the content of the file, over and over.  A tool's small file: read at once. */
-static bool fill_from_file(const char *path, uint8_t *buf, int64_t bytes)
+typedef struct Fill {
+    const char *path;
+    uint8_t *buf;
+    int64_t bytes;
+} Fill;
+
+/* Fills the buffer with the content of the file, over and over.  0 or -errno; 1: it is empty. */
+static int fill_worker(void *opaque)
 {
-    FILE *f = fopen(path, "r");
-    size_t n = 0;
-    bool ok = false;
+    Fill *fill = opaque;
+    FILE *f = fopen(fill->path, "r");
+    int64_t n;
+    int ret = 0;
 
     if (!f) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
-        return false;
+        return -errno;
     }
-    n = fread(buf, 1, bytes, f);
+    n = fread(fill->buf, 1, fill->bytes, f);
     if (ferror(f)) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
-    } else if (n == 0 && bytes > 0) {
-        fprintf(stderr, "%s: file is empty\n", path);
-    } else {
-        ok = true;
-        for (int64_t done = n; done < bytes; done++) {
-            buf[done] = buf[done - n];
-        }
+        ret = -EIO;
+    } else if (n == 0 && fill->bytes > 0) {
+        ret = 1;
+    }
+    for (int64_t done = n; ret == 0 && done < fill->bytes; done++) {
+        fill->buf[done] = fill->buf[done - n];
     }
     fclose(f);
-    return ok;
+    return ret;
+}
+
+static bool coroutine_fn fill_from_file(const char *path, uint8_t *buf, int64_t bytes)
+{
+    Fill fill = { path, buf, bytes };
+    int ret = co_run_in_worker(fill_worker, &fill);
+
+    if (ret) {
+        fprintf(stderr, "%s: %s\n", path, ret < 0 ? strerror(-ret) : "file is empty");
+    }
+    return ret == 0;
 }
 
 static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t bytes)

@@ -370,7 +370,7 @@ static BdrvCheckResult coroutine_fn image_check(MemFile *m, char **lines)
 }
 
 /* Fails the test unless the image is clean (with leaks allowed: free of damage). */
-static void coroutine_fn image_assert_clean(MemFile *m, bool leaks_allowed, const char *where)
+static inline void coroutine_fn image_assert_clean(MemFile *m, bool leaks_allowed, const char *where)
 {
     char *lines;
     BdrvCheckResult res = image_check(m, &lines);
