@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/dirty-bitmap.h"
+#include "kf-img-bitmap.h"
 #include "kf-img-convert-int.h"
 #include "qapi/error.h"
 #include "qapi/keyval.h"
@@ -144,6 +146,70 @@ static void find_common_base(Convert *s)
     }
 }
 
+/* Whether the bitmaps can be copied; false after an error message. */
+static bool check_bitmaps(Convert *s)
+{
+    g_autoptr(BlockDirtyInfoList) list = bdrv_dirty_bitmap_query(s->sources[0].bs);
+
+    if (!s->bs->drv->can_store_bitmap) {
+        img_error("Format driver '%s' does not support bitmaps", bdrv_driver_name(s->bs));
+        return false;
+    }
+    if (!s->sources[0].bs->drv->can_store_bitmap) {
+        img_error("Source lacks bitmap support");
+        return false;
+    }
+    for (BlockDirtyInfoList *l = list; l && !s->skip_broken_bitmaps; l = l->next) {
+        if (l->value->persistent && l->value->inconsistent) {
+            img_error("Cannot copy inconsistent bitmap '%s'", l->value->name);
+            fprintf(stderr, "Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to "
+                    "delete it\n");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool coroutine_fn copy_bitmap(Convert *s, const BlockDirtyInfo *info)
+{
+    GError *err = NULL;
+
+    if (!img_bitmap_add(s->bs, info->name, info->granularity, true, &err)) {
+        g_autofree char *prefix = g_strdup_printf("Failed to create bitmap %s: ", info->name);
+
+        img_report(err, prefix);
+        return false;
+    }
+    if (!img_bitmap_merge(s->bs, info->name, s->sources[0].bs, info->name, &err) ||
+        (info->recording && !img_bitmap_enable(s->bs, info->name, &err))) {
+        g_autofree char *prefix = g_strdup_printf("Failed to populate bitmap %s: ", info->name);
+
+        img_report(err, prefix);
+        return false;
+    }
+    return true;
+}
+
+/* The source's persistent bitmaps. */
+static bool coroutine_fn copy_bitmaps(Convert *s)
+{
+    g_autoptr(BlockDirtyInfoList) list = bdrv_dirty_bitmap_query(s->sources[0].bs);
+
+    for (BlockDirtyInfoList *l = list; l; l = l->next) {
+        const BlockDirtyInfo *info = l->value;
+
+        if (!info->persistent) {
+            continue;
+        }
+        if (info->inconsistent) {
+            img_error("warning: Skipping inconsistent bitmap '%s'", info->name);
+        } else if (!copy_bitmap(s, info)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool coroutine_fn convert(Convert *s, char **filenames)
 {
     const char *format = s->target_format ? s->target_format : "raw";
@@ -187,7 +253,10 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
     }
     s->reads_zero = (!s->existing || s->target_is_zero) && !bdrv_backing(s->bs);
     find_common_base(s);
-    return img_convert_copy(s);
+    if (!s->bitmaps) {
+        return img_convert_copy(s);
+    }
+    return check_bitmaps(s) && img_convert_copy(s) && copy_bitmaps(s);
 }
 
 static void coroutine_fn cleanup(Convert *s)
@@ -354,8 +423,6 @@ static bool check_arguments(Convert *s)
         img_error("No support for concatenating multiple snapshot");
     } else if (s->bitmaps && s->n_sources > 1) {
         img_error("Copying bitmaps only possible with single source");
-    } else if (s->bitmaps) {
-        img_error("Copying bitmaps (--bitmaps) is not supported; leave it out");
     } else {
         return img_check_open_options(&s->source_params) && img_check_open_options(&target);
     }

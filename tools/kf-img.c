@@ -26,6 +26,9 @@ static const struct {
       "[-c count] [-d depth] [--image-opts | -f fmt] [--flush-interval=n] [-i aio] [-n] "
       "[--no-drain] [-o offset] [--pattern=byte] [-q] [-s buffer_size] [-S step_size] [-t cache] "
       "[-w] [-U] filename" },
+    { "bitmap", img_bitmap,
+      "(--merge source | --add | --remove | --clear | --enable | --disable)... [-b source_file "
+      "[-F source_fmt]] [-g granularity] [--image-opts | -f fmt] filename bitmap" },
     { "check", img_check,
       "[--image-opts | -f fmt] [-q] [--output=ofmt] [-r [leaks | all]] [-T src_cache] [-U] "
       "filename" },
@@ -37,7 +40,7 @@ static const struct {
       "[--image-opts | -f fmt] [--target-image-opts] [--target-is-zero] [-U] [-C] [-c] [-p] [-q] [-n] "
       "[-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] [-o options] "
       "[-l snapshot_param] [-S sparse_size] [-r rate_limit] [-m num_coroutines] [-W] [--salvage] "
-      "filename [filename2 [...]] output_filename" },
+      "[--bitmaps [--skip-broken-bitmaps]] filename [filename2 [...]] output_filename" },
     { "create", img_create,
       "[-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]" },
     { "dd", img_dd,
