@@ -513,6 +513,82 @@ static void coroutine_fn test_cache_options(void)
     mem_free(file);
 }
 
+/* Guest data where the refcount block is: what is checked is refused, the rest is the user's. */
+static void coroutine_fn test_overlap(void)
+{
+    static const struct {
+        bool has_mode, has_refcount_block, refcount_block;
+        Qcow2OverlapCheckMode mode;
+        bool refused;
+    } cases[] = {
+        { .refused = true }, /* the default */
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_NONE },
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_CONSTANT },
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_CACHED, .refused = true },
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_ALL, .refused = true },
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_ALL, .has_refcount_block = true },
+        { .has_mode = true, .mode = QCOW2_OVERLAP_CHECK_MODE_NONE, .has_refcount_block = true,
+          .refcount_block = true, .refused = true },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        MemFile *file = image_create(1 << 20, "cluster_size=4096");
+        Qcow2OverlapChecks checks = { .type = QTYPE_QDICT };
+        BlockdevOptionsQcow2 q = { .overlap_check = cases[i].has_mode ? &checks : NULL };
+        BdrvChild *image = open_with(file, &q);
+        uint64_t l2, block;
+        uint8_t buf[512] = { 1 };
+
+        write_at(image, 0, 4096);
+        image_close(image);
+        l2 = qcow2_be64(file->data + qcow2_be64(file->data + 40)) & QCOW2_OFFSET_MASK;
+        block = qcow2_be64(file->data + qcow2_be64(file->data + 48));
+        qcow2_put64(file->data + l2, block | QCOW2_COPIED);
+
+        checks.u.flags = (Qcow2OverlapCheckFlags) {
+            .has_template = true, .q_template = cases[i].mode,
+            .has_refcount_block = cases[i].has_refcount_block,
+            .refcount_block = cases[i].refcount_block,
+        };
+        image = open_with(file, &q);
+        g_assert_cmpint(bdrv_co_pwrite(image, 0, sizeof(buf), buf, 0), ==,
+                        cases[i].refused ? -EIO : 0);
+        g_assert_cmpint(memcmp(file->data + block, buf, sizeof(buf)) == 0, ==, !cases[i].refused);
+        image_close(image);
+        g_assert_cmpint(!!(qcow2_be64(file->data + 72) & QCOW2_INCOMPAT_CORRUPT), ==,
+                        cases[i].refused);
+        mem_free(file);
+    }
+}
+
+/* Clean tables that nobody needs leave the caches by themselves; what is dirty stays. */
+static void coroutine_fn test_clean_interval(void)
+{
+    MemFile *file = image_create(1 << 20, "cluster_size=4096");
+    BlockdevOptionsQcow2 q = { .has_cache_clean_interval = true, .cache_clean_interval = 1 };
+    BdrvChild *image = open_with(file, &q);
+    Qcow2State *s = image->bs->opaque;
+
+    write_at(image, 0, 1 << 20);
+    g_assert_cmpuint(s->l2_cache.lru.length, >, 0);
+    g_assert_cmpuint(s->rb_cache.lru.length, >, 0);
+    while (s->rb_cache.generation < 2) {
+        co_sleep_ns(10 * 1000 * 1000);
+    }
+    g_assert_cmpuint(s->l2_cache.lru.length, >, 0);
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    while (s->clean_timer) {
+        co_sleep_ns(10 * 1000 * 1000);
+    }
+    g_assert_cmpuint(s->l2_cache.lru.length, ==, 0);
+    g_assert_cmpuint(s->rb_cache.lru.length, ==, 0);
+    write_at(image, 4096, 4096);
+    g_assert_nonnull(s->clean_timer);
+    image_close(image);
+    image_assert_clean(file, false, "cleaned");
+    mem_free(file);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -525,5 +601,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/io/lazy", test_lazy);
     add_test("/qcow2/io/pass-discard", test_pass_discard);
     add_test("/qcow2/io/cache-options", test_cache_options);
+    add_test("/qcow2/io/overlap", test_overlap);
+    add_test("/qcow2/io/clean-interval", test_clean_interval);
     return g_test_run();
 }
