@@ -575,6 +575,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
         /* References that are gone but still counted would look like leaks. */
         co_mutex_unlock(&s->lock);
         ret = qcow2_flush(bs);
+        qcow2_wait_for_holes(s);
         co_mutex_lock(&s->lock);
     }
     if (ret < 0) {

@@ -124,38 +124,69 @@ static int coroutine_fn flush_refcount_table(BlockDriverState *bs, GArray *indic
     return 0;
 }
 
-/*
- * Makes holes in the file where clusters are about to become free.  While they are still
- * counted nobody else can take them, and nothing in the file refers to them any more.
- */
-static void coroutine_fn punch_out(BlockDriverState *bs, const Qcow2Free *f)
+/* Drops one reference of each cluster of a run now. */
+static void coroutine_fn drop_references(BlockDriverState *bs, uint64_t cluster, uint64_t count)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t end = f->cluster + f->count, start = f->cluster;
 
-    if (!s->options.pass_discard[f->by]) {
-        return;
-    }
-    while (start < end) {
-        uint64_t n = 0, count = 1;
-
-        co_mutex_lock(&s->lock);
-        while (start + n < end && count == 1 && n < PUNCH_CLUSTERS) {
-            if (qcow2_refcount_get(bs, start + n, &count) < 0) {
-                count = 0;
-            }
-            n += count == 1;
-        }
-        co_mutex_unlock(&s->lock);
-        if (n) {
-            /* It saves space, no more: an error does not matter. */
-            bdrv_co_pdiscard(bs->file, start << s->cluster_bits, n << s->cluster_bits);
-        }
-        start += MAX(n, 1);
-    }
+    co_mutex_lock(&s->lock);
+    /* A failure here (a refcount block that cannot be read) leaks the clusters. */
+    qcow2_refcount_add(bs, cluster, count, -1, false);
+    co_mutex_unlock(&s->lock);
 }
 
-/* Gives back what the flush that just succeeded has made unreferenced. */
+/*
+ * Makes holes in the file where clusters are about to become free, and then lets them.  While
+ * they are counted nobody else can take them, and nothing in the file refers to them any more.
+ */
+static void coroutine_fn punch_out(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    Qcow2State *s = bs->opaque;
+
+    while (s->holes->len) {
+        g_autoptr(GArray) holes = s->holes;
+
+        s->holes = g_array_new(false, false, sizeof(Qcow2Free));
+        for (guint i = 0; i < holes->len; i++) {
+            Qcow2Free *f = &g_array_index(holes, Qcow2Free, i);
+
+            /* It saves space, no more: an error does not matter. */
+            bdrv_co_pdiscard(bs->file, f->cluster << s->cluster_bits, f->count << s->cluster_bits);
+            drop_references(bs, f->cluster, f->count);
+        }
+    }
+    s->punching = false;
+    s->background--;
+    co_queue_restart_all(&s->pin_queue);
+}
+
+/* Of a run that loses a reference: how many clusters lose their last one, from the first on. */
+static uint64_t coroutine_fn last_references(BlockDriverState *bs, uint64_t cluster,
+                                             uint64_t count)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t n = 0, value = 1;
+
+    co_mutex_lock(&s->lock);
+    while (n < count && n < PUNCH_CLUSTERS) {
+        if (qcow2_refcount_get(bs, cluster + n, &value) < 0 || value != 1) {
+            break;
+        }
+        if (s->pack_at >> s->cluster_bits == cluster + n) {
+            s->pack_end = s->pack_at; /* nothing more goes into what becomes a hole */
+        }
+        n++;
+    }
+    co_mutex_unlock(&s->lock);
+    return n;
+}
+
+/*
+ * Gives back what the flush that just succeeded has made unreferenced.  What shall become holes
+ * first does so in the background, since nobody's flush needs to wait for that; only clusters
+ * that nobody else refers to do, so no count that a walk looks at is late.
+ */
 static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
 {
     Qcow2State *s = bs->opaque;
@@ -164,16 +195,28 @@ static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
         bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_CLUSTER_FREE);
     }
     for (guint i = 0; i < frees->len; i++) {
-        punch_out(bs, &g_array_index(frees, Qcow2Free, i));
-    }
-    co_mutex_lock(&s->lock);
-    for (guint i = 0; i < frees->len; i++) {
         Qcow2Free *f = &g_array_index(frees, Qcow2Free, i);
+        uint64_t end = f->cluster + f->count, at = f->cluster;
 
-        /* A failure here (a refcount block that cannot be read) leaks the clusters. */
-        qcow2_refcount_add(bs, f->cluster, f->count, -1, false);
+        while (at < end && s->options.pass_discard[f->by]) {
+            Qcow2Free hole = { at, last_references(bs, at, end - at), f->by };
+
+            if (hole.count) {
+                g_array_append_val(s->holes, hole);
+            } else {
+                drop_references(bs, at, 1);
+            }
+            at += MAX(hole.count, 1);
+        }
+        if (at < end) {
+            drop_references(bs, at, end - at);
+        }
     }
-    co_mutex_unlock(&s->lock);
+    if (s->holes->len && !s->punching) {
+        s->punching = true;
+        s->background++;
+        aio_co_schedule(aio_current(), coroutine_create(punch_out, bs));
+    }
 }
 
 static bool many_dirty(const Qcow2Cache *c)
@@ -561,13 +604,22 @@ int coroutine_fn qcow2_flush(BlockDriverState *bs)
     return flush(bs, false);
 }
 
+void coroutine_fn qcow2_wait_for_holes(Qcow2State *s)
+{
+    while (s->punching) {
+        co_queue_wait(&s->pin_queue, NULL);
+    }
+}
+
 int coroutine_fn qcow2_flush_all(BlockDriverState *bs)
 {
+    Qcow2State *s = bs->opaque;
     int ret = 0;
 
     /* The first flush gives back clusters, the second makes that durable. */
     for (int i = 0; i < 3 && ret >= 0; i++) {
         ret = flush(bs, true);
+        qcow2_wait_for_holes(s);
     }
     return ret;
 }

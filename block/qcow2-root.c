@@ -71,6 +71,7 @@ int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
     }
     /* The first flush gives the clusters back, the second makes that durable. */
     ret = ret < 0 ? ret : qcow2_flush(bs);
+    qcow2_wait_for_holes(s);
     ret = ret < 0 ? ret : qcow2_flush(bs);
     co_mutex_unlock(&s->walk_lock);
     return ret;

@@ -523,6 +523,7 @@ static void coroutine_fn undo(BlockDriverState *bs, Qcow2Save *save)
     }
     /* What cannot be flushed now is given back by a later flush. */
     if (qcow2_flush(bs) >= 0) {
+        qcow2_wait_for_holes(s);
         qcow2_flush(bs);
     }
     co_mutex_unlock(&s->walk_lock);

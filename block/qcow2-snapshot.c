@@ -502,6 +502,7 @@ bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id, co
     }
     /* The first flush gives the clusters back, the second makes that durable. */
     ret = ret < 0 ? ret : qcow2_flush(bs);
+    qcow2_wait_for_holes(s);
     ret = ret < 0 ? ret : qcow2_flush(bs);
     ok = ret >= 0;
     if (!ok) {

@@ -26,6 +26,7 @@ static void state_free(Qcow2State *s)
     g_clear_pointer(&s->l1_dirty, g_array_unref);
     g_clear_pointer(&s->rt_dirty, g_array_unref);
     g_clear_pointer(&s->frees, g_array_unref);
+    g_clear_pointer(&s->holes, g_array_unref);
     g_clear_pointer(&s->shadow_l1, g_array_unref);
     g_clear_pointer(&s->l1, g_free);
     g_clear_pointer(&s->l1_disk, g_free);
@@ -148,6 +149,7 @@ static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOpti
     s->rt_dirty = g_array_new(false, false, sizeof(uint32_t));
     s->shadow_l1 = g_array_new(false, false, sizeof(uint32_t));
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
+    s->holes = g_array_new(false, false, sizeof(Qcow2Free));
     if (!open_image(bs, options, again, errp)) {
         state_free(s);
         return false;

@@ -199,6 +199,8 @@ struct Qcow2State {
     uint64_t free_hint;   /* no free cluster below this one */
     uint64_t zero_from;   /* the file was never written at or above this offset */
     GArray *frees;        /* Qcow2Free: waiting for the next flush */
+    GArray *holes;        /* Qcow2Free: becoming holes, then free, in the background */
+    bool punching;        /* somebody is at it */
     GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
     unsigned shadow_rb;   /* refcount blocks that wait for it */
     uint64_t pack_at, pack_end; /* host bytes in one cluster for the next packed ones */
@@ -452,6 +454,8 @@ void qcow2_cache_thaw(Qcow2Cache *c, GPtrArray *list);
 int coroutine_fn qcow2_flush(BlockDriverState *bs);
 /* The same with nothing left to do, for whoever will not write any more. */
 int coroutine_fn qcow2_flush_all(BlockDriverState *bs);
+/* Returns when all that a flush has given back has become holes, and free. */
+void coroutine_fn qcow2_wait_for_holes(Qcow2State *s);
 /* The same when the caches hold much that is dirty; called before an operation. */
 int coroutine_fn qcow2_throttle(BlockDriverState *bs);
 /* fdatasync of the file, and of the file of guest data. */

@@ -209,6 +209,7 @@ static void coroutine_fn flush(Model *m)
 {
     for (int i = 0; i < 3; i++) { /* what one gives back, the next makes durable */
         g_assert_cmpint(bdrv_co_flush(m->image->bs), ==, 0);
+        m->image->bs->drv->co_settle(m->image->bs);
     }
 }
 

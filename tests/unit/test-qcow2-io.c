@@ -417,6 +417,12 @@ static BdrvChild *coroutine_fn open_with(MemFile *m, const BlockdevOptionsQcow2 
     return image;
 }
 
+static void coroutine_fn flush_and_settle(BdrvChild *image)
+{
+    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    image->bs->drv->co_settle(image->bs);
+}
+
 /* What is discarded, or freed otherwise, becomes holes: by option, and after a flush only. */
 static void coroutine_fn test_pass_discard(void)
 {
@@ -431,11 +437,11 @@ static void coroutine_fn test_pass_discard(void)
     write_at(image, 0, 40960);
     g_assert_cmpint(bdrv_co_pdiscard(image, 0, 8192), ==, 0);
     g_assert_cmpuint(file->punched, ==, 0);
-    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    flush_and_settle(image);
     g_assert_cmpuint(file->punched, ==, 8192);
     g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 8192, 4096, BDRV_REQ_MAY_UNMAP), ==, 0);
     g_assert_cmpint(bdrv_co_pwrite_zeroes(image, 12288, 4096, 0), ==, 0);
-    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    flush_and_settle(image);
     g_assert_cmpuint(file->punched, ==, 12288);
 
     /* A snapshot's clusters, but only those that nobody else has. */
@@ -445,10 +451,10 @@ static void coroutine_fn test_pass_discard(void)
     g_assert_true(snap->publish(image->bs, save, &info, NULL));
     snap->done(image->bs, save);
     write_at(image, 20480, 8192);
-    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    flush_and_settle(image);
     g_assert_cmpuint(file->punched, ==, 12288);
     g_assert_true(bdrv_co_snapshot_delete(image->bs, "s", &err));
-    g_assert_cmpint(bdrv_co_flush(image->bs), ==, 0);
+    flush_and_settle(image);
     g_assert_cmpuint(file->punched, ==, 12288 + 8192 + 4096); /* and its L2 table */
     image_close(image);
     image_assert_clean(file, false, "discarded");
