@@ -212,13 +212,17 @@ bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, const char *name, uint32_
                                  GError **errp)
 {
     GError *err = NULL;
+    bool ok;
 
     if (!bs->drv->can_store_bitmap) {
         error_setg(errp, "Can't store persistent bitmaps to %s: Operation not supported",
                    bs->node_name);
         return false;
     }
-    if (!bs->drv->can_store_bitmap(bs, name, granularity, &err)) {
+    aio_context_acquire(bs->ctx);
+    ok = bs->drv->can_store_bitmap(bs, name, granularity, &err);
+    aio_context_release(bs->ctx);
+    if (!ok) {
         error_setg(errp, "Can't make bitmap '%s' persistent in '%s': %s", name, bs->node_name,
                    err->message);
         g_error_free(err);

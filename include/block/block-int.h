@@ -245,7 +245,7 @@ struct BlockDriver {
     int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
     int (*debug_resume)(BlockDriverState *bs, const char *tag);
     void coroutine_fn (*co_debug_wait)(BlockDriverState *bs, const char *tag);
-    /* Whether the image can keep a dirty bitmap; absent: no.  Main thread. */
+    /* Whether the image can keep a dirty bitmap; absent: no.  Main thread, context acquired. */
     bool (*can_store_bitmap)(BlockDriverState *bs, const char *name, uint32_t granularity,
                              GError **errp);
     const BdrvSnapshotDriver *snapshot;
