@@ -47,6 +47,24 @@ static void round_piece(const Convert *s, Piece *p)
     }
 }
 
+/*
+ * What the source is like from inside on, and for how many bytes.  A file is asked once for each
+ * of its parts: finding the end of one may take as long as it is large.
+ */
+static int coroutine_fn find_status(Source *src, int64_t inside, int64_t *count)
+{
+    if (inside >= src->status_end) {
+        src->status = bdrv_co_block_status_above(src->bs, src->base, inside,
+                                                 src->length - inside, count);
+        if (src->status < 0) {
+            return src->status;
+        }
+        src->status_end = inside + *count;
+    }
+    *count = src->status_end - inside;
+    return src->status;
+}
+
 /* Takes the next piece; false at the end or after an error. */
 static bool coroutine_fn next_piece(Convert *s, Piece *p)
 {
@@ -63,8 +81,7 @@ static bool coroutine_fn next_piece(Convert *s, Piece *p)
         inside = s->next - src->start;
         p->source = src;
         p->offset = s->next;
-        p->status = bdrv_co_block_status_above(src->bs, src->base, inside, src->length - inside,
-                                               &count);
+        p->status = find_status(src, inside, &count);
         if (p->status < 0 && s->salvage) {
             if (!s->quiet) {
                 img_error("warning: error while reading block status at offset %" PRId64 ": %s",

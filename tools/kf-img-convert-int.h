@@ -11,6 +11,8 @@ typedef struct Source {
     BlockDriverState *base; /* content from here on is in the target's backing file too */
     BlockBackend *blk;
     int64_t start, length; /* where it lies in the target */
+    int64_t status_end;    /* up to there in the source, from the piece at hand on, ... */
+    int status;            /* ... it is known what it is like */
 } Source;
 
 typedef struct Convert {
