@@ -429,6 +429,16 @@ static bool check_arguments(Convert *s)
     return false;
 }
 
+/*
+ * Through io_uring one thread copies to and from the page cache, and one CPU is the limit.  With
+ * workers several do.
+ */
+bool img_convert_before(int argc, char **argv)
+{
+    g_setenv("KEYFRAME_NO_IO_URING", "1", false);
+    return true;
+}
+
 int coroutine_fn img_convert(int argc, char **argv)
 {
     static const struct option options[] = {
