@@ -23,6 +23,11 @@ void hmp_complete_add(HMPCompletion *c, const char *word)
     }
 }
 
+const char *hmp_complete_word(const HMPCompletion *c)
+{
+    return c->word;
+}
+
 const char *hmp_complete_arg(const HMPCompletion *c, int n)
 {
     return n >= 0 && n < (int)c->args->len ? c->args->pdata[n] : NULL;

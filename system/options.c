@@ -214,8 +214,8 @@ static bool opt_action(VmOptions *o, const char *option, const char *arg, GError
 {
     const ActionOptions *a = o->given->action;
 
-    o->reboot_shuts_down = a->has_reboot && a->reboot == REBOOT_MODE_SHUTDOWN;
-    o->shutdown_pauses = a->has_shutdown && a->shutdown == SHUTDOWN_MODE_PAUSE;
+    o->reboot_shuts_down = a->has_reboot && a->reboot == REBOOT_ACTION_SHUTDOWN;
+    o->shutdown_pauses = a->has_shutdown && a->shutdown == SHUTDOWN_ACTION_PAUSE;
     return true;
 }
 

@@ -65,8 +65,13 @@ static void coroutine_fn hmp_info_iothreads(HMPSession *s, const HMPArgs *args)
     IOThreadInfoList *list = qmp_query_iothreads(NULL);
 
     for (IOThreadInfoList *e = list; e; e = e->next) {
-        hmp_printf(s, "%s:\n  thread_id=%" G_GINT64_FORMAT "\n", e->value->id,
-                   e->value->thread_id);
+        const IOThreadInfo *t = e->value;
+
+        hmp_printf(s, "%s:\n  thread_id=%" PRId64 "\n  poll-max-ns=%" PRId64 "\n", t->id,
+                   t->thread_id, t->poll_max_ns);
+        hmp_printf(s, "  poll-grow=%" PRId64 "\n  poll-shrink=%" PRId64 "\n", t->poll_grow,
+                   t->poll_shrink);
+        hmp_printf(s, "  aio-max-batch=%" PRId64 "\n", t->aio_max_batch);
     }
     qapi_free_IOThreadInfoList(list);
 }

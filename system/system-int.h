@@ -91,7 +91,7 @@ void messages_init(const VmOptions *o);
 
 /* --- system-hmp.c --------------------------------------------------------------------------- */
 
-extern const HMPCommand system_hmp_commands[], memory_hmp_commands[];
+extern const HMPCommand system_hmp_commands[], memory_hmp_commands[], qom_hmp_commands[];
 
 /* --- hmp-show.c: how memory is printed ------------------------------------------------------ */
 

@@ -29,6 +29,8 @@ typedef struct HMPCompletion HMPCompletion;
 void hmp_complete_add(HMPCompletion *c, const char *word);
 /* Offers files, as for an argument of type F. */
 void coroutine_fn hmp_complete_files(HMPCompletion *c);
+/* What is typed of the word. */
+const char *hmp_complete_word(const HMPCompletion *c);
 /* Argument number n of those in front of it, from 0, flags not counted; NULL if there is none. */
 const char *hmp_complete_arg(const HMPCompletion *c, int n);
 

@@ -145,7 +145,7 @@ def test_memory_looks_as_in_qemu(_):
 
 
 def test_the_rest_looks_as_in_qemu(_):
-    both = Both('-S', '-name', 'me', '-uuid', '12345678-1234-1234-1234-123456789abc')
+    both = Both('-S', '-object', 'iothread,id=it0', '-name', 'me', '-uuid', '12345678-1234-1234-1234-123456789abc')
     both.same('info status', 'info name', 'info uuid', 'info kvm', 'info dump', 'info snapshots',
               'info history', 'info memory_size_summary', 'info nosuch', 'nosuch', 'stop x',
               'info status x', 'nmi', 'system_wakeup', 'watchdog_action pause',
@@ -161,6 +161,13 @@ def test_the_rest_looks_as_in_qemu(_):
               'dump-guest-memory {dir} 1', 'dump-guest-memory -w {dir}',
               'dump-guest-memory -s {dir}', 'dump-guest-memory -z -l {dir}',
               'dump-guest-memory {dir} 0 4096', 'info dump')
+    both.same('qom-list', 'qom-list /nosuch', 'qom-get /objects/it0 nosuch', 'qom-get /nosuch x',
+              'qom-get /machine type', 'qom-get /objects/it0 type',
+              'qom-set /objects/it0 nosuch 5', 'object_add iothread,id=it1',
+              'object_add iothread,id=it1', 'object_add iothread', 'object_add nosuch,id=x',
+              'object_del it1', 'object_del it1')
+    both.same('info memdev', change=lambda text: '\n'.join(
+        l for l in text.splitlines() if not l.startswith(('  merge', '  reserve'))))
     both.same('info registers', 'info registers -a', 'info registers 0',
               change=lambda text: '\n'.join(l for l in text.splitlines() if ' mip ' not in l))
     both.close()
@@ -251,6 +258,67 @@ def test_qmp_errors_are_qemus(_):
     assert [[(n, d.get('error'), d['result']['status']) for n, d in vm] for vm in events][0] == \
         [[(n, d.get('error'), d['result']['status']) for n, d in vm] for vm in events][1]
     both.close()
+
+
+# --- What a guest's reboot and shutdown do --------------------------------------------------
+
+FINISHER, REBOOT, POWEROFF = 0x100000, 0x7777, 0x5555
+
+
+def finisher(value):
+    """A guest that says so at once."""
+    c = bare.Code()
+    c.li(bare.T0, FINISHER)
+    c.li(bare.T1, value)
+    c.store(2, bare.T1, bare.T0)
+    c.label('end')
+    c.branch(0, bare.ZERO, bare.ZERO, 'end')
+    return c.bytes()
+
+
+def ask(rig, value, *extra):
+    with open(rig.payload, 'wb') as file:
+        file.write(finisher(value))
+    rig.start('-S', *extra)
+    return rig.vm.qmp
+
+
+def reason(qmp, event):
+    data = qmp.wait_event(event)['data']
+    assert data['guest'], data
+    return data['reason']
+
+
+def test_actions(rig):
+    for how in ('option', 'command', 'back'):
+        qmp = ask(rig, REBOOT, *(['-action', 'reboot=shutdown,panic=none,watchdog=pause']
+                                 if how == 'option' else []))
+        if how == 'command':
+            qmp.cmd('set-action', reboot='shutdown')
+        elif how == 'back':
+            qmp.cmd('set-action', reboot='shutdown')
+            qmp.cmd('set-action', reboot='reset')
+        qmp.cmd('cont')
+        if how == 'back':
+            assert reason(qmp, 'RESET') == reason(qmp, 'RESET') == 'guest-reset'
+        else:
+            assert reason(qmp, 'SHUTDOWN') == 'guest-reset'
+            assert rig.vm.process.wait(20) == 0
+    for how in ('option', 'command'):
+        qmp = ask(rig, POWEROFF, *(['-action', 'shutdown=pause'] if how == 'option' else []))
+        if how == 'command':
+            qmp.cmd('set-action', shutdown='pause')
+        qmp.cmd('cont')
+        assert reason(qmp, 'SHUTDOWN') == 'guest-shutdown'
+        qmp.wait_event('STOP')
+        assert qmp.cmd('query-status')['status'] == 'shutdown'
+        fails(lambda: qmp.cmd('cont'), 'Resetting the Virtual Machine is required')
+        qmp.cmd('set-action', shutdown='poweroff')
+        qmp.cmd('system_reset')
+        qmp.cmd('cont')
+        assert reason(qmp, 'SHUTDOWN') == 'guest-shutdown'
+        assert rig.vm.process.wait(20) == 0
+    rig.stop()
 
 
 # --- Dumps ----------------------------------------------------------------------------------
