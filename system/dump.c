@@ -154,9 +154,11 @@ static bool coroutine_fn run_dump(Dump *d, GError **errp)
         ok = false;
     }
     status = ok ? DUMP_STATUS_COMPLETED : DUMP_STATUS_FAILED;
-    r = result();
-    qapi_event_send_dump_completed(r, err ? err->message : NULL);
-    run_state_unpark(running);
+    if (!guest_read_ended()) { /* else there is no machine any more to let go */
+        r = result();
+        qapi_event_send_dump_completed(r, err ? err->message : NULL);
+        run_state_unpark(running);
+    }
     if (err) {
         g_propagate_error(errp, err);
     }

@@ -42,6 +42,11 @@ void coroutine_fn guest_read_co_end(void)
     }
 }
 
+bool guest_read_ended(void)
+{
+    return ended;
+}
+
 static void take_view(const CpuInspectOps *ops, CPUState *cpu, void *opaque)
 {
     ops->get_view(cpu, opaque);

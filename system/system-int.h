@@ -60,6 +60,8 @@ bool coroutine_fn guest_co_translate(const CpuView *view, uint64_t addr, uint64_
 bool coroutine_fn guest_co_run(WorkerFunc *fn, void *opaque);
 /* No more from now on; returns when the last one has ended. */
 void coroutine_fn guest_read_co_end(void);
+/* Whether that was called: the machine is being taken apart. */
+bool guest_read_ended(void);
 /* How CPU number index sees memory; false if there is no such CPU. */
 bool coroutine_fn guest_co_view(int index, CpuView *view);
 
