@@ -283,6 +283,11 @@ void cpus_flush(void)
     }
 }
 
+int cpus_count(void)
+{
+    return nr_vcpus;
+}
+
 int *cpus_tids(int *n)
 {
     int *tids = g_new0(int, CPUS_MAX);

@@ -324,8 +324,7 @@ static void coroutine_fn show_regions(HMPSession *s, const char *indent)
 
 static void coroutine_fn hmp_info_mtree(HMPSession *s, const HMPArgs *args)
 {
-    int n;
-    g_autofree int *tids = cpus_tids(&n);
+    int n = cpus_count();
 
     if (hmp_arg_flag(args, "flatview")) {
         hmp_printf(s, "FlatView #0\n AS \"memory\", root: system\n");

@@ -40,6 +40,7 @@ bool cpus_stuck(void);
 /* Stopped, machine lock held: architectural reset; dropping derived state. */
 void cpus_reset(void);
 void cpus_flush(void);
+int cpus_count(void);
 /* Kernel thread ids: *n of them (g_free). */
 int *cpus_tids(int *n);
 /*

@@ -123,7 +123,7 @@ static void assert_qemu_agrees(Disk *d, const char *const *names)
 static void coroutine_fn test_kept(void)
 {
     static const char *const options[] = { "cluster_size=512", "cluster_size=4096",
-                                           "cluster_size=65536", "cluster_size=65536,"
+                                           "cluster_size=65536",
                                            "refcount_bits=64,lazy_refcounts=on" };
     static const char *const names[] = { "small", "large", "off", NULL };
 
