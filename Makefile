@@ -31,6 +31,7 @@ check-sanitize: deps guest
 	scripts/check-sanitize tsan unit guest
 
 bench: deps all guest
+	scripts/install-deps bench
 	$(PYTHON) tests/bench/run $(BUILD)
 
 # Ten minutes each; with FUZZ_SECONDS another time.
