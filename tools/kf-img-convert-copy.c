@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The copying of kf-img convert.  Several coroutines copy at once; what is known to be zero is
- * not read, and not written either where the target starts out as zero.  Compressed clusters
- * are written in the order of the disk unless the user does not care (-W); workers pack several
- * of them at once all the same.
+ * not read, and not written either where the target starts out as zero.  Clusters of the target
+ * are taken in the order of the disk unless the user does not care (-W): a piece's last write
+ * begins before the next piece's first.  Compressed pieces are written one after the other;
+ * workers pack several clusters of one at once all the same.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -137,6 +138,16 @@ static int write_flags(const Convert *s, int64_t offset, int64_t bytes)
                ? BDRV_REQ_WRITE_COMPRESSED : 0;
 }
 
+/* Lets the piece that begins at end have its turn. */
+static void coroutine_fn pass_turn(Convert *s, int64_t end)
+{
+    if (s->written < end) {
+        s->written = end;
+        co_queue_restart_all(&s->turn);
+    }
+}
+
+/* Clusters are taken when a write begins: then the next piece's may.  Packed ones at its end. */
 static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int64_t bytes)
 {
     int64_t unit = s->compressed ? (s->min_sparse + s->cluster - 1) & -s->cluster : s->min_sparse;
@@ -152,6 +163,9 @@ static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int
             n = run_length(buf, bytes, unit, &zero);
         }
         io_vector_init_buf(&iov, buf, n);
+        if (n == bytes && !s->compressed) {
+            pass_turn(s, offset + n);
+        }
         ret = zero ? write_zeroes(s, offset, n)
                    : blk_co_pwritev(s->blk, offset, n, &iov, write_flags(s, offset, n));
         buf += n;
@@ -163,7 +177,7 @@ static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int
 
 static void coroutine_fn wait_for_turn(Convert *s, const Piece *p)
 {
-    while (s->compressed && !s->unordered && s->written != p->offset && s->ret == 0) {
+    while (!s->unordered && s->written != p->offset && s->ret == 0) {
         co_queue_wait(&s->turn, NULL);
     }
 }
@@ -212,6 +226,7 @@ static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
         return; /* the target's backing file has it */
     }
     if ((p->status & BDRV_BLOCK_ZERO) && s->min_sparse) {
+        wait_for_turn(s, p);
         ret = write_zeroes(s, p->offset, p->bytes);
     } else {
         if (!read_piece(s, p, buf)) {
@@ -233,9 +248,10 @@ static void coroutine_fn copy_entry(void *opaque)
 
     while (next_piece(s, &p)) {
         copy_piece(s, &p, buf);
-        wait_for_turn(s, &p);
-        s->written = p.offset + p.bytes;
-        co_queue_restart_all(&s->turn);
+        if (s->written <= p.offset) {
+            wait_for_turn(s, &p);
+            pass_turn(s, p.offset + p.bytes);
+        }
         s->done += p.bytes;
         img_progress(s->done * 100.0 / s->total);
     }

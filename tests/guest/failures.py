@@ -310,6 +310,7 @@ def test_pause_and_resume(rig):
     for command, kind in (('snapshot-save', 'write'), ('snapshot-load', 'read')):
         qmp = rig.running()
         path = slow_node(rig, kind, 10, saved=command == 'snapshot-load', after=4)
+        qmp.events.clear()  # making the image stopped the guest, too
         qmp.cmd(command, job_id='p', tag='t', **on('slow'))
         qmp.wait_event('RESUME')
         qmp.cmd('job-pause', id='p')
