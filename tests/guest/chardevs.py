@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from kfvm import QMP, Serial, VM
-from rig import Rig, fails
+from rig import Rig, fails, wait_status
 from watch import undisturbed
 import tap
 
@@ -128,6 +128,7 @@ def test_monitors(rig):
                      '-chardev', server('mux') + ',mux=on', '-mon', 'mux',
                      '-qmp-pretty', f'unix:{paths["short"]},server=on,wait=off'])
     with vm:
+        wait_status(vm.qmp, 'running')
         assert 'running' in QMP(paths['qmp']).cmd('query-status')
         for name in 'pretty', 'short':
             s = socket.socket(socket.AF_UNIX)
