@@ -267,8 +267,10 @@ static bool mux_has_fronts(Chardev *chr)
     return ((CharMux *)chr)->fronts->len > 0;
 }
 
-static void mux_put_on(CharMux *mux, Chardev *below)
+void chardev_mux_put_on(Chardev *chr, Chardev *below)
 {
+    CharMux *mux = (CharMux *)chr;
+
     mux->below = chardev_ref(below);
     mux->fronts = g_ptr_array_new();
     mux->parent.through = below;
@@ -292,7 +294,7 @@ static bool mux_open(Chardev *chr, ChardevOpts *opts, GError **errp)
         error_setg(errp, "Device '%s' is in use", id);
         return false;
     }
-    mux_put_on((CharMux *)chr, below);
+    chardev_mux_put_on(chr, below);
     return true;
 }
 
@@ -311,12 +313,4 @@ const ChardevDriver chardev_mux = {
 bool chardev_is_mux(Chardev *chr)
 {
     return chr->backend == &chardev_mux;
-}
-
-Chardev *chardev_mux_new(const char *label, Chardev *below)
-{
-    Chardev *chr = chardev_alloc(&chardev_mux, label);
-
-    mux_put_on((CharMux *)chr, below);
-    return chr;
 }

@@ -277,6 +277,7 @@ static void socket_peer_lost(Chardev *chr)
     }
 }
 
+/* The address comes last: a descriptor that it takes is lost to a client whose request fails. */
 static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
 {
     static const char *const later[] = {"telnet", "tn3270", "websocket", "tls-creds",
@@ -291,13 +292,13 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
     if (!chardev_opts_get_bool(opts, "server", false, &s->server, errp) ||
         !chardev_opts_get_bool(opts, "wait", s->server, &s->wait, errp) ||
         !chardev_opts_get_int(opts, "reconnect", 0, &s->reconnect, errp) ||
-        !socket_address_from_opts(&s->address, opts, errp)) {
+        !chardev_opts_get_bool(opts, "nodelay", true, &s->nodelay, errp)) {
         return false;
     }
-    if (!chardev_opts_get_bool(opts, "nodelay", true, &s->nodelay, errp)) {
+    if (chardev_opts_get(opts, "fd") && chardev_opts_get(opts, "reconnect")) {
+        error_setg(errp, "'reconnect' option is incompatible with 'fd' address type");
         return false;
     }
-    s->nodelay = s->nodelay && !s->address.path;
     if (s->server && s->reconnect) {
         error_setg(errp, "'reconnect' option is incompatible with socket in server listen mode");
         return false;
@@ -306,6 +307,10 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
         error_setg(errp, "'wait' option is incompatible with socket in client connect mode");
         return false;
     }
+    if (!socket_address_from_opts(&s->address, opts, errp)) {
+        return false;
+    }
+    s->nodelay = s->nodelay && !s->address.path;
     return true;
 }
 

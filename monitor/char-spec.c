@@ -39,29 +39,56 @@ static const ChardevDriver *find_backend(const char *name, GError **errp)
 /* A device in the making: what there is when part of it is done in a worker. */
 typedef struct NewChardev {
     Chardev *chr;
+    Chardev *mux; /* to be put on it, or NULL */
     ChardevOpts *opts;
-    bool mux; /* to be put on it */
     GError *err;
 } NewChardev;
 
-/* A device that is not open yet; with mux=on it is the one below.  NULL and errp. */
-static Chardev *new_chardev(NewChardev *n, const char *label, ChardevOpts *opts, GError **errp)
+/* What is to be made, not open yet; with mux=on chr is the device below.  false and errp. */
+static bool new_chardev(NewChardev *n, const char *label, ChardevOpts *opts, GError **errp)
 {
     const ChardevDriver *backend = find_backend(opts->backend, errp);
     g_autofree char *base = NULL;
+    bool mux;
 
     n->opts = opts;
     if (!backend || !chardev_opts_check(opts, common_options, backend->options, errp) ||
-        !chardev_opts_get_bool(opts, "mux", false, &n->mux, errp)) {
-        return NULL;
+        !chardev_opts_get_bool(opts, "mux", false, &mux, errp)) {
+        return false;
     }
     base = g_strconcat(label, "-base", NULL);
-    if (n->mux && chardev_label_in_use(base)) {
-        error_setg(errp, "Duplicate ID '%s' for chardev", base);
-        return NULL;
+    n->chr = chardev_alloc(backend, mux ? base : label);
+    n->mux = mux ? chardev_alloc(&chardev_mux, label) : NULL;
+    return true;
+}
+
+static bool register_one(Chardev *chr, GError **errp)
+{
+    if (chardev_label_in_use(chr->label)) {
+        error_setg(errp, "Duplicate ID '%s' for chardev", chr->label);
+        chardev_unref(chr);
+        return false;
     }
-    n->chr = chardev_alloc(backend, n->mux ? base : label);
-    return n->chr;
+    chr->opening = true;
+    chardev_register(chr);
+    return true;
+}
+
+/* new_chardev() and all its ids taken: nobody can have one of them meanwhile. */
+static bool reserve(NewChardev *n, const char *label, ChardevOpts *opts, GError **errp)
+{
+    if (!new_chardev(n, label, opts, errp)) {
+        return false;
+    }
+    if (!register_one(n->chr, errp)) {
+        g_clear_pointer(&n->mux, chardev_unref);
+        return false;
+    }
+    if (n->mux && !register_one(n->mux, errp)) {
+        chardev_unregister(n->chr);
+        return false;
+    }
+    return true;
 }
 
 static bool prepare(NewChardev *n, GError **errp)
@@ -79,32 +106,35 @@ static int prepare_worker(void *opaque)
     return prepare(n, &n->err) ? 0 : -1;
 }
 
-/* The registered device that is prepared goes to work; the one with the label is returned. */
-static Chardev *finish(NewChardev *n, const char *label)
+/* What was reserved goes to work if it has been opened; the device with the label, or NULL. */
+static Chardev *finish(NewChardev *n, bool opened)
 {
-    Chardev *mux;
-
+    n->chr->opening = false;
+    if (n->mux) {
+        n->mux->opening = false;
+    }
+    if (!opened) {
+        if (n->mux) {
+            chardev_unregister(n->mux);
+        }
+        chardev_unregister(n->chr);
+        return NULL;
+    }
     if (!n->mux) {
         return n->chr;
     }
-    mux = chardev_mux_new(label, n->chr);
-    chardev_register(mux);
-    return mux;
+    chardev_mux_put_on(n->mux, n->chr);
+    return n->mux;
 }
 
 Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
 {
     NewChardev n = {0};
 
-    if (!new_chardev(&n, label, opts, errp)) {
+    if (!reserve(&n, label, opts, errp)) {
         return NULL;
     }
-    if (!prepare(&n, errp) || !n.chr->backend->open(n.chr, opts, errp)) {
-        chardev_unref(n.chr);
-        return NULL;
-    }
-    chardev_register(n.chr);
-    return finish(&n, label);
+    return finish(&n, prepare(&n, errp) && n.chr->backend->open(n.chr, opts, errp));
 }
 
 /* Prepares in a worker, opens; false and errp. */
@@ -120,20 +150,11 @@ static bool coroutine_fn co_open(NewChardev *n, GError **errp)
 Chardev *coroutine_fn chardev_co_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
 {
     NewChardev n = {0};
-    bool ok;
 
-    if (!new_chardev(&n, label, opts, errp)) {
+    if (!reserve(&n, label, opts, errp)) {
         return NULL;
     }
-    n.chr->opening = true;
-    chardev_register(n.chr);
-    ok = co_open(&n, errp);
-    n.chr->opening = false;
-    if (!ok) {
-        chardev_unregister(n.chr);
-        return NULL;
-    }
-    return finish(&n, label);
+    return finish(&n, co_open(&n, errp));
 }
 
 Chardev *coroutine_fn chardev_co_new_unregistered(const char *label, ChardevOpts *opts,

@@ -162,10 +162,10 @@ size_t chardev_ringbuf_read(Chardev *chr, uint8_t *buf, size_t len);
 size_t chardev_ringbuf_used(Chardev *chr);
 
 /*
- * Puts a multiplexer on below, which is registered and has no front end.  Each chardev_find()
- * of its label makes one more front.
+ * Puts a new multiplexer on below, which is registered and has no front end.  Each
+ * chardev_find() of its label makes one more front.
  */
-Chardev *chardev_mux_new(const char *label, Chardev *below);
+void chardev_mux_put_on(Chardev *mux, Chardev *below);
 bool chardev_is_mux(Chardev *chr);
 /*
  * One more front of a multiplexer, which owns it.  Input goes to the front attached last

@@ -328,6 +328,40 @@ static void test_slow_add(void)
     teardown();
 }
 
+/* With mux=on a device has two ids, and both are taken from the beginning. */
+static void test_slow_mux(void)
+{
+    static const char slow[] = "{'execute':'human-monitor-command','arguments':{'command-line':"
+                               "'chardev-add file,id=m,path=%s/fifo,mux=on'}}";
+    g_autofree char *fifo = NULL;
+    TestClient *other;
+    int fd;
+
+    setup();
+    other = client_ready();
+    fifo = g_build_filename(dir, "fifo", NULL);
+    g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
+    send_in_dir(slow);
+    poll_until(chardev_label_in_use("m-base"));
+    client_ask(other, ADD("m", NULL_BACKEND), ERR("Chardev with id 'm' already exists"));
+    client_ask(other, ADD("m-base", NULL_BACKEND), ERR("Chardev with id 'm-base' already exists"));
+    client_ask(other, REMOVE("m"), ERR("Chardev 'm' not found"));
+    fd = open(fifo, O_RDONLY);
+    g_assert_cmpint(fd, >=, 0);
+    client_expect(c, "{\"return\": \"\"}");
+    g_assert_true(chardev_is_mux(chardev_find_device("m")));
+    close(fd);
+    client_ask(c, REMOVE("m"), DONE);
+    /* One that is taken already gives the other one back. */
+    send_in_dir(slow);
+    client_expect(c, "{\"return\": \"Error: Duplicate ID 'm-base' for chardev\\r\\n\"}");
+    client_ask(c, ADD("m", NULL_BACKEND), DONE);
+    client_ask(c, REMOVE("m"), DONE);
+    client_ask(c, REMOVE("m-base"), DONE);
+    client_free(other);
+    teardown();
+}
+
 /* --- Changing ------------------------------------------------------------------------------ */
 
 static void test_change(void)
@@ -456,6 +490,9 @@ static void test_ringbuf(void)
 
 /* --- Descriptors ------------------------------------------------------------------------------ */
 
+#define FD_SOCKET(more) \
+    "{'type':'socket','data':{'server':false,'addr':{'type':'fd','data':{'str':'a'}}," more "}}"
+
 static void test_getfd(void)
 {
     TestClient *peer;
@@ -472,9 +509,14 @@ static void test_getfd(void)
     send_with_fd("{'execute':'getfd','arguments':{'fdname':'a'}}", pair[1]);
     client_expect(c, DONE);
     close(pair[1]);
+    /* A request that is refused leaves the descriptor to its name. */
+    client_ask(c, ADD("s", FD_SOCKET("'reconnect':1")),
+               ERR("Failed to add chardev 's': 'reconnect' option is incompatible with 'fd' "
+                   "address type"));
+    client_ask(c, ADD("s", FD_SOCKET("'telnet':true")),
+               ERR("Failed to add chardev 's': Socket option 'telnet' is not supported"));
     /* A device on it; the name is gone with that. */
-    client_ask(c, ADD("s", "{'type':'socket','data':{'server':false,'addr':{'type':'fd',"
-                           "'data':{'str':'a'}}}}"), DONE);
+    client_ask(c, ADD("s", FD_SOCKET("'nodelay':true")), DONE);
     peer = client_from_fd(pair[0]);
     chardev_write(chardev_find("s"), "hello\r\n", 7);
     client_expect(peer, "hello");
@@ -607,6 +649,7 @@ int main(int argc, char **argv)
     g_test_add_func("/chardev-cmds/abstract", test_abstract);
     g_test_add_func("/chardev-cmds/ports", test_ports);
     g_test_add_func("/chardev-cmds/slow-add", test_slow_add);
+    g_test_add_func("/chardev-cmds/slow-mux", test_slow_mux);
     g_test_add_func("/chardev-cmds/change", test_change);
     g_test_add_func("/chardev-cmds/change-at-once", test_change_at_once);
     g_test_add_func("/chardev-cmds/mux", test_mux);
