@@ -434,6 +434,20 @@ static bool is_guests(ShutdownCause cause)
            cause == SHUTDOWN_CAUSE_GUEST_PANIC;
 }
 
+/* change_mutex held.  Sends the event for a machine that waits for a migration; else false. */
+static bool reset_incoming(ShutdownCause cause)
+{
+    bool waits;
+
+    pthread_mutex_lock(&lock);
+    waits = state == RUN_STATE_INMIGRATE;
+    if (waits) {
+        qapi_event_send_reset(is_guests(cause), cause);
+    }
+    pthread_mutex_unlock(&lock);
+    return waits;
+}
+
 void coroutine_fn run_state_co_reset(ShutdownCause cause)
 {
     g_autoptr(GError) err = NULL;
@@ -446,6 +460,10 @@ void coroutine_fn run_state_co_reset(ShutdownCause cause)
     co_mutex_lock(&change_mutex);
     while (is_parked()) {
         co_queue_wait(&changed, &change_mutex);
+    }
+    if (reset_incoming(cause)) {
+        co_mutex_unlock(&change_mutex);
+        return;
     }
     cpus_hold();
     cpus_co_wait_stopped();

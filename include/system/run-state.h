@@ -41,7 +41,10 @@ bool coroutine_fn run_state_co_prepare(bool coroutine_fn (*prepare)(GError **err
 void coroutine_fn run_state_co_stop(RunState why);
 /* Lets a stopped guest go on; false and errp if its state does not allow that. */
 bool coroutine_fn run_state_co_cont(GError **errp);
-/* Resets the machine (or shuts it down, with -no-reboot); done on return. */
+/*
+ * Resets the machine (or shuts it down, with -no-reboot); done on return.  One that waits for
+ * an incoming migration has nothing to reset, and its RAM may be filling: it stays as it is.
+ */
 void coroutine_fn run_state_co_reset(ShutdownCause cause);
 
 /* The guest asks for a reset (from a vCPU thread): its vCPUs stop at once. */

@@ -195,6 +195,34 @@ def test_program_and_back(p):
     beats(target)
 
 
+def reset_waiting(vm, ask):
+    """A reset of a machine that is not there yet is an event and no more."""
+    vm.qmp.events.clear()
+    ask()
+    vm.qmp.wait_event('RESET')
+    assert status(vm) == 'inmigrate'
+
+
+def test_reset_before_the_machine_is_here(p):
+    where = 'unix:' + p.path('m')
+    source, target = p.source(), p.target('-S')
+    reset_waiting(target, lambda: target.qmp.cmd('system_reset'))
+    target.qmp.cmd('migrate-incoming', uri=where)
+    reset_waiting(target, lambda: target.qmp.hmp('system_reset'))
+    # And while its RAM is filled.
+    source.qmp.cmd('migrate-set-parameters', max_bandwidth=1 << 20)
+    target.qmp.events.clear()
+    start(source, where)
+    target.qmp.wait_event('MIGRATION', match=lambda d: d['status'] == 'active')
+    reset_waiting(target, lambda: target.qmp.cmd('system_reset'))
+    target.qmp.cmd('cont')
+    assert status(target) == 'inmigrate'
+    source.qmp.cmd('migrate-set-parameters', max_bandwidth=1 << 30)
+    sent(source)
+    end(target)
+    beats(target)
+
+
 def test_paused_stays_paused(p):
     source = p.source()
     source.qmp.cmd('stop')

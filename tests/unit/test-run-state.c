@@ -120,6 +120,40 @@ static void test_table(void)
     g_assert_false(run_state_may_become(RUN_STATE_RUNNING, RUN_STATE_PRELAUNCH));
 }
 
+static void coroutine_fn co_park_load(void *opaque)
+{
+    run_state_co_park(true);
+}
+
+/* A machine that waits for a migration has nothing to reset; one that is there has. */
+static void test_incoming(void)
+{
+    resets = 0;
+    run_state_set_incoming(false, RUN_STATE_PRELAUNCH);
+    sync_run(co_reset);
+    g_assert_cmpint(run_state(), ==, RUN_STATE_INMIGRATE);
+    sync_run(co_cont);
+    sync_run(co_reset);
+    g_assert_cmpint(run_state(), ==, RUN_STATE_INMIGRATE);
+    g_assert_cmpint(resets, ==, 0);
+    expect_events("RESET RESET");
+
+    sync_run(co_park_load);
+    aio_co_enter(main_aio_context(), coroutine_create(co_reset, NULL));
+    poll_all();
+    run_state_incoming_loaded(true);
+    run_state_unpark(false);
+    while (!resets) {
+        aio_poll(main_aio_context(), true);
+    }
+    poll_all();
+    g_assert_cmpint(run_state(), ==, RUN_STATE_RUNNING);
+    g_assert_cmpint(resets, ==, 1);
+    sync_run(co_stop);
+    sync_run(co_reset);
+    expect_events("RESUME RESET STOP RESET");
+}
+
 static void test_stop_cont(void)
 {
     g_assert_cmpint(run_state(), ==, RUN_STATE_PRELAUNCH);
@@ -346,6 +380,7 @@ int main(int argc, char **argv)
     run_state_init(&ops);
     g_assert_true(cpus_init(&rv64_accel_ops, &(CpuConfig){0}, 0, NULL));
     g_test_add_func("/run-state/table", test_table);
+    g_test_add_func("/run-state/incoming", test_incoming);
     g_test_add_func("/run-state/stop-cont", test_stop_cont);
     g_test_add_func("/run-state/reset", test_reset);
     g_test_add_func("/run-state/park", test_park);
