@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "qapi/error.h"
+#include "util/log.h"
 #include "virtio-int.h"
 
 void virtio_init(VirtIODevice *vdev, const VirtIODeviceOps *ops, uint64_t features,
@@ -90,7 +91,7 @@ void virtio_set_broken(VirtIODevice *vdev, const char *fmt, ...)
     va_start(ap, fmt);
     what = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    g_printerr("%s: %s: guest error: %s\n", g_get_prgname(), vdev->ops->name, what);
+    log_printf("%s: %s: guest error: %s\n", g_get_prgname(), vdev->ops->name, what);
     if (old & VIRTIO_STATUS_DRIVER_OK) {
         virtio_raise(vdev, VIRTIO_INT_CONFIG);
     }

@@ -3,9 +3,12 @@
  * Split virtqueues under a well-behaved driver and under a hostile one, and the virtio-mmio
  * registers in front of them.
  */
+#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
+#include <unistd.h>
 #include "hw/virtio/virtio-mmio.h"
+#include "util/log.h"
 
 enum {
     RAM_BASE = 0x80000000, RAM_SIZE = 0x20000, QUEUE = 8, MMIO = 0x10001000,
@@ -474,6 +477,55 @@ static void test_hostile_rings(Fixture *f, gconstpointer data)
     }
 }
 
+/* A pipe with no room as stderr; returns what it was, and the reading end in *reader. */
+static int full_stderr(int *reader)
+{
+    static const char junk[4096];
+    int fds[2], old;
+
+    log_flush();
+    old = dup(STDERR_FILENO);
+    g_assert_cmpint(pipe(fds), ==, 0);
+    fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    while (write(fds[1], junk, sizeof(junk)) > 0) {
+    }
+    fcntl(fds[1], F_SETFL, 0);
+    dup2(fds[1], STDERR_FILENO);
+    close(fds[1]);
+    *reader = fds[0];
+    return old;
+}
+
+/* What a guest does wrong is told, once, and nobody must read it for the guest to go on. */
+static void test_hostile_unread(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    const char *line = ": virtio-test: guest error: descriptor number 8 is out of range\n";
+    int reader, old = full_stderr(&reader);
+    char buf[4096];
+
+    start(f, 0);
+    offer(f, QUEUE);
+    g_assert_null(virtqueue_pop(&f->vdev, 0));
+    g_assert_null(virtqueue_pop(&f->vdev, 0));
+    g_assert_true(is_broken(f));
+    while (!g_str_has_suffix(text->str, line)) {
+        ssize_t n = read(reader, buf, sizeof(buf));
+
+        g_assert_cmpint(n, >, 0);
+        for (ssize_t i = 0; i < n; i++) {
+            if (buf[i]) {
+                g_string_append_c(text, buf[i]);
+            }
+        }
+    }
+    g_assert_null(strstr(strstr(text->str, line) + 1, line));
+    log_flush();
+    dup2(old, STDERR_FILENO);
+    close(old);
+    close(reader);
+}
+
 #define ADD(name, fn) g_test_add(name, Fixture, NULL, setup, fn, teardown)
 
 int main(int argc, char **argv)
@@ -487,5 +539,6 @@ int main(int argc, char **argv)
     ADD("/virtio/hostile", test_hostile);
     ADD("/virtio/hostile-again", test_hostile_again);
     ADD("/virtio/hostile-rings", test_hostile_rings);
+    ADD("/virtio/hostile-unread", test_hostile_unread);
     return g_test_run();
 }

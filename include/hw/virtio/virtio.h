@@ -105,8 +105,8 @@ void virtio_cleanup(VirtIODevice *vdev);
 bool virtio_is_running(VirtIODevice *vdev);
 bool virtio_has_feature(VirtIODevice *vdev, uint64_t feature);
 /*
- * The guest broke a rule: reports it once on stderr, sets DEVICE_NEEDS_RESET.
- * Any thread.
+ * The guest broke a rule: reports it once in the log, sets DEVICE_NEEDS_RESET.  Any thread,
+ * with locks held: never waits.
  */
 void virtio_set_broken(VirtIODevice *vdev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* Raises an interrupt for reason (VIRTIO_INT_*).  Any thread. */
