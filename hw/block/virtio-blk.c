@@ -433,6 +433,7 @@ static void blk_reset(VirtIODevice *vdev)
 
     atomic_store(&s->write_through, s->initial_write_through);
     s->nr_failed = 0;
+    s->retry = false;
 }
 
 static const VirtIODeviceOps virtio_blk_ops = {
@@ -462,6 +463,7 @@ static bool blk_pre_load(void *opaque, GError **errp)
     VirtIOBlock *s = opaque;
 
     s->nr_failed = 0; /* a state without the subsection has none */
+    s->retry = false; /* of what the machine had that this one replaces */
     return true;
 }
 
