@@ -9,6 +9,7 @@
 #include "qapi/json-stream.h"
 #include "qapi/error.h"
 #include "qapi/event.h"
+#include "qapi/qapi-events-block-core.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-misc.h"
 #include "qapi/qmp.h"
@@ -745,6 +746,62 @@ static void test_event_limits(void)
     teardown();
 }
 
+static void io_error(const char *node, BlockErrorAction action)
+{
+    qapi_event_send_block_io_error("", node, IO_OPERATION_TYPE_READ, action, true, false, "bad");
+}
+
+static gpointer fail_often(gpointer opaque)
+{
+    for (int i = 0; i < GPOINTER_TO_INT(opaque); i++) {
+        io_error("a", BLOCK_ERROR_ACTION_REPORT);
+    }
+    for (int i = 0; i < 3; i++) {
+        io_error("a", BLOCK_ERROR_ACTION_STOP);
+    }
+    for (int i = 0; i < GPOINTER_TO_INT(opaque); i++) {
+        io_error("b", BLOCK_ERROR_ACTION_REPORT);
+    }
+    return NULL;
+}
+
+static void expect_io_error(TestClient *c, const char *node, const char *action)
+{
+    g_autofree char *tail = g_strdup_printf(
+        "\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"device\": \"\", \"node-name\": \"%s\", "
+        "\"operation\": \"read\", \"action\": \"%s\", \"nospace\": false, "
+        "\"reason\": \"bad\"}}", node, action);
+
+    expect_event(c, tail);
+}
+
+/* A disk's thread is quicker than the main thread, and its requests fail: one is enough. */
+static void test_event_io_errors(void)
+{
+    TestClient *c;
+
+    setup();
+    c = client_ready();
+    g_thread_join(g_thread_new("disk", fail_often, GINT_TO_POINTER(10000)));
+    expect_io_error(c, "a", "report");
+    for (int i = 0; i < 3; i++) {
+        expect_io_error(c, "a", "stop");
+    }
+    expect_io_error(c, "b", "report");
+    client_ask(c, "{'execute':'query-status'}", OK_STATUS);
+    /* And again within the second. */
+    g_thread_join(g_thread_new("disk", fail_often, GINT_TO_POINTER(10)));
+    for (int i = 0; i < 3; i++) {
+        expect_io_error(c, "a", "stop");
+    }
+    client_ask(c, "{'execute':'query-status'}", OK_STATUS);
+    expect_io_error(c, "a", "report");
+    expect_io_error(c, "b", "report");
+    client_ask(c, "{'execute':'query-status'}", OK_STATUS);
+    client_free(c);
+    teardown();
+}
+
 /* A flood of events for one that never reads: it is given up, the other has them all. */
 static void test_event_flood(void)
 {
@@ -864,6 +921,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/events", test_events);
     g_test_add_func("/qmp/event-limits", test_event_limits);
     g_test_add_func("/qmp/event-flood", test_event_flood);
+    g_test_add_func("/qmp/event-io-errors", test_event_io_errors);
     g_test_add_func("/qmp/pretty", test_pretty);
     g_test_add_func("/qmp/human-monitor-command", test_hmp_command);
     g_test_add_func("/qmp/single-peer", test_single_peer);
