@@ -259,22 +259,35 @@ static bool parse_spec(ChardevOpts *opts, const char *spec, GError **errp)
     return false;
 }
 
-Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **errp)
+static bool spec_is_id(const char *spec)
+{
+    return g_str_has_prefix(spec, "chardev:");
+}
+
+/* "chardev:ID": NULL and errp if there is none. */
+static Chardev *find_from_spec(const char *spec, GError **errp)
+{
+    const char *id = spec + strlen("chardev:");
+    Chardev *chr = chardev_find(id);
+
+    if (!chr) {
+        error_setg(errp, "chardev \"%s\" not found", id);
+    }
+    return chr;
+}
+
+static bool spec_has_monitor(const char *spec)
+{
+    return g_str_has_prefix(spec, "mon:");
+}
+
+/* The options of a device that is to be made; NULL and errp. */
+static ChardevOpts *opts_from_spec(const char *spec, GError **errp)
 {
     g_autoptr(ChardevOpts) opts = chardev_opts_new();
-    const char *id = NULL;
-    bool with_monitor = g_str_has_prefix(spec, "mon:");
-    Chardev *chr, *monitor;
+    bool with_monitor = spec_has_monitor(spec);
 
-    if (g_str_has_prefix(spec, "chardev:")) {
-        id = spec + strlen("chardev:");
-        chr = chardev_find(id);
-        if (!chr) {
-            error_setg(errp, "chardev \"%s\" not found", id);
-        }
-        return chr;
-    }
-    if (!parse_spec(opts, with_monitor ? spec + 4 : spec, errp)) {
+    if (!parse_spec(opts, with_monitor ? spec + strlen("mon:") : spec, errp)) {
         return NULL;
     }
     if (with_monitor) {
@@ -283,15 +296,48 @@ Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **err
             chardev_opts_set(opts, "signal", "off");
         }
     }
-    chr = chardev_new_from_table(label, opts, errp);
-    if (!chr || !with_monitor) {
+    return g_steal_pointer(&opts);
+}
+
+/* The front for who has asked for the device; a monitor gets its own before, if it has one. */
+static Chardev *front_from_spec(Chardev *chr, const char *spec, GError **errp)
+{
+    if (!spec_has_monitor(spec)) {
         return chr;
     }
-    monitor = chardev_mux_front(chr, false);
-    if (!monitor_add_hmp(monitor, true, errp)) {
+    if (!monitor_add_hmp(chardev_mux_front(chr, false), true, errp)) {
         return NULL;
     }
     return chardev_mux_front(chr, true);
+}
+
+Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = NULL;
+    Chardev *chr;
+
+    if (spec_is_id(spec)) {
+        return find_from_spec(spec, errp);
+    }
+    opts = opts_from_spec(spec, errp);
+    chr = opts ? chardev_new_from_table(label, opts, errp) : NULL;
+    return chr ? front_from_spec(chr, spec, errp) : NULL;
+}
+
+Chardev *coroutine_fn chardev_co_new_from_spec(const char *label, const char *spec, GError **errp)
+{
+    g_autoptr(ChardevOpts) opts = NULL;
+    Chardev *chr;
+
+    if (spec_is_id(spec)) {
+        return find_from_spec(spec, errp);
+    }
+    opts = opts_from_spec(spec, errp);
+    if (!opts || !chardev_opts_forbid_wait(opts, errp)) {
+        return NULL;
+    }
+    chr = chardev_co_new_from_table(label, opts, errp);
+    return chr ? front_from_spec(chr, spec, errp) : NULL;
 }
 
 static bool id_is_valid(const char *id)

@@ -22,6 +22,8 @@
 #define LABEL "gdb"
 
 static GdbStub *stub;
+static bool restarting; /* a client's gdbserver command is at work */
+static bool shut_down;  /* the end of the program: no stub begins any more */
 
 /* --- The guest ------------------------------------------------------------------------- */
 
@@ -297,7 +299,7 @@ static const ChardevFrontOps front_ops = {
 
 /* --- Life ------------------------------------------------------------------------------ */
 
-void gdbstub_end(void)
+static void end_stub(void)
 {
     GdbStub *s = stub;
 
@@ -312,6 +314,12 @@ void gdbstub_end(void)
     wake(s);
 }
 
+void gdbstub_end(void)
+{
+    shut_down = true;
+    end_stub();
+}
+
 /* Ends the stub of the running machine; its device too, if it was made for it. */
 static bool coroutine_fn stop_stub(GError **errp)
 {
@@ -322,7 +330,7 @@ static bool coroutine_fn stop_stub(GError **errp)
         return true;
     }
     gdb_clear(stub);
-    gdbstub_end();
+    end_stub();
     if (label) {
         qmp_chardev_remove(label, &err);
     }
@@ -334,55 +342,96 @@ static bool coroutine_fn stop_stub(GError **errp)
 }
 
 /* A TCP port serves, as everybody expects of -gdb tcp::1234. */
-static Chardev *make_chardev(const char *spec, GError **errp)
+static char *serving_spec(const char *spec)
 {
-    g_autofree char *served = g_str_has_prefix(spec, "tcp:")
-                                  ? g_strconcat(spec, ",server=on,wait=off", NULL)
-                                  : g_strdup(spec);
+    return g_str_has_prefix(spec, "tcp:") ? g_strconcat(spec, ",server=on,wait=off", NULL)
+                                          : g_strdup(spec);
+}
 
-    return chardev_new_from_spec(LABEL, served, errp);
+/* A stub without a device; NULL and errp. */
+static GdbStub *new_stub(const char *spec, GError **errp)
+{
+    CPUState *cpu;
+    const CpuDebugOps *debug = cpus_debug(&cpu, run_state_debug_stop);
+    GdbStub *s;
+
+    if (!debug) {
+        error_setg(errp, "gdbstub: meaningless to attach gdb to a machine without any CPU.");
+        return NULL;
+    }
+    s = g_new0(GdbStub, 1);
+    *s = (GdbStub){.cpu = cpu, .debug = debug};
+    s->own_label = g_str_has_prefix(spec, "chardev:") ? NULL : g_strdup(LABEL);
+    s->input = g_byte_array_new();
+    s->sent = g_string_new(NULL);
+    gdb_reader_init(&s->reader);
+    return s;
+}
+
+/* Begins on chr; NULL: it could not be made, and errp is set.  s is gone if this fails. */
+static bool begin(GdbStub *s, Chardev *chr, GError **errp)
+{
+    s->chr = chr;
+    if (!chr || !chardev_attach(chr, &front_ops, s)) {
+        if (chr) {
+            error_setg(errp, "Device '%s' is in use", chardev_label(chr));
+        }
+        free_stub(s);
+        return false;
+    }
+    stub = s;
+    run_state_set_listener(on_wake, s);
+    s->co = coroutine_create(stub_run, s);
+    aio_co_enter(main_aio_context(), s->co);
+    return true;
 }
 
 bool gdbstub_start(const char *spec, GError **errp)
 {
-    const CpuDebugOps *debug;
-    CPUState *cpu;
-    Chardev *chr;
+    g_autofree char *served = serving_spec(spec);
     GdbStub *s;
 
     if (!strcmp(spec, "none")) {
         return true;
     }
-    debug = cpus_debug(&cpu, run_state_debug_stop);
-    if (!debug) {
-        error_setg(errp, "gdbstub: meaningless to attach gdb to a machine without any CPU.");
+    s = new_stub(spec, errp);
+    return s && begin(s, chardev_new_from_spec(LABEL, served, errp), errp);
+}
+
+static bool coroutine_fn restart(const char *spec, GError **errp)
+{
+    g_autofree char *served = serving_spec(spec);
+    Chardev *chr;
+    GdbStub *s;
+
+    if (!stop_stub(errp)) {
         return false;
     }
-    chr = make_chardev(spec, errp);
-    if (!chr) {
+    if (!strcmp(spec, "none")) {
+        return true;
+    }
+    s = new_stub(spec, errp);
+    if (!s) {
         return false;
     }
-    s = g_new0(GdbStub, 1);
-    *s = (GdbStub){.chr = chr, .cpu = cpu, .debug = debug};
-    s->own_label = g_str_has_prefix(spec, "chardev:") ? NULL : g_strdup(LABEL);
-    s->input = g_byte_array_new();
-    s->sent = g_string_new(NULL);
-    gdb_reader_init(&s->reader);
-    s->co = coroutine_create(stub_run, s);
-    if (!chardev_attach(chr, &front_ops, s)) {
-        error_setg(errp, "Device '%s' is in use", chardev_label(chr));
-        /* never entered: run it to its end */
-        s->ended = true;
-        aio_co_enter(main_aio_context(), s->co);
-        return false;
+    chr = chardev_co_new_from_spec(LABEL, served, errp);
+    if (chr && shut_down) {
+        error_setg(errp, "gdbstub: the program ends");
+        chr = NULL;
     }
-    stub = s;
-    run_state_set_listener(on_wake, s);
-    aio_co_enter(main_aio_context(), s->co);
-    return true;
+    return begin(s, chr, errp);
 }
 
 bool coroutine_fn gdbstub_co_restart(const char *spec, GError **errp)
 {
-    return stop_stub(errp) && gdbstub_start(spec, errp);
+    bool ok;
+
+    if (restarting) {
+        error_setg(errp, "gdbstub: another gdbserver command has not ended yet");
+        return false;
+    }
+    restarting = true;
+    ok = restart(spec, errp);
+    restarting = false;
+    return ok;
 }

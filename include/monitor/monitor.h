@@ -9,6 +9,7 @@
 #include <glib.h>
 #include "qapi/hmp.h"
 #include "util/chardev.h"
+#include "util/coroutine.h"
 
 /* Once, before any monitor: installs the event sink and the HMP command tables. */
 void monitor_init(const HMPCommand *const *tables, int n);
@@ -28,6 +29,8 @@ bool monitor_add_hmp(Chardev *chr, bool use_readline, GError **errp);
  * "chardev:ID".  label is its id.
  */
 Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **errp);
+/* The same in a running VM: what takes time is done in a worker, and nothing waits for a client. */
+Chardev *coroutine_fn chardev_co_new_from_spec(const char *label, const char *spec, GError **errp);
 /* From -chardev: "socket,id=c0,path=...,server=on,wait=off" or JSON. */
 Chardev *chardev_new_from_opts(const char *opts, GError **errp);
 Chardev *chardev_find(const char *label);

@@ -264,6 +264,37 @@ def test_other_clients():
             assert 'busy' in error.desc
 
 
+def test_gdbserver_does_not_wait():
+    """For a client, for who reads a FIFO: the other sessions are answered."""
+    with Debugged(BINARY) as d:
+        other = d.vm.session()
+        path, fifo = d.dir.name + '/late', d.dir.name + '/fifo'
+        device = f'unix:{path},server=on'
+        assert d.qmp.hmp(f'gdbserver {device}') == (
+            f"Waiting for gdb connection on device '{device}'\r\n")
+        assert other.cmd('query-status')['status'] == 'prelaunch'
+        late = GDB(path)
+        assert late.ask('?') == STOPPED
+        late.close()
+        device += ',wait=on'
+        assert d.qmp.hmp(f'gdbserver {device}').startswith("'wait' is for -chardev only: ")
+        os.mkfifo(fifo)
+        d.qmp.send({'execute': 'human-monitor-command', 'arguments': {
+            'command-line': f'gdbserver file:{fifo}'}})
+        while 'another gdbserver command' not in other.hmp('gdbserver none'):
+            pass
+        assert not os.path.exists(path), 'the socket of the stub before is still there'
+        with open(fifo, 'rb'):
+            assert d.qmp.reply()['return'].startswith('Waiting for gdb connection')
+        assert other.hmp('gdbserver none') == 'Disabled gdbserver\r\n'
+        other.close()
+        # the user's device keeps its id
+        d.qmp.cmd('chardev-add', id='gdb', backend={'type': 'null', 'data': {}})
+        assert d.qmp.hmp('gdbserver null').startswith("Duplicate ID 'gdb' for chardev\r\n")
+        d.qmp.cmd('chardev-remove', id='gdb')
+        assert d.qmp.hmp('gdbserver null').startswith('Waiting for gdb connection')
+
+
 def test_snapshots():
     """Saved while it stands at a breakpoint and while it runs to one; loaded into both."""
     with Debugged(BINARY) as d:
