@@ -2,6 +2,7 @@
 /*
  * What a file name says about the protocol: "host_device:/dev/sdb", "null-co://",
  * "blkdebug:RULES:IMAGE", or a plain path, which may be that of a device.  Main thread.
+ * Filters in front of a name nest so deep and no deeper: each is a call of the next.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -33,6 +34,14 @@ static BlockdevOptions *file_options(BlockdevDriver driver, const char *filename
     return o;
 }
 
+BlockdevOptions *coroutine_fn bdrv_co_plain_options(const char *filename)
+{
+    StatWork w = { .filename = filename };
+
+    co_run_in_worker(stat_worker, &w);
+    return file_options(w.is_device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE, filename);
+}
+
 static BlockdevOptions *null_options(BlockdevDriver driver, const char *filename, GError **errp)
 {
     BlockdevOptions *o;
@@ -47,8 +56,10 @@ static BlockdevOptions *null_options(BlockdevDriver driver, const char *filename
     return o;
 }
 
+static BlockdevOptions *coroutine_fn options_of(const char *filename, int depth, GError **errp);
+
 /* "blkdebug:RULES:IMAGE": RULES is a file or empty. */
-static BlockdevOptions *coroutine_fn blkdebug_options(const char *rest, GError **errp)
+static BlockdevOptions *coroutine_fn blkdebug_options(const char *rest, int depth, GError **errp)
 {
     const char *colon = strchr(rest, ':');
     BlockdevOptions *below, *o;
@@ -57,7 +68,7 @@ static BlockdevOptions *coroutine_fn blkdebug_options(const char *rest, GError *
         error_setg(errp, "blkdebug requires both config file and image path");
         return NULL;
     }
-    below = bdrv_co_filename_options(colon + 1, errp);
+    below = options_of(colon + 1, depth + 1, errp);
     if (!below) {
         return NULL;
     }
@@ -71,17 +82,18 @@ static BlockdevOptions *coroutine_fn blkdebug_options(const char *rest, GError *
     return o;
 }
 
-BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp)
+static BlockdevOptions *coroutine_fn options_of(const char *filename, int depth, GError **errp)
 {
     size_t len = strcspn(filename, ":/");
     const char *rest = filename + len + 1;
     g_autofree char *protocol = NULL;
-    StatWork w = { .filename = filename };
 
     if (filename[len] != ':') {
-        co_run_in_worker(stat_worker, &w);
-        return file_options(w.is_device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE,
-                            filename);
+        return bdrv_co_plain_options(filename);
+    }
+    if (depth > BDRV_MAX_PROTOCOLS) {
+        error_setg(errp, "More than %d protocols in one file name", BDRV_MAX_PROTOCOLS);
+        return NULL;
     }
     protocol = g_strndup(filename, len);
     if (!strcmp(protocol, "file")) {
@@ -97,8 +109,13 @@ BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GEr
         return null_options(BLOCKDEV_DRIVER_NULL_AIO, filename, errp);
     }
     if (!strcmp(protocol, "blkdebug")) {
-        return blkdebug_options(rest, errp);
+        return blkdebug_options(rest, depth, errp);
     }
     error_setg(errp, "Unknown protocol '%s'", protocol);
     return NULL;
+}
+
+BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp)
+{
+    return options_of(filename, 1, errp);
 }

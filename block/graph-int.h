@@ -86,6 +86,7 @@ typedef struct BdrvInherit {
     bool no_io;
     bool probed;
     bool exclusive; /* even a raw image is locked as one that only we write */
+    int verifiers;  /* how many "blkverify:" the file name had in front of this part */
     BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
     BlockDriverState *backing; /* the same for bs->backing */
@@ -107,6 +108,10 @@ BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInheri
 const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp);
 /* The format of filename is a guess: says that, and what follows. */
 void bdrv_warn_about_probed_raw(const char *filename);
+/* A file name has at most so many protocols in front of it. */
+#define BDRV_MAX_PROTOCOLS 8
+/* The node of a file or device of that very name, whatever it looks like.  Main thread. */
+BlockdevOptions *coroutine_fn bdrv_co_plain_options(const char *filename);
 /*
  * The protocol node that a file name stands for, as options to be freed; NULL and errp when it
  * makes no sense.  "blkverify:" is not one of them.  Main thread.

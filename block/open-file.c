@@ -52,6 +52,10 @@ static BlockDriverState *coroutine_fn open_blkverify(const char *names, const Bd
         error_setg(errp, "blkverify requires raw copy and original image path");
         return NULL;
     }
+    if (++below.verifiers > BDRV_MAX_PROTOCOLS) {
+        error_setg(errp, "More than %d protocols in one file name", BDRV_MAX_PROTOCOLS);
+        return NULL;
+    }
     both.file = open_protocol(raw, &below, NULL, ctx, errp);
     both.data = both.file ? open_by_name(colon + 1, NULL, &below, NULL, ctx, errp) : NULL;
     if (both.data) {
@@ -276,6 +280,7 @@ bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filen
         .force_share = bs->force_share,
         .discard = true,
     };
+    g_autoptr(BlockdevOptions) o = NULL;
     BlockDriverState *data;
 
     IO_CODE(bs);
@@ -283,7 +288,8 @@ bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filen
         return true;
     }
     bdrv_co_move_to(main_aio_context());
-    data = open_protocol(filename, &inherit, NULL, bs->ctx, errp);
+    o = bdrv_co_plain_options(filename);
+    data = bdrv_co_open_node(o, &inherit, bs->ctx, errp);
     if (data) {
         bs->data_file = bdrv_attach_child(data, bs, NULL, BDRV_CHILD_DATA, !bs->read_only, errp);
         bdrv_co_unref(data);

@@ -2,7 +2,6 @@
 /* Changing the name and format of the backing file that an image notes. */
 #include "qcow2.h"
 
-#define MAX_NAME 1023
 #define MAX_FORMAT 15
 
 int coroutine_fn qcow2_co_change_backing(BlockDriverState *bs, const char *filename,
@@ -18,7 +17,8 @@ int coroutine_fn qcow2_co_change_backing(BlockDriverState *bs, const char *filen
     if (!filename) {
         format = NULL;
     }
-    if ((filename && strlen(filename) > MAX_NAME) || (format && strlen(format) > MAX_FORMAT)) {
+    if ((filename && strlen(filename) > QCOW2_MAX_NAME) ||
+        (format && strlen(format) > MAX_FORMAT)) {
         return -EINVAL;
     }
     if (s->corrupt || s->broken) {

@@ -71,7 +71,8 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
     } else if (!strcmp(name, "extended_l2")) {
         ok = parse_bool(value, &o->extended_l2);
     } else if (!strcmp(name, "data_file")) {
-        o->data_file = value;
+        /* A plain name: who opens the image takes it so. */
+        o->data_file = value + (g_str_has_prefix(value, "file:") ? strlen("file:") : 0);
     } else if (!strcmp(name, "data_file_raw")) {
         ok = parse_bool(value, &o->data_file_raw);
     } else if (!strcmp(name, "preallocation")) {
@@ -139,8 +140,10 @@ static bool check_options(const CreateOptions *o, GError **errp)
     } else if (o->backing_file && o->preallocation != PREALLOC_MODE_OFF && !o->extended_l2) {
         error_setg(errp, "Backing file and preallocation can only be used at the same time if "
                    "extended_l2 is on");
-    } else if (o->backing_file && strlen(o->backing_file) > 1023) {
+    } else if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_NAME) {
         error_setg(errp, "Backing file name too long");
+    } else if (o->data_file && strlen(o->data_file) > QCOW2_MAX_NAME) {
+        error_setg(errp, "Data file name too long");
     } else if (o->backing_format && strlen(o->backing_format) > 15) {
         error_setg(errp, "Backing format name too long");
     } else if (o->size > QCOW2_MAX_L1_BYTES / 8 * table_covers(o) || o->size > INT64_MAX - cs) {

@@ -159,6 +159,11 @@ static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t s
             *names_bytes = len;
             break;
         case QCOW2_EXT_DATA_FILE:
+            if (len > QCOW2_MAX_NAME) {
+                error_setg(errp, "The name of the data file is longer than %d bytes",
+                           QCOW2_MAX_NAME);
+                return false;
+            }
             g_free(s->data_file_name);
             s->data_file_name = g_strndup((const char *)data, len);
             break;
@@ -292,7 +297,7 @@ static bool load_backing_name(Qcow2State *s, const uint8_t *cluster, GError **er
     if (!offset) {
         return true;
     }
-    if (len > 1023 || len > s->cluster_size || offset > s->cluster_size - len) {
+    if (len > QCOW2_MAX_NAME || len > s->cluster_size || offset > s->cluster_size - len) {
         error_setg(errp, offset > s->cluster_size ? "Invalid backing file offset"
                                                   : "Backing file name too long");
         return false;

@@ -31,6 +31,7 @@
 #define QCOW2_V2_HEADER 72
 #define QCOW2_V3_HEADER 104
 #define QCOW2_MAX_HOST_OFFSET (1ULL << 56)
+#define QCOW2_MAX_NAME 1023 /* of another file */
 
 #define QCOW2_COPIED (1ULL << 63)
 #define QCOW2_COMPRESSED (1ULL << 62)

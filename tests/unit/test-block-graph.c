@@ -272,8 +272,44 @@ TEST_CO(test_drain_slow_request)
     bdrv_co_unref(bs);
 }
 
+/* "PREFIX" n times in front of path; true if that can be opened, else the message is right. */
+static bool coroutine_fn opens_behind(const char *prefix, int n, const char *path)
+{
+    g_autoptr(GString) name = g_string_new(NULL);
+    BlockDriverState *bs;
+    GError *err = NULL;
+
+    while (n--) {
+        g_string_append(name, prefix);
+    }
+    g_string_append(name, path);
+    bs = bdrv_co_open_file(name->str, "raw", true, test_ctx, &err);
+    if (bs) {
+        bdrv_co_unref(bs);
+        return true;
+    }
+    g_assert_cmpstr(err->message, ==, "More than 8 protocols in one file name");
+    g_error_free(err);
+    return false;
+}
+
+/* However long a file name is: what stands in front of it costs no stack without end. */
+TEST_CO(test_many_protocols)
+{
+    g_autofree char *path = test_file("a", 4096, 'a');
+    g_autofree char *verify = g_strdup_printf("blkverify:%s:", path);
+
+    g_assert_true(opens_behind("blkdebug::", 8, path));
+    g_assert_false(opens_behind("blkdebug::", 9, path));
+    g_assert_false(opens_behind("blkdebug::", 6000, path));
+    g_assert_true(opens_behind(verify, 8, path));
+    g_assert_false(opens_behind(verify, 9, path));
+    g_assert_false(opens_behind(verify, 1000, path));
+}
+
 static void add_tests(void)
 {
+    g_test_add_func("/block/graph/many-protocols", test_many_protocols);
     g_test_add_func("/block/graph/open-close", test_open_close);
     g_test_add_func("/block/graph/open-errors", test_open_errors);
     g_test_add_func("/block/graph/references", test_references);

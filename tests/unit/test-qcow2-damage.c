@@ -146,6 +146,7 @@ static void coroutine_fn test_refused(void)
         { { 100, 4, 103 }, "qcow2 header length 103 invalid" },
         { { 100, 4, 0xffffffff }, "qcow2 header length 4294967295 invalid" },
         { { 116, 4, 0xffffff00 }, "Header extension too large" },
+        { { 112, 8, 0x4441544100000400 }, "The name of the data file is longer than 1023 bytes" },
         { { 16, 4, 5000 }, NULL }, /* no backing file: its length means nothing */
     };
     MemFile *m = sample("cluster_size=4096");
