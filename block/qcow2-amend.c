@@ -257,16 +257,18 @@ static int coroutine_fn set_lazy(BlockDriverState *bs, bool on)
     if (ret < 0) {
         return ret;
     }
+    co_mutex_lock(&s->flush_lock);
     s->compatible = on ? old | QCOW2_COMPAT_LAZY_REFCOUNTS
                        : old & ~(uint64_t)QCOW2_COMPAT_LAZY_REFCOUNTS;
     ret = qcow2_header_write(bs);
-    ret = ret < 0 ? ret : qcow2_flush(bs);
+    ret = ret < 0 ? ret : qcow2_sync_file(bs);
     if (ret < 0) {
         s->compatible = old;
         qcow2_header_put_back(bs);
     } else {
         s->options.lazy = on;
     }
+    co_mutex_unlock(&s->flush_lock);
     return ret;
 }
 

@@ -49,7 +49,9 @@ static bool put_extension(Image *i, size_t *at, uint32_t type, const void *data,
 
     qcow2_put32(all, type);
     qcow2_put32(all + 4, len);
-    memcpy(all + 8, data, len);
+    if (len) {
+        memcpy(all + 8, data, len);
+    }
     if (!put(i, *at, all, 8 + padded)) {
         return false;
     }
@@ -314,6 +316,7 @@ static bool compose(Qcow2State *s, const Image *from, Image *to, Names policy)
 static int coroutine_fn move_name(BlockDriverState *bs, Image *from)
 {
     uint64_t old = qcow2_be64(from->bytes + 8), len = qcow2_be32(from->bytes + 16), at;
+    Qcow2State *s = bs->opaque;
     Image to;
     int ret;
 
@@ -331,6 +334,9 @@ static int coroutine_fn move_name(BlockDriverState *bs, Image *from)
     put(&to, at, from->bytes + old, len);
     qcow2_put64(to.bytes + 8, at);
     ret = commit(bs, from, &to);
+    if (ret >= 0) {
+        memcpy(s->header, to.bytes, sizeof(s->header));
+    }
     image_destroy(&to);
     return ret;
 }

@@ -226,6 +226,24 @@ static int coroutine_fn cut_off(BlockDriverState *bs, uint64_t old, uint64_t len
     if (ret >= 0 && first < old) {
         ret = qcow2_discard_clusters(bs, first, ((old + mask) & ~mask) - first);
     }
+    return ret < 0 ? ret : qcow2_flush(bs); /* gone from the file before the size is */
+}
+
+/* The header with another size; flush_lock keeps others from writing theirs meanwhile. */
+static int coroutine_fn write_size(BlockDriverState *bs, uint64_t length)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t old = s->disk_size;
+    int ret;
+
+    co_mutex_lock(&s->flush_lock);
+    s->disk_size = length;
+    ret = qcow2_header_write(bs);
+    if (ret < 0) {
+        s->disk_size = old;
+        qcow2_header_put_back(bs);
+    }
+    co_mutex_unlock(&s->flush_lock);
     return ret;
 }
 
@@ -235,14 +253,8 @@ static int coroutine_fn resize(BlockDriverState *bs, uint64_t length, PreallocMo
     uint64_t old = s->disk_size;
     int ret = length < old ? cut_off(bs, old, length) : prepare_growth(bs, old, length, prealloc);
 
+    ret = ret < 0 ? ret : write_size(bs, length);
     if (ret < 0) {
-        return ret;
-    }
-    s->disk_size = length;
-    ret = qcow2_header_write(bs);
-    if (ret < 0) {
-        s->disk_size = old;
-        qcow2_header_put_back(bs);
         return ret;
     }
     bdrv_set_length(bs, length);

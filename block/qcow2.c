@@ -304,7 +304,8 @@ static int coroutine_fn zero_mapped(BlockDriverState *bs, int64_t from, int64_t 
     }
     ret = qcow2_zero_clusters(bs, from, to - from, flags & BDRV_REQ_MAY_UNMAP);
     if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
-        ret = write_zero_bytes(bs, from, MIN(to, bs->length) - from);
+        /* A cluster that the end cuts, or all of what a disk that grows is to get. */
+        ret = write_zero_bytes(bs, from, (from < bs->length ? MIN(to, bs->length) : to) - from);
     }
     return ret;
 }

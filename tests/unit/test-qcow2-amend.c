@@ -102,6 +102,27 @@ static void coroutine_fn assert_backing(Case *c, MemFile *m, const char *where)
     image_close(image);
 }
 
+/* A disk that is the smaller one already grows again: nothing of what was cut off comes back. */
+static void coroutine_fn assert_cut_off(Case *c, MemFile *m, int64_t size, const char *where)
+{
+    GError *err = NULL;
+    BdrvChild *image = image_open(m, NULL, false, &err);
+
+    g_assert_no_error(err);
+    if (bdrv_length(image->bs) == size) {
+        g_autofree uint8_t *buf = g_malloc(c->size);
+
+        g_assert_true(bdrv_co_truncate(image, c->size, &err));
+        g_assert_cmpint(bdrv_co_pread(image, 0, c->size, buf, 0), ==, 0);
+        for (int64_t i = 0; i < c->size; i++) {
+            if (buf[i] != (i < size ? c->data[i] : 0)) {
+                g_error("%s, grown again: byte %" PRId64 " is %d", where, i, buf[i]);
+            }
+        }
+    }
+    image_close(image);
+}
+
 static void apply(Case *c, MemFile *m, guint first, guint last, int keep)
 {
     for (guint i = first; i < last; i++) {
@@ -116,9 +137,13 @@ static void apply(Case *c, MemFile *m, guint first, guint last, int keep)
     }
 }
 
-/* Makes the change, then looks at what every crash would have left. */
-static void coroutine_fn run(Case *c, const char *what, Change *change, bool content_stays)
+/*
+ * Makes the change, then looks at what every crash would have left; the disk has this size
+ * then.
+ */
+static void coroutine_fn run_to(Case *c, const char *what, Change *change, int64_t size)
 {
+    bool content_stays = size >= c->size;
     MemFile *start = mem_new(c->file->data, c->file->len);
     guint flushed = 0;
     GError *err = NULL;
@@ -151,12 +176,20 @@ static void coroutine_fn run(Case *c, const char *what, Change *change, bool con
         if (have_qemu_img() && !c->names_backing && g_rand_int_range(c->rand, 0, 30) == 0) {
             qemu_img_check(m, true);
         }
+        if (!content_stays) {
+            assert_cut_off(c, m, size, where);
+        }
         mem_free(m);
         if (cut < c->file->log->len && !g_array_index(c->file->log, MemEvent, cut).len) {
             flushed = cut;
         }
     }
     mem_free(start);
+}
+
+static void coroutine_fn run(Case *c, const char *what, Change *change)
+{
+    run_to(c, what, change, c->size);
 }
 
 static Qcow2State *state(Case *c)
@@ -188,12 +221,12 @@ static void coroutine_fn test_refcount_bits(void)
         g_autofree char *what = g_strdup_printf("refcount_bits=%s", bits[i]);
 
         wanted_bits = bits[i];
-        run(&c, what, change_bits, true);
+        run(&c, what, change_bits);
     }
     case_close(&c);
     case_open(&c, "cluster_size=65536", 4 << 20, true);
     wanted_bits = "2";
-    run(&c, "refcount_bits=2 with a snapshot", change_bits, true);
+    run(&c, "refcount_bits=2 with a snapshot", change_bits);
     case_close(&c);
 }
 
@@ -247,9 +280,9 @@ static void coroutine_fn test_compat(void)
         Case c;
 
         case_open(&c, options[i], i < 2 ? 300 * 1024 : 3 << 20, false);
-        run(&c, "lazy_refcounts=on", to_lazy, true);
-        run(&c, "compat=0.10", to_v2, true);
-        run(&c, "compat=1.1", to_v3, true);
+        run(&c, "lazy_refcounts=on", to_lazy);
+        run(&c, "compat=0.10", to_v2);
+        run(&c, "compat=1.1", to_v3);
         case_close(&c);
     }
 }
@@ -281,12 +314,12 @@ static void coroutine_fn test_backing(void)
         g_free(c.backing[0]);
         c.backing[0] = c.backing[1];
         c.backing[1] = g_strdup(names[i]);
-        run(&c, "another backing file", change_backing, true);
+        run(&c, "another backing file", change_backing);
     }
     g_free(c.backing[0]);
     c.backing[0] = g_strdup(longest);
-    run(&c, "compat=0.10 with a backing file", to_v2, true);
-    run(&c, "compat=1.1 with a backing file", to_v3, true);
+    run(&c, "compat=0.10 with a backing file", to_v2);
+    run(&c, "compat=1.1 with a backing file", to_v3);
     case_close(&c);
 }
 
@@ -306,9 +339,11 @@ static void coroutine_fn resize(Case *c, const char *what, int64_t size, Preallo
 
     wanted_size = size;
     wanted_mode = mode;
-    run(c, what, change_size, size >= c->size);
+    run_to(c, what, change_size, size);
     c->data = g_realloc(c->data, size);
-    memset(c->data + kept, 0, size - kept);
+    if (size > kept) {
+        memset(c->data + kept, 0, size - kept);
+    }
     c->size = size;
     assert_content(c, c->file, what);
 }

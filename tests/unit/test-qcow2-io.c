@@ -284,8 +284,43 @@ static void coroutine_fn backing_run(const char *options)
     mem_free(file);
 }
 
+/* A disk that ends at size over a longer backing file grows: nothing of that shows. */
+static void coroutine_fn grow_over_backing(const char *options, int64_t size)
+{
+    const int64_t base_size = 64 * 1024, end = 80 * 1024;
+    MemFile *base_file = image_create(base_size, "cluster_size=4096");
+    MemFile *file = image_create(size, options);
+    g_autofree uint8_t *model = g_malloc0(end), *buf = g_malloc(end);
+    const int64_t steps[] = { size + 512, 40 * 1024 + 512, end };
+    GError *err = NULL;
+    BdrvChild *base = image_open(base_file, NULL, false, &err), *image;
+
+    memset(model, 0x77, base_size);
+    g_assert_cmpint(bdrv_co_pwrite(base, 0, base_size, model, 0), ==, 0);
+    memset(model + size, 0, base_size - size);
+    image = image_open(file, base->bs, false, &err);
+    g_assert_no_error(err);
+    for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) {
+        g_assert_true(bdrv_co_truncate(image, steps[i], &err));
+        g_assert_cmpint(bdrv_co_pread(image, 0, steps[i], buf, 0), ==, 0);
+        g_assert_cmpmem(buf, steps[i], model, steps[i]);
+    }
+    image_close(image);
+    image_assert_clean(file, false, "grown over a backing file");
+    image_close(base);
+    mem_free(base_file);
+    mem_free(file);
+}
+
 static void coroutine_fn test_backing(void)
 {
+    static const char *const options[] = { "cluster_size=4096,compat=0.10", "cluster_size=4096",
+                                           "cluster_size=16384,extended_l2=on" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        grow_over_backing(options[i], 16384);
+        grow_over_backing(options[i], 16384 + 512);
+    }
     backing_run("cluster_size=65536");
     backing_run("cluster_size=65536,extended_l2=on");
 }
