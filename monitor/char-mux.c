@@ -22,6 +22,7 @@ typedef struct MuxFront {
     Chardev parent;
     CharMux *mux;
     bool takes_focus;
+    bool given_back; /* its front end has gone: the next one gets it */
     size_t len;
     uint8_t input[INPUT_MAX];
 } MuxFront;
@@ -79,11 +80,26 @@ static void mux_set_focus(CharMux *mux, MuxFront *f)
     front_tell_focus(f, true);
 }
 
+/* It stays: whatever called the front end may still be at work on it. */
+static void front_give_back(MuxFront *f)
+{
+    f->given_back = true;
+    if (f->mux->focus == f) {
+        f->mux->focus = NULL;
+    }
+    chardev_front_writable(&f->parent); /* forgets that somebody waited for room */
+}
+
 static void front_attached(Chardev *chr)
 {
     MuxFront *f = (MuxFront *)chr;
 
-    if (chr->ops && (f->takes_focus || !f->mux->focus)) {
+    if (!chr->ops) {
+        front_give_back(f);
+        return;
+    }
+    f->given_back = false;
+    if (f->takes_focus || !f->mux->focus) {
         mux_set_focus(f->mux, f);
     }
 }
@@ -100,11 +116,30 @@ bool chardev_is_mux_front(Chardev *chr)
     return chr->backend == &chardev_mux_front_backend;
 }
 
+/* One that was given back, without what its last front end has left; or NULL. */
+static MuxFront *reuse_front(CharMux *mux, bool takes_focus)
+{
+    for (guint i = 0; i < mux->fronts->len; i++) {
+        MuxFront *f = g_ptr_array_index(mux->fronts, i);
+
+        if (f->given_back && f->takes_focus == takes_focus) {
+            f->given_back = false;
+            f->len = 0;
+            return f;
+        }
+    }
+    return NULL;
+}
+
 Chardev *chardev_mux_front(Chardev *chr, bool takes_focus)
 {
     CharMux *mux = (CharMux *)chr;
-    MuxFront *f = (MuxFront *)chardev_alloc(&chardev_mux_front_backend, chr->label);
+    MuxFront *f = reuse_front(mux, takes_focus);
 
+    if (f) {
+        return &f->parent;
+    }
+    f = (MuxFront *)chardev_alloc(&chardev_mux_front_backend, chr->label);
     f->mux = mux;
     f->takes_focus = takes_focus;
     f->parent.through = mux->below;
@@ -264,7 +299,16 @@ static void mux_close(Chardev *chr)
 
 static bool mux_has_fronts(Chardev *chr)
 {
-    return ((CharMux *)chr)->fronts->len > 0;
+    CharMux *mux = (CharMux *)chr;
+
+    for (guint i = 0; i < mux->fronts->len; i++) {
+        MuxFront *f = g_ptr_array_index(mux->fronts, i);
+
+        if (!f->given_back) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void chardev_mux_put_on(Chardev *chr, Chardev *below)

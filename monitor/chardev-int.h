@@ -168,8 +168,8 @@ size_t chardev_ringbuf_used(Chardev *chr);
 void chardev_mux_put_on(Chardev *mux, Chardev *below);
 bool chardev_is_mux(Chardev *chr);
 /*
- * One more front of a multiplexer, which owns it.  Input goes to the front attached last
- * that takes the focus.
+ * A front of a multiplexer, which owns it; detaching gives it back.  Input goes to the front
+ * attached last that takes the focus.
  */
 Chardev *chardev_mux_front(Chardev *mux, bool takes_focus);
 bool chardev_is_mux_front(Chardev *chr);

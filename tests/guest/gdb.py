@@ -288,6 +288,17 @@ def test_gdbserver_does_not_wait():
             assert d.qmp.reply()['return'].startswith('Waiting for gdb connection')
         assert other.hmp('gdbserver none') == 'Disabled gdbserver\r\n'
         other.close()
+        # a multiplexer's front is given back
+        d.qmp.hmp('chardev-add null,id=m,mux=on')
+        for _ in range(3):
+            assert d.qmp.hmp('gdbserver chardev:m').startswith('Waiting for gdb connection')
+        try:
+            d.qmp.cmd('chardev-remove', id='m')
+            raise AssertionError('removed under the stub')
+        except QMPError as error:
+            assert 'busy' in error.desc
+        d.qmp.hmp('gdbserver none')
+        d.qmp.cmd('chardev-remove', id='m')
         # the user's device keeps its id
         d.qmp.cmd('chardev-add', id='gdb', backend={'type': 'null', 'data': {}})
         assert d.qmp.hmp('gdbserver null').startswith("Duplicate ID 'gdb' for chardev\r\n")

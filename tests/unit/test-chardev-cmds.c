@@ -446,6 +446,9 @@ static void test_change_at_once(void)
 
 static void test_mux(void)
 {
+    Front f = {.in = g_string_new(NULL)};
+    Chardev *front;
+
     setup();
     client_ask(c, ADD("m", "{'type':'mux','data':{'chardev':'zz'}}"),
                ERR("Failed to add chardev 'm': mux: base chardev zz not found"));
@@ -457,8 +460,20 @@ static void test_mux(void)
     client_ask(c, CHANGE("m", NULL_BACKEND), ERR("Mux device hotswap not supported yet"));
     client_ask(c, CHANGE("n", NULL_BACKEND), ERR("Chardev user does not support chardev hotswap"));
     g_assert_true(list_has("{\"label\": \"m\", \"filename\": \"mux\", \"frontend-open\": false}"));
-    g_assert_true(chardev_is_mux_front(chardev_find("m")));
+    front = chardev_find("m");
+    g_assert_true(chardev_is_mux_front(front));
     client_ask(c, REMOVE("m"), ERR("Chardev 'm' is busy"));
+    for (int i = 0; i < 3; i++) {
+        g_assert_true(chardev_attach(front, &fixed_ops, &f));
+        client_ask(c, REMOVE("m"), ERR("Chardev 'm' is busy"));
+        chardev_attach(front, NULL, NULL);
+        g_assert_true(chardev_find("m") == front);
+    }
+    g_assert_true(chardev_attach(front, &fixed_ops, &f));
+    chardev_attach(front, NULL, NULL);
+    client_ask(c, REMOVE("m"), DONE);
+    client_ask(c, REMOVE("n"), DONE);
+    g_string_free(f.in, true);
     teardown();
 }
 

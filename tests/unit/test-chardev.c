@@ -534,6 +534,17 @@ static void test_mux(void)
     write_all(serial, "from serial,");
     write_all(monitor, "from monitor");
     expect_bytes(c, "from serial,from monitor");
+    /* A front that was given back is the next one's, without the input that it has left. */
+    s.room = 0;
+    client_send(c, "old\001b");
+    poll_until(s.breaks == 2);
+    front_detach(&s);
+    g_assert_true(chardev_find("m") == serial);
+    front_attach(&s, serial);
+    g_assert_cmpint(s.focus, ==, 1);
+    client_send(c, "new");
+    poll_until(s.in->len == 3);
+    g_assert_cmpstr(s.in->str, ==, "new");
     client_free(c);
     poll_until(s.closed && m.closed);
     front_detach(&s);
