@@ -119,6 +119,13 @@ static int coroutine_fn check_place(BlockDriverState *bs, const Qcow2Run *run, u
     return 0;
 }
 
+/* An entry of l1, or of the active table that is there now. */
+static uint64_t l1_entry_now(const Qcow2State *s, const uint64_t *l1, uint64_t l1_size,
+                             uint64_t index)
+{
+    return index >= (l1 ? l1_size : s->l1_size) ? 0 : l1 ? l1[index] : s->l1[index];
+}
+
 int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l1_size,
                             uint64_t offset, uint64_t bytes, IOVector *iov, size_t iov_offset,
                             bool use_backing)
@@ -128,15 +135,12 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
     while (bytes) {
         uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
         uint64_t in_cluster = offset & (s->cluster_size - 1), n;
-        Qcow2Table *t = NULL;
+        Qcow2Table *t;
         Qcow2Run run;
-        int ret = 0;
+        int ret = qcow2_l2_load(bs, l1_entry_now(s, l1, l1_size, l1_index), &t);
 
-        if (l1_index < l1_size) {
-            ret = qcow2_l2_load(bs, l1[l1_index], &t);
-            if (ret < 0) {
-                return ret;
-            }
+        if (ret < 0) {
+            return ret;
         }
         qcow2_run(s, t, offset, bytes, &run);
         qcow2_cache_put(&s->l2_cache, t);
@@ -458,7 +462,7 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
     }
     io_vector_init_buf(&v, buf, inside);
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_READ);
-    return qcow2_read(bs, s->l1, s->l1_size, offset, inside, &v, 0, true);
+    return qcow2_read(bs, NULL, 0, offset, inside, &v, 0, true);
 }
 
 /* Writes the data and, in the same request, what surrounds it in its clusters. */

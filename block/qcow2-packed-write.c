@@ -61,11 +61,12 @@ static int64_t coroutine_fn write_some(BlockDriverState *bs, Qcow2Pack *p, uint6
     int64_t placed;
     int ret;
 
+    /* Under lock: a write may have looked for conflicts and be waiting for its clusters. */
+    co_mutex_lock(&s->lock);
     while ((conflict = qcow2_find_conflict(s, guest, guest_end, true))) {
-        co_queue_wait(&conflict->waiters, NULL);
+        co_queue_wait(&conflict->waiters, &s->lock);
     }
     qcow2_request_begin(&s->requests, &request, guest, guest_end, true);
-    co_mutex_lock(&s->lock);
     /* A table that is needed in the end had better be possible before data is written. */
     placed = qcow2_l2_writable(bs, guest >> (s->cluster_bits + s->l2_bits), &t);
     if (placed >= 0) {

@@ -294,7 +294,7 @@ bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, bool e
         prealloc = PREALLOC_MODE_METADATA; /* every cluster is where it is looked for */
     }
     co_mutex_lock(&s->walk_lock);
-    ret = resize(bs, length, prealloc);
+    ret = s->save ? -EBUSY : resize(bs, length, prealloc);
     co_mutex_unlock(&s->walk_lock);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not resize the image");

@@ -116,6 +116,8 @@ void *coroutine_fn qcow2_save_prepare(BlockDriverState *bs, BdrvSnapshotInfo *in
                          vm_state_size >> 20);
         goto fail;
     }
+    co_mutex_lock(&s->walk_lock); /* a resize under way ends first; there will be none after it */
+    co_mutex_unlock(&s->walk_lock);
     save->l1_count = MAX(qcow2_clusters(s, (qcow2_l1_entries(s, s->disk_size) + tables) * 8), 1);
     co_mutex_lock(&s->lock);
     ret = qcow2_alloc_contiguous(bs, save->l1_count, &save->l1_cluster);

@@ -263,9 +263,7 @@ static bool coroutine_fn qcow2_co_activate(BlockDriverState *bs, GError **errp)
 static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                         IOVector *iov, int flags)
 {
-    Qcow2State *s = bs->opaque;
-
-    return qcow2_read(bs, s->l1, s->l1_size, offset, bytes, iov, 0, true);
+    return qcow2_read(bs, NULL, 0, offset, bytes, iov, 0, true);
 }
 
 static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,

@@ -539,7 +539,10 @@ int coroutine_fn qcow2_l2_load(BlockDriverState *bs, uint64_t l1_entry, Qcow2Tab
 int coroutine_fn qcow2_l2_writable(BlockDriverState *bs, uint64_t l1_index, Qcow2Table **table);
 /* Lock held. A copy of the active table from in a fresh cluster; the caller sets L1. */
 int coroutine_fn qcow2_l2_clone(BlockDriverState *bs, Qcow2Table *from, Qcow2Table **table);
-/* Reads guest-layout data through an L1 table: the active one, or a snapshot's. */
+/*
+ * Reads guest-layout data through an L1 table: a snapshot's, or with l1 NULL the active one,
+ * which may be replaced by a larger one meanwhile.
+ */
 int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l1_size,
                             uint64_t offset, uint64_t bytes, IOVector *iov, size_t iov_offset,
                             bool use_backing);

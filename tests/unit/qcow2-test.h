@@ -30,6 +30,9 @@ typedef struct MemFile {
     int fail_errno;
     bool fail_once;    /* the one write only, not all that follow */
     GRand *yield_rand; /* not NULL: requests yield now and then */
+    bool hold;         /* reads at hold_at wait until it is false */
+    int64_t hold_at;
+    int holding;       /* reads that do */
     uint64_t punched;  /* bytes that were discarded */
     struct MemFile *guest_data; /* the image's external data file; its own */
     char *data_name;            /* what the image calls it */
@@ -122,6 +125,11 @@ static int coroutine_fn mem_preadv(BlockDriverState *bs, int64_t offset, int64_t
     MemFile *m = mem_of(bs);
 
     mem_yield(m);
+    m->holding++;
+    while (m->hold && offset == m->hold_at) {
+        qcow2_breathe();
+    }
+    m->holding--;
     g_assert_cmpuint(offset + bytes, <=, m->len);
     io_vector_from_buf(iov, 0, m->data + offset, bytes);
     mem_yield(m);

@@ -286,6 +286,81 @@ static void coroutine_fn test_failures(void)
     }
 }
 
+/* A plain write of part of a cluster, and a compressed one of all of it, at the same time. */
+#define SHARED_AT (8 * 4096)
+
+static void coroutine_fn plain_entry(void *opaque)
+{
+    Model *m = opaque;
+    uint8_t buf[512];
+
+    memset(buf, 1, sizeof(buf));
+    g_assert_cmpint(bdrv_co_pwrite(m->image, SHARED_AT, sizeof(buf), buf, 0), ==, 0);
+    m->running--;
+}
+
+static void coroutine_fn packed_entry(void *opaque)
+{
+    Model *m = opaque;
+    g_autofree uint8_t *buf = g_malloc(m->cluster);
+    IOVector iov;
+
+    memset(buf, 2, m->cluster);
+    io_vector_init_buf(&iov, buf, m->cluster);
+    g_assert_cmpint(bdrv_co_pwritev(m->image, SHARED_AT, m->cluster, &iov, PACKED), ==, 0);
+    m->running--;
+}
+
+/* No two requests change the mapping of the same clusters. */
+static void assert_apart(const Qcow2State *s)
+{
+    for (Qcow2Request *r = s->requests; r; r = r->next) {
+        for (Qcow2Request *other = r->next; other; other = other->next) {
+            g_assert_true(r->end <= other->start || other->end <= r->start);
+        }
+    }
+}
+
+/* The plain write knows of no conflict and waits for a refcount block when the other comes. */
+static void coroutine_fn test_same_cluster(void)
+{
+    g_autofree uint8_t *buf = NULL;
+    GError *err = NULL;
+    Qcow2State *s;
+    Model m;
+
+    model_open(&m, "cluster_size=4096", 60, 0, 1);
+    m.file->yield_rand = NULL;
+    g_assert_cmpint(write_at(&m, 0, 4096, 0), ==, 0); /* so there is an L2 table */
+    image_close(m.image);
+    m.image = image_open(m.file, NULL, false, &err);
+    g_assert_no_error(err);
+    s = m.image->bs->opaque;
+    m.file->hold_at = s->rt[0] & QCOW2_OFFSET_MASK;
+    m.file->hold = true;
+    m.running = 2;
+    aio_co_schedule(main_aio_context(), coroutine_create(plain_entry, &m));
+    while (!m.file->holding) {
+        qcow2_breathe();
+    }
+    aio_co_schedule(main_aio_context(), coroutine_create(packed_entry, &m));
+    while (!s->requests && __atomic_load_n(&s->lock.users, __ATOMIC_ACQUIRE) < 2) {
+        qcow2_breathe();
+    }
+    m.file->hold = false;
+    m.file->yield_rand = m.rand;
+    while (m.running) {
+        assert_apart(s);
+        qcow2_breathe();
+    }
+    buf = g_malloc(m.cluster);
+    g_assert_cmpint(bdrv_co_pread(m.image, SHARED_AT, m.cluster, buf, 0), ==, 0);
+    for (int64_t i = 512; i < m.cluster; i++) {
+        g_assert_cmpint(buf[i], ==, 2);
+    }
+    model_close(&m);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -294,5 +369,6 @@ int main(int argc, char **argv)
     add_test("/qcow2/compressed/model", test_model);
     add_test("/qcow2/compressed/refused", test_refused);
     add_test("/qcow2/compressed/failures", test_failures);
+    add_test("/qcow2/compressed/same-cluster", test_same_cluster);
     return g_test_run();
 }

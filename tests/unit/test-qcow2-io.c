@@ -312,6 +312,48 @@ static void coroutine_fn grow_over_backing(const char *options, int64_t size)
     mem_free(file);
 }
 
+static void coroutine_fn reader_entry(void *opaque)
+{
+    Model *m = opaque;
+    g_autofree uint8_t *buf = g_malloc(m->size);
+
+    while (m->steps) {
+        g_assert_cmpint(bdrv_co_pread(m->image, 0, m->size, buf, 0), ==, 0);
+        g_assert_cmpmem(buf, m->size, m->data, m->size);
+    }
+    m->running--;
+}
+
+/* The disk gets larger L1 tables while somebody reads through the one that there is. */
+static void coroutine_fn test_grow_while_read(void)
+{
+    MemFile *file = image_create(512 * 1024, "cluster_size=512");
+    GError *err = NULL;
+    Model m = { .image = image_open(file, NULL, false, &err), .size = 512 * 1024, .running = 1,
+                .rand = g_rand_new_with_seed(1), .steps = 1 };
+
+    g_assert_no_error(err);
+    m.data = g_malloc(m.size);
+    for (int64_t i = 0; i < m.size; i++) {
+        m.data[i] = i / 512 + i;
+    }
+    g_assert_cmpint(bdrv_co_pwrite(m.image, 0, m.size, m.data, 0), ==, 0);
+    file->yield_rand = m.rand;
+    aio_co_schedule(main_aio_context(), coroutine_create(reader_entry, &m));
+    for (int64_t i = 1; i <= 20; i++) {
+        g_assert_true(bdrv_co_truncate(m.image, m.size + i * 64 * 1024, &err));
+    }
+    m.steps = 0;
+    while (m.running) {
+        qcow2_breathe();
+    }
+    image_close(m.image);
+    image_assert_clean(file, false, "grown while it was read");
+    g_rand_free(m.rand);
+    g_free(m.data);
+    mem_free(file);
+}
+
 static void coroutine_fn test_backing(void)
 {
     static const char *const options[] = { "cluster_size=4096,compat=0.10", "cluster_size=4096",
@@ -638,6 +680,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/io/model", test_model);
     add_test("/qcow2/io/foreign", test_foreign);
     add_test("/qcow2/io/backing", test_backing);
+    add_test("/qcow2/io/grow-while-read", test_grow_while_read);
     add_test("/qcow2/io/subclusters", test_subclusters);
     add_test("/qcow2/io/lazy", test_lazy);
     add_test("/qcow2/io/pass-discard", test_pass_discard);
