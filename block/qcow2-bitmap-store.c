@@ -97,28 +97,19 @@ static int coroutine_fn store_bits(BlockDriverState *bs, Store *st, const BdrvDi
     return ret;
 }
 
-static Qcow2Bitmap *find_stored(const Qcow2State *s, const char *name)
+/* The bitmaps that are to be in the file, by name. */
+static GHashTable *bitmaps_by_name(BlockDriverState *bs)
 {
-    for (guint i = 0; i < s->bitmaps->len; i++) {
-        Qcow2Bitmap *b = s->bitmaps->pdata[i];
+    GHashTable *names = g_hash_table_new(g_str_hash, g_str_equal);
 
-        if (!strcmp(b->name, name)) {
-            return b;
-        }
-    }
-    return NULL;
-}
-
-static BdrvDirtyBitmap *find_bitmap(BlockDriverState *bs, const char *name)
-{
     for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
         BdrvDirtyBitmap *b = l->data;
 
-        if (b->persistent && !b->hidden && !strcmp(b->name, name)) {
-            return b;
+        if (b->persistent && !b->hidden) {
+            g_hash_table_insert(names, b->name, b);
         }
     }
-    return NULL;
+    return names;
 }
 
 /* Adds one bitmap to the new directory; old is what the file has of it, or NULL. */
@@ -158,19 +149,21 @@ static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint8_t *dir = NULL, *padded = NULL;
+    g_autoptr(GHashTable) left = bitmaps_by_name(bs);
     uint64_t clusters;
     int ret = 0;
 
     for (guint i = 0; i < s->bitmaps->len && ret >= 0; i++) {
         Qcow2Bitmap *old = s->bitmaps->pdata[i];
-        BdrvDirtyBitmap *b = find_bitmap(bs, old->name);
+        BdrvDirtyBitmap *b = g_hash_table_lookup(left, old->name);
 
         ret = b ? store_one(bs, st, b, old) : 0;
+        g_hash_table_remove(left, old->name);
     }
     for (GList *l = bs->dirty_bitmaps.tail; l && ret >= 0; l = l->prev) {
         BdrvDirtyBitmap *b = l->data;
 
-        if (b->persistent && !b->hidden && !find_stored(s, b->name)) {
+        if (g_hash_table_lookup(left, b->name) == b) {
             ret = store_one(bs, st, b, NULL);
         }
     }
@@ -250,21 +243,21 @@ static void coroutine_fn free_former(BlockDriverState *bs, const Store *st, uint
                                      uint64_t size)
 {
     Qcow2State *s = bs->opaque;
+    g_autoptr(GHashTable) kept = g_hash_table_new(g_int64_hash, g_int64_equal);
 
+    for (guint i = 0; i < st->list->len; i++) {
+        g_hash_table_add(kept, &((Qcow2Bitmap *)st->list->pdata[i])->table_offset);
+    }
     if (size) {
         qcow2_free_later(s, offset >> s->cluster_bits, qcow2_clusters(s, size));
     }
     for (guint i = 0; i < s->bitmaps->len; i++) {
         Qcow2Bitmap *b = s->bitmaps->pdata[i];
         g_autofree uint64_t *table = NULL;
-        bool kept = false;
 
-        for (guint j = 0; j < st->list->len; j++) {
-            kept |= ((Qcow2Bitmap *)st->list->pdata[j])->table_offset == b->table_offset;
+        if (b->table_size && !g_hash_table_contains(kept, &b->table_offset)) {
+            table = qcow2_load_numbers(bs, b->table_offset, b->table_size, "bitmap table", NULL);
         }
-        table = kept || !b->table_size
-                    ? NULL
-                    : qcow2_load_numbers(bs, b->table_offset, b->table_size, "bitmap table", NULL);
         for (uint32_t j = 0; table && j < b->table_size; j++) {
             if (table[j] & QCOW2_OFFSET_MASK) {
                 qcow2_free_later(s, (table[j] & QCOW2_OFFSET_MASK) >> s->cluster_bits, 1);

@@ -16,12 +16,27 @@ void qcow2_bitmap_free(Qcow2Bitmap *b)
     g_free(b);
 }
 
-uint64_t qcow2_bitmap_table_size(const Qcow2State *s, int granularity_bits)
+/* The bytes of the bits for a disk of size bytes. */
+static uint64_t bytes_of_bits(uint64_t size, int granularity_bits)
 {
-    uint64_t size = s->disk_size, bits = size >> granularity_bits;
+    uint64_t bits = size >> granularity_bits;
 
     bits += (size & ((1ULL << granularity_bits) - 1)) != 0;
-    return qcow2_clusters(s, (bits + 7) / 8);
+    return (bits + 7) / 8;
+}
+
+uint64_t qcow2_bitmap_table_size(const Qcow2State *s, int granularity_bits)
+{
+    return qcow2_clusters(s, bytes_of_bits(s->disk_size, granularity_bits));
+}
+
+bool qcow2_bitmap_fits(const Qcow2State *s, uint64_t size, int granularity_bits, uint64_t *total)
+{
+    uint64_t bytes = bytes_of_bits(size, granularity_bits);
+
+    *total += bytes;
+    return bytes <= QCOW2_BITMAP_MAX_BYTES && *total <= QCOW2_BITMAP_MAX_TOTAL &&
+           qcow2_clusters(s, bytes) <= QCOW2_BITMAP_MAX_TABLE;
 }
 
 bool qcow2_bitmap_known(const Qcow2State *s, const Qcow2Bitmap *b)
@@ -109,6 +124,7 @@ static Qcow2Bitmap *parse_entry(const Qcow2State *s, const uint8_t *p, uint64_t 
 
 static bool parse_directory(Qcow2State *s, const uint8_t *dir, GError **errp)
 {
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
     uint64_t at = 0;
 
     for (uint32_t i = 0; i < s->bitmaps_count; i++) {
@@ -121,14 +137,11 @@ static bool parse_directory(Qcow2State *s, const uint8_t *dir, GError **errp)
             }
             return false;
         }
-        for (guint j = 0; j < s->bitmaps->len; j++) {
-            if (!strcmp(((Qcow2Bitmap *)s->bitmaps->pdata[j])->name, b->name)) {
-                error_setg(errp, "there are two bitmaps '%s'", b->name);
-                qcow2_bitmap_free(b);
-                return false;
-            }
-        }
         g_ptr_array_add(s->bitmaps, b);
+        if (!g_hash_table_add(names, b->name)) {
+            error_setg(errp, "there are two bitmaps '%s'", b->name);
+            return false;
+        }
         at += entry_bytes(b);
     }
     return true;
@@ -159,7 +172,7 @@ static bool coroutine_fn load_directory(BlockDriverState *bs, GError **errp)
 
 /* --- Bits ---------------------------------------------------------------------------------------- */
 
-/* Reads the bits of one table entry into words; -EINVAL: not a valid entry. */
+/* Reads the bits of one table entry into words, all 0 so far; -EINVAL: not a valid entry. */
 static int coroutine_fn load_cluster(BlockDriverState *bs, uint64_t entry, uint8_t *to,
                                      uint64_t bytes)
 {
@@ -167,7 +180,9 @@ static int coroutine_fn load_cluster(BlockDriverState *bs, uint64_t entry, uint8
     uint64_t host = entry & QCOW2_OFFSET_MASK;
 
     if (!host) {
-        memset(to, entry & QCOW2_BITMAP_ALL_ONES ? 0xff : 0, bytes);
+        if (entry & QCOW2_BITMAP_ALL_ONES) {
+            memset(to, 0xff, bytes);
+        }
         return 0;
     }
     if (entry & ~QCOW2_OFFSET_MASK || host & (s->cluster_size - 1)) {
@@ -203,8 +218,9 @@ static int coroutine_fn load_bits(BlockDriverState *bs, const Qcow2Bitmap *b, Bd
     return ret;
 }
 
-/* Makes b's bitmap in memory. */
-static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b, GError **errp)
+/* Makes b's bitmap in memory; *total: see qcow2_bitmap_fits(). */
+static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b, uint64_t *total,
+                                     GError **errp)
 {
     Qcow2State *s = bs->opaque;
     bool known = qcow2_bitmap_known(s, b);
@@ -214,6 +230,10 @@ static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b,
     BdrvDirtyBitmap *bitmap;
     int ret = 0;
 
+    if (ok && !qcow2_bitmap_fits(s, s->disk_size, bits, total)) {
+        error_setg(errp, "bitmap '%s' needs too much memory", b->name);
+        return false;
+    }
     /* Nothing is known of an inconsistent one, and it needs no bits. */
     bitmap = bdrv_dirty_bitmap_add_stored(bs, b->name, ok ? s->disk_size : 0, 1LL << bits,
                                           b->flags & QCOW2_BITMAP_AUTO, !ok, errp);
@@ -253,6 +273,7 @@ bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
     GError *err = NULL;
+    uint64_t total = 0;
     bool ok = true;
     int ret = 0;
 
@@ -261,7 +282,7 @@ bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp)
     }
     ok = load_directory(bs, &err);
     for (guint i = 0; i < s->bitmaps->len && ok; i++) {
-        ok = load_bitmap(bs, s->bitmaps->pdata[i], &err);
+        ok = load_bitmap(bs, s->bitmaps->pdata[i], &total, &err);
     }
     if (ok && !bs->read_only) {
         ret = qcow2_bitmaps_mark(bs);
@@ -282,7 +303,8 @@ bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t gra
                             GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t tables = 0, directory = 0, number = 0;
+    uint64_t total = 0, directory = 0, number = 0;
+    bool fits = true;
 
     for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
         BdrvDirtyBitmap *b = l->data;
@@ -290,10 +312,13 @@ bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t gra
         if (b->persistent) {
             number++;
             directory += ENTRY + strlen(b->name) + 8;
+            fits &= b->inconsistent || qcow2_bitmap_fits(s, s->disk_size,
+                                                         __builtin_ctzll(b->bits.granularity),
+                                                         &total);
         }
     }
     directory += ENTRY + strlen(name) + 8;
-    tables = qcow2_bitmap_table_size(s, __builtin_ctz(granularity));
+    fits &= qcow2_bitmap_fits(s, s->disk_size, __builtin_ctz(granularity), &total);
     if (s->version < 3) {
         error_setg(errp, "Cannot store dirty bitmaps in qcow2 v2 files");
     } else if (bs->read_only) {
@@ -302,12 +327,29 @@ bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t gra
         error_setg(errp, "Maximum number of persistent bitmaps is already reached");
     } else if (directory > QCOW2_BITMAP_MAX_DIRECTORY) {
         error_setg(errp, "Not enough space in the bitmap directory");
-    } else if (tables > (32 << 20) / 8) {
+    } else if (!fits) {
         error_setg(errp, "Too much space will be occupied by the bitmap. Use larger granularity");
     } else {
         return true;
     }
     return false;
+}
+
+bool qcow2_bitmaps_can_resize(BlockDriverState *bs, uint64_t size, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t total = 0;
+
+    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+        BdrvDirtyBitmap *b = l->data;
+        int bits = __builtin_ctzll(b->bits.granularity);
+
+        if (b->persistent && !b->inconsistent && !qcow2_bitmap_fits(s, size, bits, &total)) {
+            error_setg(errp, "Too much space would be occupied by the bitmap '%s'", b->name);
+            return false;
+        }
+    }
+    return true;
 }
 
 Qcow2BitmapInfoList *qcow2_bitmaps_info(const Qcow2State *s)

@@ -10,6 +10,9 @@
 #define QCOW2_BITMAP_MAX_NUMBER 65535
 #define QCOW2_BITMAP_MIN_BITS 9
 #define QCOW2_BITMAP_MAX_BITS 31
+#define QCOW2_BITMAP_MAX_TABLE ((32 << 20) / 8) /* entries */
+#define QCOW2_BITMAP_MAX_BYTES (512ULL << 20)   /* of the bits of one */
+#define QCOW2_BITMAP_MAX_TOTAL (2ULL << 30)     /* of the bits of all */
 
 enum { /* flags of a directory entry */
     QCOW2_BITMAP_IN_USE = 1,
@@ -32,6 +35,11 @@ struct Qcow2Bitmap {
 
 /* The entries of a table for the whole disk, and the bytes of its bits. */
 uint64_t qcow2_bitmap_table_size(const Qcow2State *s, int granularity_bits);
+/*
+ * Whether there may be such a bitmap for a disk of size bytes besides others with *total bytes of
+ * bits, to which its own are added.
+ */
+bool qcow2_bitmap_fits(const Qcow2State *s, uint64_t size, int granularity_bits, uint64_t *total);
 /* Whether it is one of which we know what it means. */
 bool qcow2_bitmap_known(const Qcow2State *s, const Qcow2Bitmap *b);
 /* The directory's bytes for list; a new buffer. */

@@ -7,6 +7,7 @@
  * us allocate in proportion to its apparent size.
  */
 #include <stdarg.h>
+#include "qcow2-bitmap.h"
 #include "qcow2-check-int.h"
 
 void check_line(Check *k, bool error, const char *fmt, ...)
@@ -46,7 +47,7 @@ static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
     if (!bytes) {
         return true;
     }
-    last = (offset + bytes - 1) >> s->cluster_bits;
+    last = (bytes - 1 > UINT64_MAX - offset ? UINT64_MAX : offset + bytes - 1) >> s->cluster_bits;
     if (last >= k->file_clusters) {
         check_line(k, true, "ERROR: counting reference for region exceeding the end of the file by "
                    "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, offset, bytes);
@@ -258,7 +259,11 @@ static void coroutine_fn count_bitmaps(Check *k)
         uint64_t bytes = 24 + (uint64_t)qcow2_be16(dir + pos + 18) + qcow2_be32(dir + pos + 20);
         g_autofree uint64_t *numbers = NULL;
 
-        if (count_range(k, table, entries * 8)) {
+        if (entries > QCOW2_BITMAP_MAX_TABLE) {
+            check_line(k, true, "ERROR: the table of bitmap %" PRIu32 " has %" PRIu64 " entries", i,
+                       entries);
+            k->res->corruptions++;
+        } else if (count_range(k, table, entries * 8)) {
             numbers = qcow2_load_numbers(k->bs, table, entries, "bitmap table", NULL);
         }
         for (uint64_t j = 0; numbers && j < entries; j++) {

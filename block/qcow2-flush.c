@@ -154,11 +154,33 @@ static void coroutine_fn punch_out(void *opaque)
             /* It saves space, no more: an error does not matter. */
             bdrv_co_pdiscard(bs->file, f->cluster << s->cluster_bits, f->count << s->cluster_bits);
             drop_references(bs, f->cluster, f->count);
+            g_tree_remove(s->hole_runs, f);
         }
     }
     s->punching = false;
     s->background--;
     co_queue_restart_all(&s->pin_queue);
+}
+
+int qcow2_compare_runs(const void *a, const void *b, void *unused)
+{
+    const Qcow2Free *x = a, *y = b;
+
+    return x->cluster + x->count <= y->cluster ? -1 : x->cluster >= y->cluster + y->count;
+}
+
+/* Whether a cluster is to become a hole already.  Only damage frees the last reference twice. */
+static bool is_hole_soon(const Qcow2State *s, uint64_t cluster)
+{
+    return g_tree_lookup(s->hole_runs, &(Qcow2Free) { .cluster = cluster, .count = 1 }) != NULL;
+}
+
+static void add_hole(Qcow2State *s, const Qcow2Free *hole)
+{
+    Qcow2Free *run = g_memdup2(hole, sizeof(*hole));
+
+    g_array_append_val(s->holes, *run);
+    g_tree_insert(s->hole_runs, run, run);
 }
 
 /* Of a run that loses a reference: how many clusters lose their last one, from the first on. */
@@ -170,7 +192,8 @@ static uint64_t coroutine_fn last_references(BlockDriverState *bs, uint64_t clus
 
     co_mutex_lock(&s->lock);
     while (n < count && n < PUNCH_CLUSTERS) {
-        if (qcow2_refcount_get(bs, cluster + n, &value) < 0 || value != 1) {
+        if (qcow2_refcount_get(bs, cluster + n, &value) < 0 || value != 1 ||
+            is_hole_soon(s, cluster + n)) {
             break;
         }
         if (s->pack_at >> s->cluster_bits == cluster + n) {
@@ -202,8 +225,8 @@ static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
             Qcow2Free hole = { at, last_references(bs, at, end - at), f->by };
 
             if (hole.count) {
-                g_array_append_val(s->holes, hole);
-            } else {
+                add_hole(s, &hole);
+            } else if (!is_hole_soon(s, at)) {
                 drop_references(bs, at, 1);
             }
             at += MAX(hole.count, 1);

@@ -28,7 +28,8 @@ uint64_t *coroutine_fn qcow2_load_numbers(BlockDriverState *bs, uint64_t offset,
     g_autofree uint64_t *numbers = NULL;
     int ret;
 
-    if (!bs->for_check && (count > length / 8 || offset > length - count * 8)) {
+    if (count >= QCOW2_MAX_HOST_OFFSET / 8 || offset >= QCOW2_MAX_HOST_OFFSET - count * 8 ||
+        (!bs->for_check && (count > length / 8 || offset > length - count * 8))) {
         error_setg(errp, "%s at offset %#" PRIx64 " lies beyond the end of the file", what,
                    offset);
         return NULL;

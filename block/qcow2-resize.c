@@ -287,6 +287,9 @@ bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, bool e
     if ((uint64_t)length == s->disk_size) {
         return true;
     }
+    if (grows && !qcow2_bitmaps_can_resize(bs, length, errp)) {
+        return false;
+    }
     if (grows && bs->data_file && !bdrv_co_truncate(bs->data_file, length, errp)) {
         return false;
     }

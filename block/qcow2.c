@@ -27,6 +27,7 @@ static void state_free(Qcow2State *s)
     g_clear_pointer(&s->rt_dirty, g_array_unref);
     g_clear_pointer(&s->frees, g_array_unref);
     g_clear_pointer(&s->holes, g_array_unref);
+    g_clear_pointer(&s->hole_runs, g_tree_destroy);
     g_clear_pointer(&s->shadow_l1, g_array_unref);
     g_clear_pointer(&s->l1, g_free);
     g_clear_pointer(&s->l1_disk, g_free);
@@ -150,6 +151,7 @@ static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOpti
     s->shadow_l1 = g_array_new(false, false, sizeof(uint32_t));
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
     s->holes = g_array_new(false, false, sizeof(Qcow2Free));
+    s->hole_runs = g_tree_new_full(qcow2_compare_runs, NULL, g_free, NULL);
     if (!open_image(bs, options, again, errp)) {
         state_free(s);
         return false;

@@ -201,6 +201,7 @@ struct Qcow2State {
     uint64_t zero_from;   /* the file was never written at or above this offset */
     GArray *frees;        /* Qcow2Free: waiting for the next flush */
     GArray *holes;        /* Qcow2Free: becoming holes, then free, in the background */
+    GTree *hole_runs;     /* the same, and those being worked on, by cluster */
     bool punching;        /* somebody is at it */
     GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
     unsigned shadow_rb;   /* refcount blocks that wait for it */
@@ -455,6 +456,8 @@ void qcow2_cache_thaw(Qcow2Cache *c, GPtrArray *list);
 int coroutine_fn qcow2_flush(BlockDriverState *bs);
 /* The same with nothing left to do, for whoever will not write any more. */
 int coroutine_fn qcow2_flush_all(BlockDriverState *bs);
+/* Order of two runs of clusters (Qcow2Free); 0 when they overlap. */
+int qcow2_compare_runs(const void *a, const void *b, void *unused);
 /* Returns when all that a flush has given back has become holes, and free. */
 void coroutine_fn qcow2_wait_for_holes(Qcow2State *s);
 /* The same when the caches hold much that is dirty; called before an operation. */
@@ -603,6 +606,8 @@ int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs);
 bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,
                             GError **errp);
 /* For info; the caller's. */
+/* Whether the persistent bitmaps may be for a disk of size bytes. */
+bool qcow2_bitmaps_can_resize(BlockDriverState *bs, uint64_t size, GError **errp);
 Qcow2BitmapInfoList *qcow2_bitmaps_info(const Qcow2State *s);
 void qcow2_bitmap_free(Qcow2Bitmap *b);
 

@@ -362,6 +362,87 @@ static void coroutine_fn test_refused(void)
     disk_free(&d);
 }
 
+/*
+ * Bitmaps that would take memory without end are not begun, not made by growing the disk, and
+ * not loaded.
+ */
+static void coroutine_fn test_too_large(void)
+{
+    static const char message[] = "Too much space will be occupied by the bitmap. Use larger "
+                                  "granularity";
+    int64_t limit = INT64_C(2) << 40; /* 512 MiB of bits of 512 bytes each */
+    GError *err = NULL;
+    Qcow2State *s;
+    uint64_t at;
+    Disk d = { .file = image_create(limit + 512, "cluster_size=65536") };
+
+    disk_open(&d);
+    g_assert_false(bdrv_dirty_bitmap_can_store(d.image->bs, "b", 512, &err));
+    g_assert_true(g_str_has_suffix(err->message, message));
+    g_clear_error(&err);
+    g_assert_true(bdrv_co_truncate(d.image, limit, &err));
+    for (char name[] = "a"; *name < 'e'; ++*name) {
+        add(&d, name, 512, false);
+    }
+    g_assert_false(bdrv_dirty_bitmap_can_store(d.image->bs, "e", 512, &err));
+    g_assert_true(g_str_has_suffix(err->message, message));
+    g_clear_error(&err);
+    g_assert_false(bdrv_co_truncate(d.image, limit + 512, &err));
+    g_assert_cmpstr(err->message, ==, "Too much space would be occupied by the bitmap 'a'");
+    g_clear_error(&err);
+    for (char name[] = "a"; *name < 'e'; ++*name) {
+        bdrv_dirty_bitmap_free(find(&d, name));
+    }
+    image_close(d.image);
+    mem_free(d.file);
+
+    /* An image that claims one. */
+    d.file = image_create(INT64_C(1) << 50, "cluster_size=2M");
+    disk_open(&d);
+    add(&d, "b", 1u << 31, false);
+    image_close(d.image);
+    d.image = image_open(d.file, NULL, true, &err);
+    s = d.image->bs->opaque;
+    at = s->bitmaps_offset;
+    image_close(d.image);
+    qcow2_put32(d.file->data + at + 8, 1 << 17);
+    d.file->data[at + 17] = 9;
+    g_assert_null(image_open(d.file, NULL, true, &err));
+    g_assert_cmpstr(err->message, ==, "Could not load the image's dirty bitmaps: bitmap 'b' needs "
+                                      "too much memory");
+    g_clear_error(&err);
+    mem_free(d.file);
+}
+
+/* A table that wraps around the end of all addresses, and one of 32 GiB: no more than damage. */
+static void coroutine_fn test_check_tables(void)
+{
+    static const struct { uint64_t offset; uint32_t entries; } cases[] = {
+        { UINT64_MAX - 4095, 513 }, { UINT64_MAX - 4095, UINT32_MAX }, { 4096, UINT32_MAX },
+        { UINT64_C(1) << 56, 1 }, { UINT64_C(1) << 62, 4 << 20 },
+    };
+    GError *err = NULL;
+    uint64_t at;
+    Disk d;
+
+    disk_init(&d, "cluster_size=4096", 64 * 1024, 1);
+    add(&d, "b", 512, false);
+    write_some(&d, 5);
+    image_close(d.image);
+    d.image = image_open(d.file, NULL, true, &err);
+    g_assert_no_error(err);
+    at = ((Qcow2State *)d.image->bs->opaque)->bitmaps_offset;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        BdrvCheckResult res = { 0 };
+
+        qcow2_put64(d.file->data + at, cases[i].offset);
+        qcow2_put32(d.file->data + at + 8, cases[i].entries);
+        d.image->bs->drv->co_check(d.image->bs, &res, 0, NULL);
+        g_assert_cmpint(res.corruptions, ==, 1);
+    }
+    disk_free(&d);
+}
+
 int main(int argc, char **argv)
 {
     main_aio_context_init();
@@ -373,5 +454,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/bitmap/failures", test_failures);
     add_test("/qcow2/bitmap/damage", test_damage);
     add_test("/qcow2/bitmap/refused", test_refused);
+    add_test("/qcow2/bitmap/too-large", test_too_large);
+    add_test("/qcow2/bitmap/check-tables", test_check_tables);
     return g_test_run();
 }

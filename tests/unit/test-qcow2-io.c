@@ -501,6 +501,30 @@ static void coroutine_fn flush_and_settle(BdrvChild *image)
 }
 
 /* What is discarded, or freed otherwise, becomes holes: by option, and after a flush only. */
+/* Two entries of a damaged image have the same cluster, counted once: it becomes a hole once. */
+static void coroutine_fn test_discard_twice(void)
+{
+    MemFile *file = image_create(1 << 20, "cluster_size=4096");
+    BlockdevOptionsQcow2 q = { 0 };
+    BdrvChild *image = open_with(file, &q);
+    uint64_t l2;
+
+    write_at(image, 0, 40960);
+    image_close(image);
+    l2 = qcow2_be64(file->data + qcow2_be64(file->data + 40)) & QCOW2_OFFSET_MASK;
+    memcpy(file->data + l2 + 5 * 8, file->data + l2, 8);
+    memcpy(file->data + l2 + 8 * 8, file->data + l2 + 1 * 8, 8);
+    file->punched = 0;
+    image = open_with(file, &q);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 0, 12288), ==, 0);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 5 * 4096, 4096), ==, 0);
+    g_assert_cmpint(bdrv_co_pdiscard(image, 8 * 4096, 4096), ==, 0);
+    flush_and_settle(image);
+    g_assert_cmpuint(file->punched, ==, 12288);
+    image_close(image);
+    mem_free(file);
+}
+
 static void coroutine_fn test_pass_discard(void)
 {
     MemFile *file = image_create(1 << 20, "cluster_size=4096");
@@ -684,6 +708,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/io/subclusters", test_subclusters);
     add_test("/qcow2/io/lazy", test_lazy);
     add_test("/qcow2/io/pass-discard", test_pass_discard);
+    add_test("/qcow2/io/discard-twice", test_discard_twice);
     add_test("/qcow2/io/cache-options", test_cache_options);
     add_test("/qcow2/io/overlap", test_overlap);
     add_test("/qcow2/io/clean-interval", test_clean_interval);
