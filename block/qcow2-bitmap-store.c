@@ -281,7 +281,8 @@ static bool anything_to_store(BlockDriverState *bs)
     return any;
 }
 
-int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs)
+/* bitmaps_lock held. */
+static int coroutine_fn store(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
     uint64_t offset = s->bitmaps_offset, size = s->bitmaps_count ? s->bitmaps_size : 0;
@@ -315,5 +316,17 @@ int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs)
         g_ptr_array_unref(st.list);
     }
     g_array_unref(st.taken);
+    return ret;
+}
+
+int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_mutex_lock(&s->bitmaps_lock);
+    s->bitmaps_stored = true;
+    ret = store(bs);
+    co_mutex_unlock(&s->bitmaps_lock);
     return ret;
 }

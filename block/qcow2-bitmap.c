@@ -250,23 +250,43 @@ static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b,
 int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
+    g_autoptr(GPtrArray) changed = g_ptr_array_new();
     g_autofree uint8_t *dir = NULL;
-    bool changes = false;
     size_t bytes;
     int ret;
 
     for (guint i = 0; i < s->bitmaps->len; i++) {
         Qcow2Bitmap *b = s->bitmaps->pdata[i];
 
-        changes |= !(b->flags & QCOW2_BITMAP_IN_USE);
-        b->flags |= QCOW2_BITMAP_IN_USE;
+        if (!(b->flags & QCOW2_BITMAP_IN_USE)) {
+            b->flags |= QCOW2_BITMAP_IN_USE;
+            g_ptr_array_add(changed, b);
+        }
     }
-    if (!changes) {
+    if (!changed->len) {
         return 0;
     }
     dir = qcow2_bitmap_directory(s->bitmaps, &bytes);
     ret = bdrv_co_pwrite(bs->file, s->bitmaps_offset, bytes, dir, 0);
-    return ret < 0 ? ret : qcow2_sync_file(bs);
+    ret = ret < 0 ? ret : qcow2_sync_file(bs);
+    for (guint i = 0; ret < 0 && i < changed->len; i++) {
+        ((Qcow2Bitmap *)changed->pdata[i])->flags &= ~(uint32_t)QCOW2_BITMAP_IN_USE;
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_bitmaps_begin_write(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = 0;
+
+    if (s->bitmaps_stored) {
+        co_mutex_lock(&s->bitmaps_lock);
+        ret = s->bitmaps_stored ? qcow2_bitmaps_mark(bs) : 0;
+        s->bitmaps_stored = ret < 0;
+        co_mutex_unlock(&s->bitmaps_lock);
+    }
+    return ret;
 }
 
 bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp)

@@ -290,6 +290,11 @@ bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, bool e
     if (grows && !qcow2_bitmaps_can_resize(bs, length, errp)) {
         return false;
     }
+    ret = qcow2_bitmaps_begin_write(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not mark the bitmaps as in use");
+        return false;
+    }
     if (grows && bs->data_file && !bdrv_co_truncate(bs->data_file, length, errp)) {
         return false;
     }

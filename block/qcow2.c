@@ -40,6 +40,7 @@ static void state_free(Qcow2State *s)
     co_mutex_destroy(&s->lock);
     co_mutex_destroy(&s->flush_lock);
     co_mutex_destroy(&s->walk_lock);
+    co_mutex_destroy(&s->bitmaps_lock);
     co_queue_destroy(&s->pin_queue);
 }
 
@@ -142,6 +143,7 @@ static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOpti
     co_mutex_init(&s->lock);
     co_mutex_init(&s->flush_lock);
     co_mutex_init(&s->walk_lock);
+    co_mutex_init(&s->bitmaps_lock);
     co_queue_init(&s->pin_queue);
     s->metadata = g_hash_table_new(g_direct_hash, g_direct_equal);
     s->bitmaps = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_bitmap_free);
@@ -271,9 +273,12 @@ static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs, int64_t offset, in
 static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          IOVector *iov, int flags)
 {
-    int ret = flags & BDRV_REQ_WRITE_COMPRESSED ? qcow2_write_compressed(bs, offset, bytes, iov)
-                                                : qcow2_write(bs, offset, bytes, iov);
+    int ret = qcow2_bitmaps_begin_write(bs);
 
+    if (ret >= 0) {
+        ret = flags & BDRV_REQ_WRITE_COMPRESSED ? qcow2_write_compressed(bs, offset, bytes, iov)
+                                                : qcow2_write(bs, offset, bytes, iov);
+    }
     return ret >= 0 && (flags & BDRV_REQ_FUA) ? qcow2_flush(bs) : ret;
 }
 
@@ -316,8 +321,11 @@ static int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t off
     Qcow2State *s = bs->opaque;
     int64_t cluster = s->cluster_size - 1, mask = (1LL << s->sub_bits) - 1, end = offset + bytes;
     int64_t first = (offset + mask) & ~mask, last, whole, whole_end;
-    int ret = 0;
+    int ret = qcow2_bitmaps_begin_write(bs);
 
+    if (ret < 0) {
+        return ret;
+    }
     /* The last cluster counts as whole when the disk ends in it. */
     last = end == bs->length ? (end + cluster) & ~cluster : end & ~mask;
     if (first >= last) {
@@ -344,8 +352,9 @@ static int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, 
     int64_t mask = s->cluster_size - 1, end = offset + bytes;
     int64_t first = (offset + mask) & ~mask;
     int64_t last = end == bs->length ? (end + mask) & ~mask : end & ~mask;
+    int ret = first < last ? qcow2_bitmaps_begin_write(bs) : 0;
 
-    return first < last ? qcow2_discard_clusters(bs, first, last - first) : 0;
+    return first < last && ret >= 0 ? qcow2_discard_clusters(bs, first, last - first) : ret;
 }
 
 static int coroutine_fn qcow2_co_flush(BlockDriverState *bs)

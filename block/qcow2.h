@@ -5,8 +5,8 @@
  * qcow2 specification (docs/interop/qcow2 of its maintainers); docs/devel/qcow2.md
  * explains the order of writes.  Everything runs in coroutines in the node's home context.
  *
- * Locks, outermost first:  walk_lock > flush_lock > lock.  "lock" covers every change of
- * refcounts, L1 and L2 entries in memory; guest data I/O and fdatasync happen without it.
+ * Locks, outermost first:  bitmaps_lock > walk_lock > flush_lock > lock.  "lock" covers every
+ * change of refcounts, L1 and L2 entries in memory; guest data I/O and fdatasync happen without it.
  */
 #ifndef BLOCK_QCOW2_H
 #define BLOCK_QCOW2_H
@@ -213,7 +213,8 @@ struct Qcow2State {
     bool corrupt;   /* found damage: no more writes */
     bool broken;    /* a header write failed: the file's state is unknown */
 
-    CoMutex lock, flush_lock, walk_lock;
+    CoMutex lock, flush_lock, walk_lock, bitmaps_lock;
+    bool bitmaps_stored;  /* the file's bitmaps may count as right; bitmaps_lock */
     Qcow2Request *requests;
 
     GPtrArray *snapshots; /* Qcow2Snapshot */
@@ -603,6 +604,11 @@ bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp);
 int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs);
 /* Marks the stored bitmaps as in use: the image is going to be written.  0 or -errno. */
 int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs);
+/*
+ * Before every change of the guest's data: bitmaps that were stored for a node that was to become
+ * read-only, and did not, are marked again.  Waits while they are being stored.
+ */
+int coroutine_fn qcow2_bitmaps_begin_write(BlockDriverState *bs);
 bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,
                             GError **errp);
 /* For info; the caller's. */

@@ -414,6 +414,44 @@ static void coroutine_fn test_too_large(void)
     mem_free(d.file);
 }
 
+/* A node that was to become read-only and is written after all: a crash then loses no bit. */
+static void coroutine_fn test_stays_writable(void)
+{
+    for (int how = 0; how < 4; how++) {
+        GError *err = NULL;
+        MemFile *crashed;
+        BdrvChild *image;
+        Disk d;
+
+        disk_init(&d, "cluster_size=4096", 64 * 1024, how);
+        add(&d, "b", 512, false);
+        write_some(&d, 5);
+        g_assert_cmpint(d.image->bs->drv->co_set_read_only(d.image->bs), ==, 0);
+        if (how == 0) {
+            /* What cannot be marked is not written. */
+            d.file->fail_errno = EIO;
+            d.file->fail_once = true;
+            d.file->fail_after = 0;
+            g_assert_cmpint(bdrv_co_pwrite(d.image, 0, 512, d.data, 0), ==, -EIO);
+            write_some(&d, 1);
+        } else if (how == 1) {
+            g_assert_cmpint(bdrv_co_pwrite_zeroes(d.image, 0, 65536, 0), ==, 0);
+        } else if (how == 2) {
+            g_assert_cmpint(bdrv_co_pdiscard(d.image, 0, 65536), ==, 0);
+        } else {
+            g_assert_true(bdrv_co_truncate(d.image, 32768, &err));
+        }
+        crashed = mem_clone(d.file);
+        image = image_open(crashed, NULL, true, &err);
+        g_assert_no_error(err);
+        g_assert_true(bdrv_dirty_bitmap_find(image->bs, "b", NULL)->inconsistent);
+        image_close(image);
+        mem_free(crashed);
+
+        disk_free(&d); /* stores it once more */
+    }
+}
+
 /* A table that wraps around the end of all addresses, and one of 32 GiB: no more than damage. */
 static void coroutine_fn test_check_tables(void)
 {
@@ -455,6 +493,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/bitmap/damage", test_damage);
     add_test("/qcow2/bitmap/refused", test_refused);
     add_test("/qcow2/bitmap/too-large", test_too_large);
+    add_test("/qcow2/bitmap/stays-writable", test_stays_writable);
     add_test("/qcow2/bitmap/check-tables", test_check_tables);
     return g_test_run();
 }
