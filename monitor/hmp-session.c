@@ -177,7 +177,10 @@ static void hmp_focus(MonitorSession *session, bool in)
 
 static void hmp_closed(MonitorSession *session)
 {
-    peer_wake((HMPPeer *)session);
+    HMPPeer *p = (HMPPeer *)session;
+
+    hmp_end_reader(&p->hmp);
+    peer_wake(p);
 }
 
 static void hmp_free(MonitorSession *session)

@@ -102,6 +102,7 @@ void coroutine_fn hmp_flush(HMPSession *s)
         monitor_session_write(s->session, s->out->str, s->out->len);
         g_string_truncate(s->out, 0);
         monitor_session_wait_for_room(s->session);
+        monitor_session_give_way(s->session);
     }
 }
 
@@ -123,6 +124,11 @@ void coroutine_fn hmp_printf(HMPSession *s, const char *fmt, ...)
     va_start(ap, fmt);
     text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+    if (!s->session && (s->cut || s->out->len + strlen(text) > HMP_OUTPUT_MAX)) {
+        s->cut = true;
+        hmp_end_reader(s);
+        return;
+    }
     append_lines(s->out, text);
     if (s->out->len >= FLUSH_BYTES) {
         hmp_flush(s);
@@ -143,6 +149,26 @@ void hmp_set_interrupt(HMPSession *s, void (*fn)(void *opaque), void *opaque)
 {
     s->interrupt = fn;
     s->interrupt_opaque = opaque;
+    s->reader = false;
+}
+
+static void set_flag(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+void hmp_set_reader(HMPSession *s, bool *ended)
+{
+    hmp_set_interrupt(s, set_flag, ended);
+    s->reader = true;
+    *ended = s->cut || (s->session && !s->session->chr);
+}
+
+void hmp_end_reader(HMPSession *s)
+{
+    if (s->reader) {
+        s->interrupt(s->interrupt_opaque);
+    }
 }
 
 /* --- Running a line ------------------------------------------------------------------ */

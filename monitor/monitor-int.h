@@ -61,8 +61,8 @@ void coroutine_fn monitor_session_wait_for_room(MonitorSession *s);
 /* The session's coroutine waits for input: yields until it is entered. */
 void coroutine_fn monitor_session_wait_for_input(MonitorSession *s);
 /*
- * Between two requests: if the session's coroutine has worked for long without a break, other
- * sessions get their turn first.
+ * Between two requests, or pieces of a long answer: if the session's coroutine has worked for
+ * long without a break, other sessions get their turn first.
  */
 void coroutine_fn monitor_session_give_way(MonitorSession *s);
 /* Calls fn for every live session of the kind. */
@@ -89,6 +89,9 @@ void qmp_sessions_send_event(json_object *msg);
 
 /* --- HMP ------------------------------------------------------------------------------ */
 
+/* What is collected of the output where there is no peer that reads it as it comes. */
+#define HMP_OUTPUT_MAX (16 * 1024 * 1024)
+
 typedef struct Readline Readline;
 
 struct HMPSession {
@@ -97,6 +100,8 @@ struct HMPSession {
     GString *out;
     void (*interrupt)(void *opaque); /* see hmp_set_interrupt() */
     void *interrupt_opaque;
+    bool reader; /* see hmp_set_reader() */
+    bool cut;    /* there was more output than is collected */
 };
 
 void hmp_set_tables(const HMPCommand *const *tables, int n);
@@ -104,6 +109,8 @@ void hmp_set_tables(const HMPCommand *const *tables, int n);
 void coroutine_fn hmp_run_line(HMPSession *s, const char *line);
 /* Sends what is printed so far. */
 void coroutine_fn hmp_flush(HMPSession *s);
+/* Ends a handler whose output nobody gets. */
+void hmp_end_reader(HMPSession *s);
 /* Finds "quit", "q", "info status"; *rest is behind the name.  NULL if there is none. */
 const HMPCommand *hmp_find_command(const char *line, const char **rest);
 /* Calls fn for every command. */

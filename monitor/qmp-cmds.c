@@ -80,5 +80,8 @@ char *coroutine_fn qmp_human_monitor_command(const char *command_line, bool has_
     }
     hmp.out = g_string_new(NULL);
     hmp_run_line(&hmp, command_line);
+    if (hmp.cut) {
+        g_string_append(hmp.out, "(cut)\r\n");
+    }
     return g_string_free(hmp.out, false);
 }

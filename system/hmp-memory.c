@@ -48,16 +48,11 @@ static uint64_t item_at(const uint8_t *p, int size)
     return value;
 }
 
-static void set_flag(void *opaque)
-{
-    *(bool *)opaque = true;
-}
-
 static void coroutine_fn show_memory(HMPSession *s, const HMPArgs *args, const CpuView *view)
 {
     HMPFormat f = hmp_arg_format(args, "fmt");
     uint64_t addr = hmp_arg_int(args, "addr", 0), left;
-    bool interrupted = false;
+    bool interrupted;
     unsigned line;
     uint8_t buf[16];
 
@@ -69,7 +64,7 @@ static void coroutine_fn show_memory(HMPSession *s, const HMPArgs *args, const C
     left = f.count * f.size;
     line = f.size == 1 ? 8 : 16;
     f.size = f.format == 'c' ? 1 : f.size; /* characters are bytes, but counted as they are */
-    hmp_set_interrupt(s, set_flag, &interrupted);
+    hmp_set_reader(s, &interrupted);
     while (left && !interrupted) {
         size_t n = MIN(left, line);
         g_autoptr(GString) out = g_string_new(NULL);
@@ -116,10 +111,10 @@ static void coroutine_fn hmp_sum(HMPSession *s, const HMPArgs *args)
 {
     uint64_t addr = hmp_arg_int(args, "start", 0), left = (uint32_t)hmp_arg_int(args, "size", 0);
     g_autofree uint8_t *buf = g_malloc(PIECE);
-    bool interrupted = false;
+    bool interrupted;
     uint16_t sum = 0;
 
-    hmp_set_interrupt(s, set_flag, &interrupted);
+    hmp_set_reader(s, &interrupted);
     while (left && !interrupted) {
         size_t n = MIN(left, PIECE);
 

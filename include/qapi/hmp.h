@@ -23,6 +23,12 @@ bool coroutine_fn hmp_handle_error(HMPSession *s, GError *err);
  */
 void hmp_set_interrupt(HMPSession *s, void (*fn)(void *opaque), void *opaque);
 
+/*
+ * The same for a handler that only reads, and may print for long: *ended becomes true on
+ * Ctrl-C, when the user is gone, and when there is more output than is passed on.
+ */
+void hmp_set_reader(HMPSession *s, bool *ended);
+
 /* Candidates for the word that is being typed. */
 typedef struct HMPCompletion HMPCompletion;
 /* Offers word, which is left out if it does not begin like what is there. */

@@ -9,6 +9,7 @@
 #include "monitor/readline.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
+#include "qapi/qapi-commands-misc.h"
 
 void coroutine_fn qmp_quit(GError **errp)
 {
@@ -334,6 +335,20 @@ static void coroutine_fn cmd_wait(HMPSession *s, const HMPArgs *args)
     hmp_printf(s, "given up\n");
 }
 
+static int reads;
+
+/* Prints until somebody ends it. */
+static void coroutine_fn cmd_read(HMPSession *s, const HMPArgs *args)
+{
+    bool ended;
+
+    hmp_set_reader(s, &ended);
+    while (!ended) {
+        hmp_printf(s, "some bytes of a memory without end\n");
+    }
+    reads++;
+}
+
 static void coroutine_fn complete_fail(HMPCompletion *c, int nr)
 {
     if (nr == 0) {
@@ -356,6 +371,7 @@ static const HMPCommand table[] = {
     {"wait", "", "", "wait until Ctrl-C", cmd_wait},
     {"write", "on:b,file:F", "on|off file", "write a file", cmd_stick},
     {"flood", "n:i", "n", "print n lines", cmd_flood},
+    {"read", "", "", "print without end", cmd_read},
     {"info status", "", "", "show the current VM status", cmd_info_status},
     {0},
 };
@@ -611,6 +627,63 @@ static void test_long_output(void)
     teardown();
 }
 
+/* A user who goes away ends what only reads for him, and nothing else. */
+static void test_user_gone(void)
+{
+    TestClient *reader, *writer;
+
+    setup();
+    reads = 0;
+    reader = client_greeted();
+    writer = client_greeted();
+    client_send(writer, "wait\n");
+    while (co_queue_empty(&stuck)) {
+        aio_poll(main_aio_context(), true);
+    }
+    client_free(writer);
+    client_send(reader, "read\n");
+    for (client_pump(reader); !strstr(reader->in->str, "memory"); client_pump(reader)) {
+        aio_poll(main_aio_context(), true);
+    }
+    g_assert_cmpint(reads, ==, 0);
+    client_free(reader);
+    poll_until(reads == 1);
+    g_assert_false(co_queue_empty(&stuck));
+    teardown();
+}
+
+static void coroutine_fn line_entry(void *opaque)
+{
+    char **text = opaque;
+
+    *text = qmp_human_monitor_command(*text, false, 0, NULL);
+}
+
+/* The output that a line has without a session is bounded, and says when it is cut. */
+static void test_cut_output(void)
+{
+    static const struct {
+        const char *line;
+        bool cut;
+    } cases[] = {{"read", true}, {"flood 700000", true}, {"flood 1000", false}};
+
+    setup();
+    reads = 0;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char *text = (char *)cases[i].line;
+        size_t len;
+
+        aio_co_run_sync(main_aio_context(), line_entry, &text);
+        len = strlen(text);
+        g_assert_cmpuint(len, <, HMP_OUTPUT_MAX + 64);
+        g_assert_true(g_str_has_suffix(text, "\n(cut)\r\n") == cases[i].cut);
+        g_assert_true((len > HMP_OUTPUT_MAX - 64) == cases[i].cut);
+        g_free(text);
+    }
+    g_assert_cmpint(reads, ==, 1);
+    teardown();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -625,5 +698,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hmp/completion", test_completion);
     g_test_add_func("/hmp/interrupt", test_interrupt);
     g_test_add_func("/hmp/long-output", test_long_output);
+    g_test_add_func("/hmp/user-gone", test_user_gone);
+    g_test_add_func("/hmp/cut-output", test_cut_output);
     return g_test_run();
 }
