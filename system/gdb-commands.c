@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "gdb-int.h"
+#include "system-int.h"
 #include "hw/machine-lock.h"
 #include "qapi/qapi-commands-misc.h"
 #include "system/cpus.h"
@@ -136,15 +137,15 @@ typedef struct MemoryAccess {
     uint64_t view, addr;
     uint8_t *buf;
     size_t len;
-    bool write;
+    bool write, ok;
 } MemoryAccess;
 
 static int memory_worker(void *opaque)
 {
     MemoryAccess *a = opaque;
 
-    return a->s->debug->access_memory(a->s->cpu, a->view, a->addr, a->buf, a->len, a->write) ? 0
-                                                                                             : -1;
+    a->ok = a->s->debug->access_memory(a->s->cpu, a->view, a->addr, a->buf, a->len, a->write);
+    return 0;
 }
 
 static bool coroutine_fn access_memory(GdbStub *s, uint64_t addr, uint8_t *buf, size_t len,
@@ -157,7 +158,7 @@ static bool coroutine_fn access_memory(GdbStub *s, uint64_t addr, uint8_t *buf, 
     machine_lock();
     a.view = s->physical ? 0 : s->debug->address_view(s->cpu);
     machine_unlock();
-    ok = co_run_in_worker(memory_worker, &a) == 0;
+    ok = guest_co_run(memory_worker, &a) && a.ok;
     gdb_let_go(s);
     return ok;
 }

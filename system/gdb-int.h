@@ -17,6 +17,7 @@ typedef struct GdbStub {
     CPUState *cpu;
     const CpuDebugOps *debug;
 
+    int refs; /* co's, and those of who looks at it while it may end */
     Coroutine *co;
     bool idle;  /* co waits for something to happen */
     bool ended; /* the stub is to go */

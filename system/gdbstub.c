@@ -219,8 +219,11 @@ static void coroutine_fn change_peer(GdbStub *s)
     }
 }
 
-static void free_stub(GdbStub *s)
+static void unref_stub(GdbStub *s)
 {
+    if (--s->refs) {
+        return;
+    }
     gdb_reader_destroy(&s->reader);
     g_byte_array_unref(s->input);
     g_string_free(s->sent, true);
@@ -250,7 +253,7 @@ static void coroutine_fn stub_run(void *opaque)
             wait_for_event(s);
         }
     }
-    free_stub(s);
+    unref_stub(s);
 }
 
 /* --- Events ---------------------------------------------------------------------------- */
@@ -320,6 +323,18 @@ void gdbstub_end(void)
     end_stub();
 }
 
+/* Clears what the debugger has set; false if the stub ended meanwhile. */
+static bool coroutine_fn clear_stub(GdbStub *s)
+{
+    bool still;
+
+    s->refs++;
+    gdb_clear(s);
+    still = stub == s;
+    unref_stub(s);
+    return still;
+}
+
 /* Ends the stub of the running machine; its device too, if it was made for it. */
 static bool coroutine_fn stop_stub(GError **errp)
 {
@@ -329,7 +344,10 @@ static bool coroutine_fn stop_stub(GError **errp)
     if (!stub) {
         return true;
     }
-    gdb_clear(stub);
+    if (!clear_stub(stub)) {
+        error_setg(errp, "gdbstub: somebody else ended it meanwhile");
+        return false;
+    }
     end_stub();
     if (label) {
         qmp_chardev_remove(label, &err);
@@ -360,7 +378,7 @@ static GdbStub *new_stub(const char *spec, GError **errp)
         return NULL;
     }
     s = g_new0(GdbStub, 1);
-    *s = (GdbStub){.cpu = cpu, .debug = debug};
+    *s = (GdbStub){.refs = 1, .cpu = cpu, .debug = debug};
     s->own_label = g_str_has_prefix(spec, "chardev:") ? NULL : g_strdup(LABEL);
     s->input = g_byte_array_new();
     s->sent = g_string_new(NULL);
@@ -376,7 +394,7 @@ static bool begin(GdbStub *s, Chardev *chr, GError **errp)
         if (chr) {
             error_setg(errp, "Device '%s' is in use", chardev_label(chr));
         }
-        free_stub(s);
+        unref_stub(s);
         return false;
     }
     stub = s;

@@ -2,7 +2,8 @@
 /*
  * Guest memory for those who look at it from outside: x, memsave, dumps.  RAM is read by
  * workers, because a page may still be on its way from a snapshot and reading it waits for
- * it; nothing waits in the main thread, and no lock is held meanwhile.  The guest may run.
+ * it, and so are registers, because a device may be busy with a reset that waits for its disk.
+ * Nothing waits in the main thread, and no lock of it is held meanwhile.  The guest may run.
  *
  * The memory stays until the last reader is done (guest_read_co_end()); what a load that is
  * given up at the end leaves in it is not passed on as the guest's.  Main thread.
@@ -66,10 +67,9 @@ typedef struct Copy {
     uint64_t addr;
     uint8_t *buf;
     size_t len, done;
-    /* Why it ended before len: nothing is there, or registers, for at most n bytes. */
-    const MemoryRegion *device;
-    uint64_t physical;
+    /* If it ended before len: for how many bytes there is nothing. */
     size_t n;
+    uint64_t physical;
 } Copy;
 
 /* Where byte number done is, and how many of the following are sure to be behind it. */
@@ -82,39 +82,12 @@ static bool locate(Copy *c)
     return !c->view || c->ops->translate(c->view, c->as, at, &c->physical);
 }
 
-static int copy_memory(void *opaque)
+static void read_host(Copy *c, const MemoryRegion *r)
 {
-    Copy *c = opaque;
-
-    c->device = NULL;
-    while (c->done < c->len) {
-        const MemoryRegion *r = locate(c) && c->as ? address_space_find(c->as, c->physical) : NULL;
-
-        if (!r) {
-            return 0;
-        }
-        c->n = MIN(c->n, r->size - (c->physical - r->base));
-        if (!memory_region_reads_host(r)) {
-            c->device = r;
-            return 0;
-        }
-        guest_memory_begin();
-        memcpy(c->buf + c->done, r->host + (c->physical - r->base), c->n);
-        guest_memory_end();
-        c->done += c->n;
-    }
-    return 0;
+    guest_memory_begin();
+    memcpy(c->buf + c->done, r->host + (c->physical - r->base), c->n);
+    guest_memory_end();
 }
-
-static int translate_one(void *opaque)
-{
-    Copy *c = opaque;
-
-    c->done = locate(c);
-    return 0;
-}
-
-/* --- Registers: main thread --------------------------------------------------------------- */
 
 /* One access, as large as the address, the length and the device allow; its size, or 0. */
 static unsigned read_register(const MemoryRegion *r, uint64_t offset, uint8_t *buf, size_t len)
@@ -139,21 +112,49 @@ static unsigned read_register(const MemoryRegion *r, uint64_t offset, uint8_t *b
     return size;
 }
 
-static bool read_device(Copy *c)
+static bool read_device(Copy *c, const MemoryRegion *r)
 {
     size_t done = 0;
 
     while (done < c->n) {
-        unsigned n = read_register(c->device, c->physical + done - c->device->base,
-                                   c->buf + c->done + done, c->n - done);
+        unsigned n = read_register(r, c->physical + done - r->base, c->buf + c->done + done,
+                                   c->n - done);
 
         if (n == 0) {
             return false;
         }
         done += n;
     }
-    c->done += c->n;
     return true;
+}
+
+static int copy(void *opaque)
+{
+    Copy *c = opaque;
+
+    while (c->done < c->len) {
+        const MemoryRegion *r = locate(c) && c->as ? address_space_find(c->as, c->physical) : NULL;
+
+        if (!r) {
+            return 0;
+        }
+        c->n = MIN(c->n, r->size - (c->physical - r->base));
+        if (memory_region_reads_host(r)) {
+            read_host(c, r);
+        } else if (!read_device(c, r)) {
+            return 0;
+        }
+        c->done += c->n;
+    }
+    return 0;
+}
+
+static int translate_one(void *opaque)
+{
+    Copy *c = opaque;
+
+    c->done = locate(c);
+    return 0;
 }
 
 /* --- Reading ------------------------------------------------------------------------------ */
@@ -165,14 +166,11 @@ bool coroutine_fn guest_co_read(const CpuView *view, uint64_t addr, void *buf, s
               .buf = buf, .len = len};
 
     while (c.done < len) {
-        if (!guest_co_run(copy_memory, &c)) {
+        if (!guest_co_run(copy, &c)) {
             return false;
         }
         if (c.done == len) {
             break;
-        }
-        if (c.device && read_device(&c)) {
-            continue;
         }
         if (!fill) {
             return false;

@@ -8,6 +8,7 @@
 #include "hw/machine-lock.h"
 #include "hw/vm-clock.h"
 #include "qtest-int.h"
+#include "system-int.h"
 #include "util/aio.h"
 #include "util/guest-memory.h"
 
@@ -35,16 +36,18 @@ static bool parse_number(const char *text, uint64_t *value)
 /* --- Memory and registers ----------------------------------------------------------------- */
 
 typedef struct Access {
-    QTest *q;
+    AddressSpace *as;
+    const MemoryRegion *mr; /* whose register it is; NULL: memory, or nothing */
     uint64_t addr, len;
     uint8_t *buf;
     uint64_t *value; /* of one register or word, instead of buf; len is its size */
-    bool write;
+    bool write, ok;
 } Access;
 
 /* As the CPU's own: what is not there reads as zero and takes writes without a trace. */
-static void access_register(const MemoryRegion *mr, Access *a)
+static void access_register(Access *a)
 {
+    const MemoryRegion *mr = a->mr;
     const MMIOOps *ops = mr->ops;
     uint64_t offset = a->addr - mr->base;
 
@@ -68,32 +71,49 @@ static void access_register(const MemoryRegion *mr, Access *a)
 static int access_worker(void *opaque)
 {
     Access *a = opaque;
-    const MemoryRegion *mr = a->q->as ? address_space_find(a->q->as, a->addr) : NULL;
     uint64_t word = 0;
     void *buf = a->value ? (void *)&word : a->buf;
-    bool ok;
 
-    if (a->value && mr && (a->write ? mr->ops != NULL : !memory_region_reads_host(mr))) {
-        access_register(mr, a);
+    if (a->mr) {
+        access_register(a);
+        a->ok = true;
         return 0;
     }
     if (a->value && a->write) {
         word = GUINT64_TO_LE(*a->value);
     }
     guest_memory_begin();
-    ok = a->q->as && (a->write ? address_space_write(a->q->as, a->addr, buf, a->len)
-                               : address_space_read(a->q->as, a->addr, buf, a->len));
+    a->ok = a->as && (a->write ? address_space_write(a->as, a->addr, buf, a->len)
+                               : address_space_read(a->as, a->addr, buf, a->len));
     guest_memory_end();
     if (a->value && !a->write) {
         *a->value = GUINT64_FROM_LE(word);
     }
-    return ok || a->value ? 0 : -1;
+    a->ok = a->ok || a->value;
+    return 0;
+}
+
+static const MemoryRegion *find_register(const Access *a)
+{
+    const MemoryRegion *mr = a->as && a->value ? address_space_find(a->as, a->addr) : NULL;
+
+    return mr && (a->write ? mr->ops != NULL : !memory_region_reads_host(mr)) ? mr : NULL;
 }
 
 static bool coroutine_fn do_access(QTest *q, Access *a)
 {
-    a->q = q;
-    return co_run_in_worker(access_worker, a) == 0;
+    bool done;
+
+    a->as = q->as;
+    a->mr = find_register(a);
+    if (a->mr) {
+        vm_co_lock_devices();
+    }
+    done = guest_co_run(access_worker, a);
+    if (a->mr) {
+        vm_co_unlock_devices();
+    }
+    return done && a->ok;
 }
 
 /* The size that readb, writew... have at their end. */
@@ -119,7 +139,10 @@ static void coroutine_fn cmd_read_word(QTest *q, char **w)
         reply(q, "FAIL bad address '%s'", w[1]);
         return;
     }
-    do_access(q, &(Access){.addr = addr, .len = word_size(w[0]), .value = &value});
+    if (!do_access(q, &(Access){.addr = addr, .len = word_size(w[0]), .value = &value})) {
+        reply(q, "FAIL the machine ends");
+        return;
+    }
     reply(q, "OK 0x%016" G_GINT64_MODIFIER "x", value);
 }
 
@@ -134,8 +157,8 @@ static void coroutine_fn cmd_write_word(QTest *q, char **w)
     if (size < 8) {
         value &= (UINT64_C(1) << (size * 8)) - 1;
     }
-    do_access(q, &(Access){.addr = addr, .len = size, .value = &value, .write = true});
-    reply(q, "OK");
+    reply(q, do_access(q, &(Access){.addr = addr, .len = size, .value = &value, .write = true})
+                 ? "OK" : "FAIL the machine ends");
 }
 
 static bool coroutine_fn parse_range(QTest *q, char **w, uint64_t *addr, uint64_t *len)

@@ -38,16 +38,22 @@ bool vm_slot_is_taken(int slot);
 /* The VM generation ID as a UUID, a new string; NULL if the machine has no such device. */
 char *vm_generation_id(void);
 
+/*
+ * Who writes registers in place of a CPU holds this meanwhile.  So does who resets the machine
+ * or takes it apart, as the CPUs stand then: a device is told to stop by one at a time.
+ */
+void coroutine_fn vm_co_lock_devices(void);
+void coroutine_fn vm_co_unlock_devices(void);
 /* The guest's memory; NULL for machine 'none'. */
 AddressSpace *vm_address_space(void);
 
 /* --- guest-read.c: guest memory for those who look at it from outside ----------------------- */
 
 /*
- * Copies len bytes of guest memory to buf: RAM by a worker, as it may have to wait for a load
- * that brings it, device registers as a CPU would read them.  view: how addr is translated,
- * NULL if it is physical.  False if nothing is there, unless fill says that this reads as
- * zeros, or if the program ends.  Main thread.
+ * Copies len bytes of guest memory to buf, by a worker: RAM may have to wait for a load that
+ * brings it, device registers, which are read as a CPU would, for the device.  view: how addr
+ * is translated, NULL if it is physical.  False if nothing is there, unless fill says that
+ * this reads as zeros, or if the program ends.  Main thread.
  */
 bool coroutine_fn guest_co_read(const CpuView *view, uint64_t addr, void *buf, size_t len,
                                 bool fill);

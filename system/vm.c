@@ -21,6 +21,7 @@
 #include "system-int.h"
 #include "system/cpus.h"
 #include "system/run-state.h"
+#include "util/co-lock.h"
 #include "util/iothreads.h"
 
 #define RAM_ALIGN (UINT64_C(2) << 20)
@@ -33,6 +34,7 @@ typedef struct Vm {
     size_t ram_map_size;
     VMStateRegistry *vmstate;
     Machine machine;
+    CoMutex devices;
     bool has_run; /* the guest, in this process */
     const char *first_guid; /* what -device vmgenid says, or NULL */
 } Vm;
@@ -107,6 +109,16 @@ static bool make_ram(const VmOptions *o, GError **errp)
     return true;
 }
 
+void coroutine_fn vm_co_lock_devices(void)
+{
+    co_mutex_lock(&vm.devices);
+}
+
+void coroutine_fn vm_co_unlock_devices(void)
+{
+    co_mutex_unlock(&vm.devices);
+}
+
 /* --- Reset ---------------------------------------------------------------------------------- */
 
 static void stopped(void *opaque)
@@ -155,18 +167,22 @@ static bool coroutine_fn co_load_images(GError **errp)
 
 bool coroutine_fn vm_co_reset(GError **errp)
 {
+    bool ok;
+
     if (!vm.board) {
         return true;
     }
+    vm_co_lock_devices();
     stop_virtio();
-    if (!co_load_images(errp)) {
-        return false;
+    ok = co_load_images(errp);
+    if (ok) {
+        machine_lock();
+        reset_devices(NULL);
+        cpus_flush();
+        machine_unlock();
     }
-    machine_lock();
-    reset_devices(NULL);
-    cpus_flush();
-    machine_unlock();
-    return true;
+    vm_co_unlock_devices();
+    return ok;
 }
 
 /* --- The guest's finisher: vCPU thread, machine lock --------------------------------------- */
@@ -477,6 +493,7 @@ bool vm_create(Chardev *serial, GError **errp)
     const VmOptions *o = vm.options;
     bool shares_disks;
 
+    co_mutex_init(&vm.devices);
     if (o->incoming) {
         if (!migrate_incoming_check(o->incoming, &shares_disks, errp)) {
             g_prefix_error(errp, "-incoming %s: ", o->incoming);
@@ -558,13 +575,20 @@ bool coroutine_fn vm_co_start(GError **errp)
  */
 static void coroutine_fn cancel_entry(void *opaque)
 {
+    bool rest;
+
     cpus_co_wait_stopped();
-    if (vm.board && !cpus_stuck()) {
+    rest = vm.board && !cpus_stuck();
+    if (rest) {
+        vm_co_lock_devices();
         stop_virtio();
     }
     __atomic_store_n(&vm.machine.ending, true, __ATOMIC_SEQ_CST);
     job_co_cancel_all();
     guest_read_co_end();
+    if (rest) {
+        vm_co_unlock_devices();
+    }
 }
 
 static void coroutine_fn close_entry(void *opaque)

@@ -273,10 +273,14 @@ VirtIODevice *virtio_mmio_device(VirtIOMMIO *s)
 
 void virtio_mmio_reset(VirtIOMMIO *s)
 {
-    reset_selectors(s);
-    if (s->vdev) {
-        virtio_reset_stopped(s->vdev);
+    if (!s->vdev) {
+        return;
     }
+    /* The device is stopped, so who has this lock has it for a moment: somebody who reads. */
+    pthread_mutex_lock(&s->vdev->lock);
+    reset_selectors(s);
+    virtio_reset_stopped(s->vdev);
+    pthread_mutex_unlock(&s->vdev->lock);
 }
 
 void virtio_mmio_register(VirtIOMMIO *s, VMStateRegistry *r, int instance)

@@ -7,6 +7,7 @@ usage: qtest.py KF-SYSTEM
 """
 
 import base64
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tempfile
 import time
 
 from kfvm import VM
-from rig import wait_status
+from rig import slow, wait_status
 from qtestclient import BlkDevice, QTest
 import tap
 
@@ -25,11 +26,11 @@ UART_IRQ, RTC_IRQ, LAST_SLOT_IRQ = 10, 11, 8
 
 
 class Driven:
-    def __init__(self, *extra, accel='qtest'):
+    def __init__(self, *extra, accel='qtest', monitors=1):
         self.dir = tempfile.TemporaryDirectory(prefix='kfqtest-')
         path = self.dir.name + '/qtest'
         self.vm = VM(BINARY, ['-accel', accel, '-m', '16M', '-bios', 'none', '-qtest-log', 'none',
-                              '-qtest', f'unix:{path},server=on,wait=off', *extra])
+                              '-qtest', f'unix:{path},server=on,wait=off', *extra], monitors=monitors)
         self.q = QTest(path)
 
     def __enter__(self):
@@ -185,6 +186,63 @@ def test_disk():
             assert disk.request(0, 83, bytes(512)) == (0, bytes([19]) * 512)
             d.vm.quit()
         subprocess.run(['qemu-img', 'check', '-q', image], check=True)
+
+
+class Slow(Driven):
+    """A disk whose writes take SECONDS, and one of them, with a reset behind it, under way."""
+
+    SECONDS = 2
+
+    def __init__(self, *extra):
+        self.images = tempfile.TemporaryDirectory(prefix='kfqtest-')
+        image = self.images.name + '/raw'
+        with open(image, 'wb') as file:
+            file.truncate(1 << 20)
+        super().__init__('-blockdev', json.dumps({
+            'driver': 'raw', 'node-name': 'n', 'file': {
+                'driver': 'blkdebug', 'inject-error': [slow('write', self.SECONDS * 1000)],
+                'image': {'driver': 'file', 'filename': image}}}),
+                         '-device', 'virtio-blk-device,drive=n', *extra, monitors=2)
+        self.q.ok('irq_intercept_in plic')
+        disk = BlkDevice(self.q, LAST_SLOT, LAST_SLOT_IRQ, RAM + 0x100000)
+        disk.start()
+        disk.submit(1, 0, bytes(512))
+        self.q.send(f'writel {LAST_SLOT + 0x70} 0')
+        for _ in range(3):
+            self.vm.qmp.cmd('query-status')
+        assert self.q.silent()
+
+    def __exit__(self, *exc):
+        super().__exit__(*exc)
+        self.images.cleanup()
+
+
+def test_registers_of_a_busy_device():
+    """Who reads them waits, as the CPU would; nobody else does."""
+    with Slow() as d:
+        other = d.vm.session(1)
+        other.send({'execute': 'human-monitor-command',
+                    'arguments': {'command-line': f'xp /4xw {LAST_SLOT + 0x70:#x}'}})
+        for _ in range(20):
+            assert d.vm.qmp.cmd('query-status')['status'] == 'running'
+        assert d.q.silent()
+        assert other.reply()['return'].startswith(f'{LAST_SLOT + 0x70:016x}: 0x00000000 ')
+        assert d.q.reply() == 'OK'
+        other.close()
+
+
+def test_reset_while_a_device_stops():
+    with Slow() as d:
+        d.vm.qmp.cmd('system_reset')
+        d.vm.qmp.wait_event('RESET')
+        assert d.q.reply() == 'OK'
+        assert BlkDevice(d.q, LAST_SLOT, LAST_SLOT_IRQ, RAM + 0x100000).start() == 2048
+        assert d.vm.quit() == 0
+
+
+def test_end_while_a_device_stops():
+    with Slow() as d:
+        assert d.vm.quit() == 0
 
 
 if __name__ == '__main__':

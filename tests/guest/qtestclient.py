@@ -46,9 +46,18 @@ class QTest:
         if what == 'raise':
             self.raised.append(int(number))
 
-    def ask(self, command):
-        """The reply's line, OK or FAIL; interrupts on the way are noted."""
+    def send(self, command):
         self.sock.sendall(command.encode() + b'\n')
+
+    def silent(self):
+        return not self._buffer and not select.select([self.sock], [], [], 0)[0]
+
+    def ask(self, command):
+        self.send(command)
+        return self.reply()
+
+    def reply(self):
+        """The reply's line, OK or FAIL; interrupts on the way are noted."""
         deadline = time.monotonic() + self.timeout
         while (line := self._line(deadline)).startswith('IRQ '):
             self._note_irq(line)
@@ -123,8 +132,8 @@ class BlkDevice:
         self.set_reg(0x70, 15)
         return self.reg(0x100) | self.reg(0x104) << 32
 
-    def request(self, kind, sector, data):
-        """0 reads, 1 writes, 4 flushes; returns the status and what the data has become."""
+    def submit(self, kind, sector, data):
+        """0 reads, 1 writes, 4 flushes.  Where the data and the status will be."""
         head, body, status = self.ring + 0x3000, self.ring + 0x4000, self.ring + 0x3100
         self.q.write(head, kind.to_bytes(4, 'little') + bytes(4) + sector.to_bytes(8, 'little'))
         self.q.set('b', status, 0xff)
@@ -143,6 +152,11 @@ class BlkDevice:
         self.used += 1
         self.q.set('w', avail + 2, self.used)
         self.set_reg(0x50, 0)
+        return body, status
+
+    def request(self, kind, sector, data):
+        """Submits it; returns the status and what the data has become."""
+        body, status = self.submit(kind, sector, data)
         self.q.wait_irq(self.irq)
         assert self.reg(0x60) == 1
         self.set_reg(0x64, 1)
