@@ -207,7 +207,9 @@ def test_one_instant():
         run(vm, 'for d in /sys/block/vd*; do ln -s /dev/${d##*/} /on.$(cat $d/serial); done')
         run(vm, '(i=1; while [ ! -e /stop ]; do for d in n0 n1 n2; do '
                 'printf "%08d" $i | dd of=/on.$d bs=512 conv=sync,fsync 2>/dev/null; done; '
-                'i=$((i+1)); done; : > /stopped) & while ! head -c 8 /on.n2 | grep -q 0; do :; done')
+                # what is seen of the first round may be in the guest's cache only
+                'i=$((i+1)); done; : > /stopped) & '
+                "while ! head -c 8 /on.n2 | grep -q '[2-9]'; do :; done")
         for i in range(4):
             vm.qmp.run_job('snapshot-save', 'j', tag=f't{i}', **on(NODES[i % 3]))
         # the raw disk is not part of it: what it got later stays
