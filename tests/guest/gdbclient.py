@@ -2,10 +2,9 @@
 """Speaks GDB's remote protocol to a stub on a unix socket."""
 
 import select
-import socket
 import time
 
-from kfvm import Timeout
+from kfvm import Timeout, connect
 
 
 class GDB:
@@ -13,16 +12,7 @@ class GDB:
         self.timeout = timeout
         self.no_ack = False
         self._buffer = b''
-        self.sock = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.sock.connect(path)
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    raise
-                select.select([], [], [], 0.001)
+        self.sock = connect(path, timeout)
         self.supported = self.ask('qSupported:' + features)
 
     def close(self):

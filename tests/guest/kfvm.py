@@ -30,6 +30,20 @@ class QMPError(Exception):
         self.desc = error['desc']
 
 
+def connect(path, timeout):
+    """A socket connected to the server at path, which may yet have to begin."""
+    sock = socket.socket(socket.AF_UNIX)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            sock.connect(path)
+            return sock
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() > deadline:
+                raise
+            select.select([], [], [], 0.001)  # nothing to wait on before the socket exists
+
+
 class QMP:
     """One session on a unix socket.  Events are kept in .events in order of arrival."""
 
@@ -37,16 +51,7 @@ class QMP:
         self.timeout = timeout
         self.events = []
         self._buffer = b''
-        self.sock = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.sock.connect(path)
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    raise
-                select.select([], [], [], 0.001)  # nothing to wait on before the socket exists
+        self.sock = connect(path, timeout)
         self.greeting = self.read(timeout)
         if negotiate:
             self.cmd('qmp_capabilities')
@@ -133,16 +138,7 @@ class Serial:
     """The guest's serial line on a unix socket; .log has all that came."""
 
     def __init__(self, path, timeout=30):
-        self.sock = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.sock.connect(path)
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    raise
-                select.select([], [], [], 0.001)
+        self.sock = connect(path, timeout)
         self.log = b''
         self._seen = 0
 

@@ -2,10 +2,9 @@
 """Speaks QEMU's test protocol: drives a machine's devices in place of a guest."""
 
 import select
-import socket
 import time
 
-from kfvm import Timeout
+from kfvm import Timeout, connect
 
 
 class QTest:
@@ -14,16 +13,7 @@ class QTest:
         self.irqs = {}     # number: level, as told since interception began
         self.raised = []   # each number as often as it was raised
         self._buffer = b''
-        self.sock = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.sock.connect(path)
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    raise
-                select.select([], [], [], 0.001)
+        self.sock = connect(path, timeout)
 
     def close(self):
         self.sock.close()
