@@ -6,7 +6,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "qapi/qapi-types-block-core.h"
+#include "block/block.h"
 
 /* Rights on an image file that the locks are about. */
 enum {
@@ -36,5 +36,20 @@ void file_unlock(int fd);
  * prealloc says.  0, or -errno and errp, with the file as it was.  Blocking; worker threads.
  */
 int file_set_size(int fd, int64_t length, PreallocMode prealloc, GError **errp);
+
+/*
+ * Writing behind (BDRV_REQ_WRITE_BEHIND): where bytes were written that the kernel has not yet
+ * been told to bring to the disk.  Zeroed at first.  Home context.
+ */
+typedef struct FileWriteback {
+    BlockDriverState *bs;
+    int fd;
+    int64_t start, end; /* from the first to the last of them; equal: none */
+    bool running;       /* a coroutine is at it, as a request of the node */
+} FileWriteback;
+
+/* Adds what has been written through fd, the file of bs, in a request that has not ended yet. */
+void coroutine_fn file_writeback_add(FileWriteback *w, BlockDriverState *bs, int fd,
+                                     int64_t offset, int64_t bytes);
 
 #endif

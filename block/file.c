@@ -30,6 +30,7 @@ typedef struct FileState {
     unsigned has, denies; /* FILE_RIGHT_*: those that are or, when inactive, will be taken */
     bool no_zero_range, no_punch_hole; /* the file system cannot */
     unsigned written, flushed; /* generations: a flush without writes costs nothing */
+    FileWriteback writeback;
 } FileState;
 
 static int64_t round_up_sector(int64_t n)
@@ -362,6 +363,9 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, in
     s->written++;
     if (n < 0) {
         return n;
+    }
+    if ((flags & BDRV_REQ_WRITE_BEHIND) && s->regular && !bs->cache_direct && !bs->cache_no_flush) {
+        file_writeback_add(&s->writeback, bs, s->fd, offset, n);
     }
     return n < bytes ? -ENOSPC : 0;
 }

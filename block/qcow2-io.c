@@ -16,7 +16,7 @@ static bool lacks_data_file(BlockDriverState *bs)
 }
 
 int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector *iov, size_t from,
-                                  size_t bytes)
+                                  size_t bytes, int flags)
 {
     IOVector part;
     int ret;
@@ -26,11 +26,11 @@ int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector 
     }
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_WRITE_AIO);
     if (from == 0 && bytes == iov->size) {
-        return bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, iov, 0);
+        return bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, iov, flags);
     }
     io_vector_init(&part, iov->niov);
     io_vector_concat(&part, iov, from, bytes);
-    ret = bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, &part, 0);
+    ret = bdrv_co_pwritev(qcow2_data_file(bs), host, bytes, &part, flags);
     io_vector_destroy(&part);
     return ret;
 }
@@ -279,7 +279,7 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
         }
         qcow2_request_begin(&s->requests, &request, offset & ~mask, (offset + n + mask) & ~mask,
                             false);
-        ret = qcow2_file_write(bs, run.host, iov, from, n);
+        ret = qcow2_file_write(bs, run.host, iov, from, n, 0);
         qcow2_request_end(&request);
         s->write_seq++;
         *done = n;
@@ -477,7 +477,7 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     int ret = 0;
 
     if (!head && !tail) {
-        return qcow2_file_write(bs, host, iov, from, a->bytes);
+        return qcow2_file_write(bs, host, iov, from, a->bytes, 0);
     }
     if (head) {
         head_buf = g_malloc(head);
@@ -499,7 +499,7 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
         io_vector_add(&all, tail_buf, tail);
     }
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_WRITE);
-    ret = qcow2_file_write(bs, host - head, &all, 0, all.size);
+    ret = qcow2_file_write(bs, host - head, &all, 0, all.size, 0);
     io_vector_destroy(&all);
     return ret;
 }

@@ -5,9 +5,9 @@
 
 #include "qcow2.h"
 
-/* Writes the bytes [from, from + bytes) of iov at host. */
+/* Writes the bytes [from, from + bytes) of iov at host; flags as for bdrv_co_pwritev(). */
 int coroutine_fn qcow2_file_write(BlockDriverState *bs, uint64_t host, IOVector *iov, size_t from,
-                                  size_t bytes);
+                                  size_t bytes, int flags);
 /*
  * Reads into iov; what lies beyond the end of the file reads as zero, but a cluster that
  * was never part of the file is -EIO.

@@ -204,7 +204,7 @@ static int coroutine_fn write_fresh(BlockDriverState *bs, uint64_t host, uint64_
     int ret;
 
     if (zeroed || (!in_cluster && !tail)) {
-        return qcow2_file_write(bs, host + in_cluster, iov, from, bytes);
+        return qcow2_file_write(bs, host + in_cluster, iov, from, bytes, BDRV_REQ_WRITE_BEHIND);
     }
     zero = g_malloc0(MAX(in_cluster, tail));
     io_vector_init(&all, iov->niov + 2);
@@ -215,7 +215,7 @@ static int coroutine_fn write_fresh(BlockDriverState *bs, uint64_t host, uint64_
     if (tail) {
         io_vector_add(&all, zero, tail);
     }
-    ret = bdrv_co_pwritev(bs->file, host, all.size, &all, 0);
+    ret = bdrv_co_pwritev(bs->file, host, all.size, &all, BDRV_REQ_WRITE_BEHIND);
     io_vector_destroy(&all);
     return ret;
 }
@@ -280,7 +280,8 @@ static int64_t coroutine_fn write_run(BlockDriverState *bs, Qcow2Save *save, uin
             n++;
         }
         bytes = MIN(bytes, (n << s->cluster_bits) - in_cluster);
-        ret = qcow2_file_write(bs, (first & QCOW2_OFFSET_MASK) + in_cluster, iov, from, bytes);
+        ret = qcow2_file_write(bs, (first & QCOW2_OFFSET_MASK) + in_cluster, iov, from, bytes,
+                               BDRV_REQ_WRITE_BEHIND);
         return ret < 0 ? ret : (int64_t)bytes;
     }
     while (n < limit && !table[index + n]) {

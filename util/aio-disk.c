@@ -38,6 +38,9 @@ static int disk_request_in_worker(void *opaque)
         case DISK_FALLOCATE:
             req->result = fallocate(req->fd, req->mode, req->offset, req->len);
             break;
+        case DISK_WRITEBACK:
+            req->result = sync_file_range(req->fd, req->offset, req->len, SYNC_FILE_RANGE_WRITE);
+            break;
         }
     } while (req->result < 0 && errno == EINTR);
     if (req->result < 0) {
@@ -189,6 +192,13 @@ int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
 {
     DiskRequest req = {
         .op = DISK_FALLOCATE, .fd = fd, .mode = mode, .offset = offset, .len = len};
+
+    return disk_request(&req, false);
+}
+
+int coroutine_fn co_start_writeback(int fd, off_t offset, off_t len)
+{
+    DiskRequest req = {.op = DISK_WRITEBACK, .fd = fd, .offset = offset, .len = len};
 
     return disk_request(&req, false);
 }

@@ -33,6 +33,11 @@ typedef enum BdrvRequestFlags {
      * in their order.
      */
     BDRV_REQ_WRITE_COMPRESSED = 8,
+    /*
+     * Writes only, advice: part of a large amount that will be flushed in the end.  The file
+     * driver has the kernel begin at once to bring it to the disk.
+     */
+    BDRV_REQ_WRITE_BEHIND = 16,
 } BdrvRequestFlags;
 
 /* --- Graph (main thread) ------------------------------------------------------------- */

@@ -188,5 +188,11 @@ ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int n
 int coroutine_fn co_fdatasync(int fd);
 /* fallocate(2).  0 or -errno. */
 int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len);
+/*
+ * Has the kernel begin to write what it holds of the range (bytes) to the disk; waits for a
+ * place in the disk's queue, not for the disk.  What it cannot write, the next co_fdatasync()
+ * reports (sync_file_range(2) with SYNC_FILE_RANGE_WRITE only).  0 or -errno.
+ */
+int coroutine_fn co_start_writeback(int fd, off_t offset, off_t len);
 
 #endif

@@ -46,6 +46,7 @@ static void coroutine_fn basic_entry(void *opaque)
     struct iovec r[2] = {{in, 3}, {in + 3, 61}};
 
     g_assert_cmpint(co_pwritev(fd, w, 2, 4096), ==, 11);
+    g_assert_cmpint(co_start_writeback(fd, 0, 8192), ==, 0);
     g_assert_cmpint(co_fdatasync(fd), ==, 0);
     /* Short: stops at the end of the file. */
     memset(in, 'x', sizeof(in));
@@ -124,6 +125,8 @@ static void coroutine_fn errors_entry(void *opaque)
     g_assert_cmpint(co_pwritev(ro, &iov, 1, 0), ==, -EBADF);
     g_assert_cmpint(co_preadv(-1, &iov, 1, 0), ==, -EBADF);
     g_assert_cmpint(co_fdatasync(-1), ==, -EBADF);
+    g_assert_cmpint(co_start_writeback(-1, 0, 4096), ==, -EBADF);
+    g_assert_cmpint(co_start_writeback(*(int *)opaque, -4096, 4096), ==, -EINVAL);
     g_assert_cmpint(co_fallocate(*(int *)opaque, 0, -1, 10), ==, -EINVAL);
     g_assert_cmpint(co_preadv(*(int *)opaque, &iov, 1, -5), ==, -EINVAL);
     g_assert_cmpint(co_preadv(*(int *)opaque, &iov, 1, INT64_MAX - 100), ==, -EINVAL);
