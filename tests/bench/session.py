@@ -39,6 +39,12 @@ class Session:
             self.meters['host'] = Meter(build, 'host')
         time.sleep(1)  # the workload's steady state is what is measured
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def window(self, action):
         """Runs action() in a window of all meters: a dict of their figures, the result and
         the seconds it took."""
@@ -119,8 +125,40 @@ class Session:
               f'query-status p99 {window["poll"]["p99"] / 1e3:.2f}, '
               f'slowest {window["poll"]["max"] / 1e3:.1f} ms', flush=True)
 
+    def rest(self):
+        """Machine and meters hold still, so that another session is measured alone."""
+        self.vm.qmp.cmd('stop')
+        for meter in self.meters.values():
+            meter.hold()
+
+    def wake(self):
+        for meter in self.meters.values():
+            meter.go_on()
+        self.vm.qmp.cmd('cont')
+        self.vm.qmp.events.clear()
+        time.sleep(0.5)  # the steady state again
+
     def close(self):
         for meter in self.meters.values():
             meter.close()
         self.vm.serial = None
         self.vm.quit()
+
+
+def in_turns(sessions, found, kind, rounds, action, after=None):
+    """Windows of action(session, i), rounds[name] of each session (none if it is not named),
+    appended to found[name][kind].  The sessions take turns, from one round to the next, so that
+    all see the same times of the host and of its disk; each begins with nothing to write back.
+    after(session, i) is not measured."""
+    for i in range(max(rounds.values())):
+        for name, session in sessions.items():
+            if i >= rounds.get(name, 0):
+                continue
+            os.sync()
+            session.wake()
+            window = session.window(lambda: action(session, i))
+            found[name].setdefault(kind, []).append(window)
+            session.progress(kind, i, rounds[name], window)
+            if after:
+                after(session, i)
+            session.rest()

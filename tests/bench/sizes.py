@@ -2,6 +2,7 @@
 """Snapshots of larger machines under a heavy load, beside QEMU's own ways: 1 and 4 GiB of
 RAM, 75 % of it incompressible, 100 MiB/s rewritten; disks of 1 and 64 GiB."""
 
+import contextlib
 import os
 import socket
 import statistics
@@ -10,7 +11,7 @@ import tempfile
 import time
 
 from figures import middle, worst
-from session import Session, boot, disk_args, linux_args
+from session import Session, boot, disk_args, in_turns, linux_args
 
 RATE_MIB = 100
 SATURATE_MIB = 2000  # more than any guest can write: it then writes as fast as it can
@@ -55,30 +56,26 @@ def memory_peak(pid, action):
     return field('VmHWM') - before
 
 
-def measure(session, rounds, slow_rounds):
-    """All windows of one emulator; slow_rounds: of what stops QEMU for seconds."""
-    qemu = session.name == 'qemu'
-    few = slow_rounds if qemu else rounds
-    windows = {}
+def measure(sessions, rounds, slow_rounds):
+    """All windows; slow_rounds: of what stops QEMU for seconds."""
+    found = {name: {} for name in sessions}
+    both = dict.fromkeys(sessions, rounds)
+    few = {**both, 'qemu': slow_rounds}
 
-    def repeat(kind, n, action, after=None):
-        windows[kind] = []
-        for i in range(n):
-            windows[kind].append(session.window(lambda: action(f'{kind}{i}')))
-            if after and i < n - 1:
-                after(f'{kind}{i}')
-        session.progress(kind, n - 1, n, windows[kind][-1])
+    def delete(session, i):
+        if i < few[session.name] - 1:
+            session.delete(f'save{i}')
 
-    repeat('idle', rounds, lambda tag: time.sleep(1))
-    if qemu:
-        repeat('background', rounds, lambda tag: session.background_snapshot())
-    repeat('save', few, session.save, after=session.delete)
-    last = f'save{few - 1}'
-    if not qemu:
-        windows['memory'] = memory_peak(session.vm.process.pid, lambda: session.save('memory'))
-        session.delete('memory')
-    repeat('load', few, lambda tag: session.load(last))
-    return windows
+    in_turns(sessions, found, 'idle', both, lambda s, i: time.sleep(1))
+    in_turns(sessions, found, 'background', {'qemu': rounds}, lambda s, i: s.background_snapshot())
+    in_turns(sessions, found, 'save', few, lambda s, i: s.save(f'save{i}'), after=delete)
+    ours = sessions['keyframe']
+    ours.wake()
+    found['keyframe']['memory'] = memory_peak(ours.vm.process.pid, lambda: ours.save('memory'))
+    ours.delete('memory')
+    ours.rest()
+    in_turns(sessions, found, 'load', few, lambda s, i: s.load(f'save{few[s.name] - 1}'))
+    return found
 
 
 def downtimes(windows):
@@ -127,17 +124,17 @@ def size_rows(table, title, q, k, dd):
 
 
 def bench_size(build, binaries, directory, memory, rounds, table):
-    found = {}
     fill = memory * 3 // 4
-    for name, binary in binaries.items():
-        say(f'{name}: booting a guest of {memory} MiB and filling {fill} MiB')
-        path = image(directory, f'{name}{memory}', '1G')
-        session = Session(build, name, binary, path, memory, fill, RATE_MIB)
-        try:
-            found[name] = measure(session, rounds, rounds if memory <= 1024 else min(rounds, 3))
-        finally:
-            session.close()
-            os.unlink(path)
+    with contextlib.ExitStack() as stack:
+        sessions = {}
+        for name, binary in binaries.items():
+            say(f'{name}: booting a guest of {memory} MiB and filling {fill} MiB')
+            path = image(directory, f'{name}{memory}', '1G')
+            stack.callback(os.unlink, path)
+            sessions[name] = stack.enter_context(Session(build, name, binary, path, memory, fill,
+                                                         RATE_MIB))
+            sessions[name].rest()
+        found = measure(sessions, rounds, rounds if memory <= 1024 else min(rounds, 3))
     size_rows(table, f'{memory // 1024} GiB', found['qemu'], found['keyframe'],
               dd_mib_per_second(directory, fill))
     return found
