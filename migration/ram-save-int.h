@@ -212,7 +212,6 @@ struct RamSave {
     /* Background, snapshot thread only. */
     const RamSink *sink;
     size_t cursor; /* next chunk */
-    bool flushing; /* a coroutine is emptying buffers */
     bool held;     /* pause_point() has not returned */
     int write_error;
     RamSaveStats stats; /* faults: fault thread; the rest: snapshot thread */

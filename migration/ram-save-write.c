@@ -2,8 +2,8 @@
 /*
  * The background half of saving RAM: a few coroutines in the snapshot thread take chunk
  * after chunk, sort its pages, write what is not zero straight from guest memory, see to
- * the pages that were changed meanwhile, and lift the protection.  When copies pile up one
- * of them empties the buffers first.
+ * the pages that were changed meanwhile, and lift the protection.  When copies pile up they
+ * empty the buffers first.
  */
 #include <errno.h>
 #include <string.h>
@@ -169,17 +169,19 @@ static int coroutine_fn write_batch(RamSave *s, Copied *batch, size_t n)
     return ret;
 }
 
-/* Brings the number of used buffers down before they run out. */
+/*
+ * Brings the number of used buffers down before they run out.  Every writer that comes by
+ * helps: on a slow disk nothing else may be written, or the guest will have to wait.
+ */
 static int coroutine_fn relieve(RamSave *s)
 {
     uint32_t high = s->pool.nr_normal / 2, low = s->pool.nr_normal / 8;
     g_autofree Copied *batch = NULL;
     int ret = 0;
 
-    if (s->flushing || !s->config.live || bounce_used(&s->pool) <= high) {
+    if (!s->config.live || bounce_used(&s->pool) <= high) {
         return 0;
     }
-    s->flushing = true;
     batch = g_new(Copied, FLUSH_BATCH);
     while (ret == 0 && bounce_used(&s->pool) > low && !ram_save_stopped(s, NULL)) {
         size_t n = take_batch(s, batch);
@@ -189,7 +191,6 @@ static int coroutine_fn relieve(RamSave *s)
         }
         ret = write_batch(s, batch, n);
     }
-    s->flushing = false;
     return ret;
 }
 
