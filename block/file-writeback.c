@@ -11,7 +11,8 @@
 #include "graph-int.h"
 
 /* Large enough for the disk, small enough for who waits behind the work on its completion. */
-#define PIECE (1 << 20)
+#define PIECE_MIN (1 << 20)
+#define PIECE_MAX (4 << 20)
 /* Further away than this is another place: what was begun here is left to the flush. */
 #define NEAR (16 << 20)
 
@@ -20,11 +21,11 @@ static void coroutine_fn writeback_entry(void *opaque)
     FileWriteback *w = opaque;
 
     /* What is left goes with the flush. */
-    while (w->end - w->start >= PIECE && !w->bs->quiesce) {
-        int64_t at = w->start;
+    while (w->end - w->start >= PIECE_MIN && !w->bs->quiesce) {
+        int64_t at = w->start, n = MIN(w->end - at, PIECE_MAX);
 
-        w->start += PIECE;
-        co_start_writeback(w->fd, at, PIECE); /* what fails is told by the flush */
+        w->start += n;
+        co_start_writeback(w->fd, at, n); /* what fails is told by the flush */
     }
     w->running = false;
     bdrv_request_end(w->bs);
@@ -39,7 +40,7 @@ void coroutine_fn file_writeback_add(FileWriteback *w, BlockDriverState *bs, int
     }
     w->start = MIN(w->start, offset);
     w->end = MAX(w->end, offset + bytes);
-    if (!w->running && w->end - w->start >= PIECE && !bs->quiesce) {
+    if (!w->running && w->end - w->start >= PIECE_MIN && !bs->quiesce) {
         w->bs = bs;
         w->fd = fd;
         w->running = true;

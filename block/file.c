@@ -357,14 +357,16 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, int64_t offset, in
                                         IOVector *iov, int flags)
 {
     FileState *s = bs->opaque;
-    ssize_t n = s->threads ? co_pwritev_in_worker(s->fd, iov->iov, iov->niov, offset)
-                           : co_pwritev(s->fd, iov->iov, iov->niov, offset);
+    bool bulk = (flags & BDRV_REQ_WRITE_BEHIND) && s->regular && !bs->cache_direct;
+    ssize_t n = bulk         ? co_pwritev_in_bulk(s->fd, iov->iov, iov->niov, offset)
+                : s->threads ? co_pwritev_in_worker(s->fd, iov->iov, iov->niov, offset)
+                             : co_pwritev(s->fd, iov->iov, iov->niov, offset);
 
     s->written++;
     if (n < 0) {
         return n;
     }
-    if ((flags & BDRV_REQ_WRITE_BEHIND) && s->regular && !bs->cache_direct && !bs->cache_no_flush) {
+    if (bulk && !bs->cache_no_flush) {
         file_writeback_add(&s->writeback, bs, s->fd, offset, n);
     }
     return n < bytes ? -ENOSPC : 0;

@@ -38,9 +38,6 @@ static int disk_request_in_worker(void *opaque)
         case DISK_FALLOCATE:
             req->result = fallocate(req->fd, req->mode, req->offset, req->len);
             break;
-        case DISK_WRITEBACK:
-            req->result = sync_file_range(req->fd, req->offset, req->len, SYNC_FILE_RANGE_WRITE);
-            break;
         }
     } while (req->result < 0 && errno == EINTR);
     if (req->result < 0) {
@@ -119,46 +116,87 @@ static int next_part(struct iovec *part, const struct iovec *iov, int niov, size
     return n;
 }
 
+/* What is left of a transfer. */
+typedef struct Transfer {
+    const struct iovec *iov;
+    int niov;
+    size_t skip; /* bytes of iov[0] that are done */
+    off_t offset;
+    size_t size, done, tried;
+    DiskRequest req; /* the next part */
+    struct iovec part[PART_ELEMENTS];
+} Transfer;
+
+static bool transfer_init(Transfer *t, DiskOp op, int fd, const struct iovec *iov, int niov,
+                          off_t offset)
+{
+    t->iov = iov;
+    t->niov = niov;
+    t->skip = t->done = 0;
+    t->offset = offset;
+    t->req = (DiskRequest){.op = op, .fd = fd, .iov = t->part};
+    return transfer_valid(iov, niov, offset, &t->size);
+}
+
+static bool transfer_next(Transfer *t)
+{
+    size_t limit = t->req.op == DISK_READ ? PART_READ_BYTES : PART_WRITE_BYTES;
+
+    t->req.offset = t->offset + t->done;
+    t->req.niov = next_part(t->part, t->iov, t->niov, t->skip, limit, &t->tried);
+    return t->done < t->size;
+}
+
+/* Takes in a part's result.  Returns 1 to go on, 0 at the end of the file, or -errno. */
+static int transfer_advance(Transfer *t)
+{
+    ssize_t ret = t->req.result;
+
+    if (ret == -EINVAL && t->req.op == DISK_READ && t->done % 512) {
+        return 0; /* O_DIRECT: only the end of the file leaves us at such an offset */
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (ret == 0 && t->tried) {
+        return t->req.op == DISK_WRITE ? -ENOSPC : 0;
+    }
+    t->done += ret;
+    t->skip += ret;
+    while (t->niov > 0 && t->skip >= t->iov->iov_len) {
+        t->skip -= t->iov->iov_len;
+        t->iov++;
+        t->niov--;
+    }
+    return 1;
+}
+
 static ssize_t coroutine_fn transfer(DiskOp op, bool in_worker, int fd, const struct iovec *iov,
                                      int niov, off_t offset)
 {
-    size_t limit = op == DISK_READ ? PART_READ_BYTES : PART_WRITE_BYTES;
-    size_t size, done = 0;
-    size_t skip = 0; /* bytes of iov[0] that are done */
+    Transfer t;
+    int ret = 1;
 
-    if (!transfer_valid(iov, niov, offset, &size)) {
+    if (!transfer_init(&t, op, fd, iov, niov, offset)) {
         return -EINVAL;
     }
-    while (done < size) {
-        struct iovec part[PART_ELEMENTS];
-        DiskRequest req = {.op = op, .fd = fd, .offset = offset + done, .iov = part};
-        size_t tried;
-        ssize_t ret;
-
-        req.niov = next_part(part, iov, niov, skip, limit, &tried);
-        ret = disk_request(&req, in_worker);
-        if (ret == -EINVAL && op == DISK_READ && done % 512) {
-            /* O_DIRECT: only the end of the file leaves us at such an offset. */
-            break;
-        }
-        if (ret < 0) {
-            return ret;
-        }
-        if (ret == 0 && tried) {
-            if (op == DISK_WRITE) {
-                return -ENOSPC;
-            }
-            break; /* end of file */
-        }
-        done += ret;
-        skip += ret;
-        while (niov > 0 && skip >= iov->iov_len) {
-            skip -= iov->iov_len;
-            iov++;
-            niov--;
-        }
+    while (ret > 0 && transfer_next(&t)) {
+        disk_request(&t.req, in_worker);
+        ret = transfer_advance(&t);
     }
-    return done;
+    return ret < 0 ? ret : (ssize_t)t.done;
+}
+
+static int bulk_write(void *opaque)
+{
+    Transfer *t = opaque;
+    int ret = 1;
+
+    while (ret > 0 && transfer_next(t)) {
+        disk_request_in_worker(&t->req);
+        ret = transfer_advance(t);
+    }
+    return ret;
 }
 
 ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset)
@@ -181,6 +219,18 @@ ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int n
     return transfer(DISK_WRITE, true, fd, iov, niov, offset);
 }
 
+ssize_t coroutine_fn co_pwritev_in_bulk(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    Transfer t;
+    int ret;
+
+    if (!transfer_init(&t, DISK_WRITE, fd, iov, niov, offset)) {
+        return -EINVAL;
+    }
+    ret = co_run_in_bulk_worker(bulk_write, &t);
+    return ret < 0 ? ret : (ssize_t)t.done;
+}
+
 int coroutine_fn co_fdatasync(int fd)
 {
     DiskRequest req = {.op = DISK_FDATASYNC, .fd = fd};
@@ -196,9 +246,21 @@ int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
     return disk_request(&req, false);
 }
 
+typedef struct Writeback {
+    int fd;
+    off_t offset, len;
+} Writeback;
+
+static int start_writeback(void *opaque)
+{
+    const Writeback *w = opaque;
+
+    return sync_file_range(w->fd, w->offset, w->len, SYNC_FILE_RANGE_WRITE) < 0 ? -errno : 0;
+}
+
 int coroutine_fn co_start_writeback(int fd, off_t offset, off_t len)
 {
-    DiskRequest req = {.op = DISK_WRITEBACK, .fd = fd, .offset = offset, .len = len};
+    Writeback w = {.fd = fd, .offset = offset, .len = len};
 
-    return disk_request(&req, false);
+    return co_run_in_bulk_worker(start_writeback, &w);
 }

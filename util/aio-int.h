@@ -114,7 +114,7 @@ bool aio_epoll_dispatch(AioContext *ctx);
  * A disk request: one system call's worth.  It lives on the stack of the coroutine that
  * waits for it.
  */
-typedef enum DiskOp { DISK_READ, DISK_WRITE, DISK_FDATASYNC, DISK_FALLOCATE, DISK_WRITEBACK } DiskOp;
+typedef enum DiskOp { DISK_READ, DISK_WRITE, DISK_FDATASYNC, DISK_FALLOCATE } DiskOp;
 typedef struct DiskRequest {
     DiskOp op;
     int fd;

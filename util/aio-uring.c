@@ -103,9 +103,6 @@ static void prepare(struct io_uring_sqe *sqe, DiskRequest *req)
     case DISK_FALLOCATE:
         io_uring_prep_fallocate(sqe, req->fd, req->mode, req->offset, req->len);
         break;
-    case DISK_WRITEBACK:
-        io_uring_prep_sync_file_range(sqe, req->fd, req->len, req->offset, SYNC_FILE_RANGE_WRITE);
-        break;
     }
     io_uring_sqe_set_data(sqe, req);
 }

@@ -34,8 +34,9 @@ typedef enum BdrvRequestFlags {
      */
     BDRV_REQ_WRITE_COMPRESSED = 8,
     /*
-     * Writes only, advice: part of a large amount that will be flushed in the end.  The file
-     * driver has the kernel begin at once to bring it to the disk.
+     * Writes only, advice: part of a large amount that will be flushed in the end, and that is
+     * less urgent than all else.  The file driver copies it to the kernel in a bulk worker and
+     * has the kernel begin at once to bring it to the disk.
      */
     BDRV_REQ_WRITE_BEHIND = 16,
 } BdrvRequestFlags;

@@ -172,6 +172,9 @@ bool coroutine_fn co_timeout(CoroutineEntry *entry, void *opaque, int64_t timeou
  */
 typedef int WorkerFunc(void *opaque);
 int coroutine_fn co_run_in_worker(WorkerFunc *fn, void *opaque);
+/* The same for what moves a lot of data and nobody waits for: few threads, behind all others
+ * (THREAD_ROLE_BULK). */
+int coroutine_fn co_run_in_bulk_worker(WorkerFunc *fn, void *opaque);
 
 /* --- Disk I/O (util/aio-disk.c): io_uring of the current context, workers without -- */
 
@@ -184,13 +187,15 @@ ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t
 /* The same through worker threads in any case. */
 ssize_t coroutine_fn co_preadv_in_worker(int fd, const struct iovec *iov, int niov, off_t offset);
 ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int niov, off_t offset);
+/* Writes in a bulk worker. */
+ssize_t coroutine_fn co_pwritev_in_bulk(int fd, const struct iovec *iov, int niov, off_t offset);
 /* fdatasync(2).  0 or -errno. */
 int coroutine_fn co_fdatasync(int fd);
 /* fallocate(2).  0 or -errno. */
 int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len);
 /*
- * Has the kernel begin to write what it holds of the range (bytes) to the disk; waits for a
- * place in the disk's queue, not for the disk.  What it cannot write, the next co_fdatasync()
+ * Has the kernel begin to write what it holds of the range (bytes) to the disk, in a bulk
+ * worker; waits for a place in the disk's queue, not for the disk.  What it cannot write, the next co_fdatasync()
  * reports (sync_file_range(2) with SYNC_FILE_RANGE_WRITE only).  0 or -errno.
  */
 int coroutine_fn co_start_writeback(int fd, off_t offset, off_t len);

@@ -92,14 +92,18 @@ static void coroutine_fn vectors_entry(void *opaque)
     }
     iov[N + 1] = (struct iovec){NULL, 0};
     g_assert_cmpint(co_pwritev(fd, iov, N + 2, 1), ==, size);
+    g_assert_cmpint(co_pwritev_in_bulk(fd, iov, N + 2, 1 + size), ==, size);
     for (int i = 0; i < N; i++) {
         iov[i + 1].iov_base = in + i * EACH;
     }
     g_assert_cmpint(co_preadv(fd, iov, N + 2, 1), ==, size);
     g_assert_cmpint(memcmp(in, out, size), ==, 0);
+    memset(in, 0, size);
+    g_assert_cmpint(co_preadv(fd, iov, N + 2, 1 + size), ==, size);
+    g_assert_cmpint(memcmp(in, out, size), ==, 0);
     /* The file ends within the second batch of elements. */
     memset(in, 0, size);
-    g_assert_cmpint(co_preadv(fd, iov, N + 2, 1 + 30000), ==, size - 30000);
+    g_assert_cmpint(co_preadv(fd, iov, N + 2, 1 + size + 30000), ==, size - 30000);
     g_assert_cmpint(memcmp(in, out + 30000, size - 30000), ==, 0);
     g_free(iov);
     g_free(in);
@@ -121,6 +125,9 @@ static void coroutine_fn errors_entry(void *opaque)
     int ro = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
     g_assert_cmpint(co_pwritev(full, &iov, 1, 0), ==, -ENOSPC);
+    g_assert_cmpint(co_pwritev_in_bulk(full, &iov, 1, 0), ==, -ENOSPC);
+    g_assert_cmpint(co_pwritev_in_bulk(-1, &iov, 1, 0), ==, -EBADF);
+    g_assert_cmpint(co_pwritev_in_bulk(*(int *)opaque, huge, 3, 0), ==, -EINVAL);
     g_assert_cmpint(co_preadv(dir, &iov, 1, 0), ==, -EISDIR);
     g_assert_cmpint(co_pwritev(ro, &iov, 1, 0), ==, -EBADF);
     g_assert_cmpint(co_preadv(-1, &iov, 1, 0), ==, -EBADF);
