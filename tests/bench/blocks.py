@@ -77,7 +77,7 @@ def fio(path, scale, depth, cache, write):
     out = subprocess.run(
         ['fio', '--name=raw', f'--filename={path}', '--ioengine=io_uring', f'--iodepth={depth}',
          f'--rw=rand{"write" if write else "read"}', f'--bs={BLOCK}', f'--number_ios={count}',
-         f'--direct={int(cache == "none")}', '--output-format=json'],
+         f'--direct={int(cache == "none")}', '--invalidate=0', '--output-format=json'],
         check=True, capture_output=True, text=True).stdout
     return json.loads(out)['jobs'][0]['write' if write else 'read']['iops']
 
@@ -90,17 +90,21 @@ def bench_requests(tools, directory, raw, scale, rounds, table):
         for write in (False, True):
             for depth in (1, 32):
                 found = {name: [] for name in tools}
+                plain = []
                 if cache == 'writeback':
                     warm(image)
+                    warm(raw)
                 for i in range(rounds):
                     for name, program in in_turn(tools, i):
                         found[name].append(requests(program, image, scale, depth, cache, write))
+                    plain.append(fio(raw, scale, depth, cache, write))
                 q, k = (statistics.median(found[n]) for n in ('qemu', 'keyframe'))
                 what = f'4 KiB {"writes" if write else "reads"}, cache={cache}, depth {depth}'
                 table.add(what, '1/s', q, k, '>= QEMU', k >= q)
-                plain = fio(raw, scale, depth, cache, write)
-                if plain:
-                    table.add('(the same, fio on the raw file)', '1/s', plain, None)
+                if depth > 1 and plain[0]:
+                    share, theirs = (100 * n / statistics.median(plain) for n in (k, q))
+                    table.add('the same, share of what fio reaches on the raw file', '%', theirs,
+                              share, '>= 90 %', share >= 90)
     return image
 
 
@@ -120,7 +124,7 @@ def bench_after_snapshot(tools, directory, full, scale, rounds, table):
         os.unlink(image)
         q, k = (statistics.median(found[n]) for n in ('qemu', 'keyframe'))
         table.add(f'first write to a cluster after a snapshot, depth {depth}', '1/s', q, k,
-                  '>= QEMU', k >= q)
+                  '>= 2 x QEMU', k >= 2 * q)
 
 
 def bench_convert(tools, directory, scale, rounds, table):
