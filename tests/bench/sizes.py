@@ -97,8 +97,10 @@ def above_idle_row(table, title, figure, q, k):
 
 def size_rows(table, title, q, k, dd):
     if 'host' in k['idle'][0]:
-        table.add(f"({title}: a real-time thread's longest delay, idle)", 'ms',
-                  worst(q['idle'], 'host'), worst(k['idle'], 'host'))
+        for what, theirs, ours in (('idle', 'idle', 'idle'), ('while saving', 'background', 'save'),
+                                   ('while loading', 'load', 'load')):
+            table.add(f"({title}: a real-time thread's longest delay, {what})", 'ms',
+                      worst(q[theirs], 'host'), worst(k[ours], 'host'))
     downtime_rows(table, f'{title} save', k['save'])
     above_idle_row(table, f"{title} save: standstill above idle's, median "
                    '(QEMU: background-snapshot)', middle, q, k)
