@@ -325,6 +325,30 @@ static int coroutine_fn grow(BlockDriverState *bs, uint64_t index, uint64_t want
     return 0;
 }
 
+/* The first index in [from, end) with a count of 0; end if there is none. */
+static uint64_t first_free(const void *block, int order, uint64_t from, uint64_t end)
+{
+    unsigned bits = 1u << order, per_word = 64 / bits;
+    uint64_t lowest = bits == 64 ? 1 : ~0ULL / ((1ULL << bits) - 1), highest = lowest << (bits - 1);
+
+    while (from < end) {
+        if (from % per_word == 0 && from + per_word <= end) {
+            uint64_t v;
+
+            memcpy(&v, (const uint8_t *)block + from / per_word * 8, 8);
+            if (!((v - lowest) & ~v & highest)) { /* no field of the word is 0 */
+                from += per_word;
+                continue;
+            }
+        }
+        if (qcow2_rb_read(block, order, from) == 0) {
+            break;
+        }
+        from++;
+    }
+    return from;
+}
+
 /* Finds and takes a run of min..max free clusters; the run starts nowhere below the hint. */
 static int coroutine_fn allocate(BlockDriverState *bs, uint64_t min, uint64_t max,
                                  uint64_t *cluster, uint64_t *count)
@@ -362,6 +386,16 @@ static int coroutine_fn allocate(BlockDriverState *bs, uint64_t min, uint64_t ma
             continue;
         }
         for (uint64_t i = 0; i < n && run < max && !ended; i++, c++) {
+            if (run == 0) {
+                uint64_t used = first_free(t->data, s->refcount_order, index + i, index + n) -
+                                (index + i);
+
+                i += used;
+                c += used;
+                if (i == n) {
+                    break;
+                }
+            }
             if (qcow2_rb_read(t->data, s->refcount_order, index + i) == 0) {
                 if (run++ == 0) {
                     start = c;
