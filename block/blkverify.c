@@ -13,6 +13,7 @@
 #include <string.h>
 #include "block/block-int.h"
 #include "qapi/error.h"
+#include "util/log.h"
 
 typedef struct Pair { /* one request on both nodes */
     BlockDriverState *bs;
@@ -36,6 +37,7 @@ static void G_GNUC_PRINTF(4, 5) G_GNUC_NORETURN fail(const char *what, int64_t o
     va_end(ap);
     fputc('\n', stderr);
     fflush(NULL);
+    log_flush();
     _exit(1);
 }
 

@@ -28,6 +28,7 @@
 #include "util/daemonize.h"
 #include "util/iothreads.h"
 #include "util/log.h"
+#include "util/stdio.h"
 #include "util/thread-role.h"
 
 static GMainLoop *loop;
@@ -257,6 +258,7 @@ int main(int argc, char **argv)
     if (o->daemonize && !daemonize_start(&err)) {
         fail(err);
     }
+    stdio_never_wait();
     if (o->pidfile && !pidfile_write(o->pidfile, &err)) {
         fail(err);
     }

@@ -16,18 +16,20 @@ static bool inside;       /* lock: what was printed last did not end its line */
 
 static void print(const char *text)
 {
+    g_autoptr(GString) s = g_string_new(NULL);
+
     pthread_mutex_lock(&lock);
     if (!inside && with_time) {
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
         g_autofree char *day = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S");
 
-        fprintf(stderr, "%s.%06dZ ", day, g_date_time_get_microsecond(now));
+        g_string_append_printf(s, "%s.%06dZ ", day, g_date_time_get_microsecond(now));
     }
     if (!inside && guest) {
-        fprintf(stderr, "%s ", guest);
+        g_string_append_printf(s, "%s ", guest);
     }
-    fputs(text, stderr);
-    fflush(stderr);
+    g_string_append(s, text);
+    fputs(s->str, stderr); /* as a whole: it is lost as a whole if nobody reads (util/stdio.h) */
     inside = *text && text[strlen(text) - 1] != '\n';
     pthread_mutex_unlock(&lock);
 }

@@ -29,6 +29,7 @@
 #include "util/daemonize.h"
 #include "util/iothreads.h"
 #include "util/log.h"
+#include "util/stdio.h"
 #include "util/trace-event.h"
 
 static GMainLoop *loop;
@@ -237,7 +238,11 @@ static void first_pass(int argc, char **argv)
             bad_option(c, argv);
         }
     }
-    if ((background && !daemonize_start(&err)) || (pidfile && !pidfile_write(pidfile, &err))) {
+    if (background && !daemonize_start(&err)) {
+        fail("", err);
+    }
+    stdio_never_wait();
+    if (pidfile && !pidfile_write(pidfile, &err)) {
         fail("", err);
     }
 }

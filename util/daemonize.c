@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "util/daemonize.h"
+#include "util/log.h"
 
 #define DAEMONIZE_ERROR (g_quark_from_static_string("daemonize"))
 
@@ -75,6 +76,7 @@ void daemonize_ready(void)
     if (ready_fd < 0) {
         return;
     }
+    log_flush();
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
         dup2(null, STDIN_FILENO);

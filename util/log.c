@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The log's buffer and its thread.  Who logs appends to the buffer under a leaf lock; the
- * thread takes all of it and writes it, so a stderr that nobody reads, or a slow disk,
- * stops this thread and no other.  The thread begins with the first line, that is behind
- * the fork of a program that goes to the background.
+ * The log: which items are wanted, and where lines go.  They go through an outlet, so a stderr
+ * that nobody reads, or a slow disk, stops that outlet's thread and no other.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "outlet.h"
 #include "util/log.h"
 #include "util/trace-event.h"
-
-#define BUFFER_MAX (1024 * 1024)
-#define FLUSH_SECONDS 1
 
 unsigned log_items;
 
@@ -39,97 +32,13 @@ static const struct {
     {"strace", 0, NULL}, {"tid", 0, NULL},
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
-static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
-static GString *buffer; /* not yet written */
-static uint64_t lost;   /* lines that found no room */
-static bool running;
-static int writing_fd = -1; /* where the thread writes to just now */
-static bool old_is_retired; /* writing_fd is not log_fd any more */
-static int log_fd = STDERR_FILENO;
-
-/* --- The thread ------------------------------------------------------------------------- */
-
-static void write_all(int fd, const char *data, size_t len)
-{
-    while (len) {
-        ssize_t n = write(fd, data, len);
-
-        if (n < 0 && errno != EINTR && errno != EAGAIN) {
-            return; /* nobody is there to be told */
-        }
-        if (n < 0 && errno == EAGAIN) {
-            usleep(1000); /* somebody has made our stderr non-blocking */
-        }
-        n = MAX(n, 0);
-        data += n;
-        len -= n;
-    }
-}
-
-static void *log_thread(void *opaque)
-{
-    GString *text = g_string_new(NULL);
-
-    pthread_setname_np(pthread_self(), "log");
-    pthread_mutex_lock(&lock);
-    for (;;) {
-        GString *empty = text;
-        int fd;
-
-        while (!buffer->len) {
-            pthread_cond_wait(&more, &lock);
-        }
-        text = buffer;
-        buffer = g_string_truncate(empty, 0);
-        if (lost) {
-            g_string_append_printf(text, "log: %" PRIu64 " lines lost\n", lost);
-            lost = 0;
-        }
-        writing_fd = fd = log_fd;
-        pthread_mutex_unlock(&lock);
-        write_all(fd, text->str, text->len);
-        pthread_mutex_lock(&lock);
-        if (old_is_retired) {
-            close(fd);
-            old_is_retired = false;
-        }
-        writing_fd = -1;
-        pthread_cond_broadcast(&idle);
-    }
-    return NULL;
-}
-
-/* lock held. */
-static bool ensure_thread(void)
-{
-    sigset_t all, old;
-    pthread_t thread;
-
-    if (!running) {
-        buffer = buffer ? buffer : g_string_new(NULL);
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        running = pthread_create(&thread, NULL, log_thread, NULL) == 0;
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        if (running) {
-            pthread_detach(thread);
-        }
-    }
-    return running;
-}
+static Outlet log_file = OUTLET_INIT("log", -1); /* without a file: outlet_stderr */
 
 static void append(const char *text, size_t len)
 {
-    pthread_mutex_lock(&lock);
-    if (ensure_thread() && buffer->len + len <= BUFFER_MAX) {
-        g_string_append_len(buffer, text, len);
-        pthread_cond_signal(&more);
-    } else {
-        lost++;
+    if (!outlet_put(&log_file, text, len, false)) {
+        outlet_put(&outlet_stderr, text, len, false);
     }
-    pthread_mutex_unlock(&lock);
 }
 
 static void G_GNUC_PRINTF(1, 0) append_v(const char *format, va_list ap)
@@ -161,15 +70,8 @@ void log_printf(const char *format, ...)
 
 void log_flush(void)
 {
-    struct timespec until;
-
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FLUSH_SECONDS;
-    pthread_mutex_lock(&lock);
-    while (running && (buffer->len || writing_fd >= 0) &&
-           pthread_cond_timedwait(&idle, &lock, &until) == 0) {
-    }
-    pthread_mutex_unlock(&lock);
+    outlet_flush(&log_file);
+    outlet_flush(&outlet_stderr);
 }
 
 /* --- Where to ------------------------------------------------------------------------------ */
@@ -192,7 +94,7 @@ static char *expand_name(const char *name, GError **errp)
 bool log_set_file(const char *filename, GError **errp)
 {
     g_autofree char *name = filename ? expand_name(filename, errp) : NULL;
-    int fd = STDERR_FILENO, old;
+    int fd = -1;
 
     if (filename && !name) {
         return false;
@@ -205,18 +107,7 @@ bool log_set_file(const char *filename, GError **errp)
             return false;
         }
     }
-    log_flush();
-    pthread_mutex_lock(&lock);
-    old = log_fd;
-    log_fd = fd;
-    if (writing_fd == old) {
-        old_is_retired = old != STDERR_FILENO; /* closed by who writes to it, when it is done */
-        old = STDERR_FILENO;
-    }
-    pthread_mutex_unlock(&lock);
-    if (old != STDERR_FILENO) {
-        close(old);
-    }
+    outlet_set_fd(&log_file, fd);
     return true;
 }
 

@@ -11,11 +11,12 @@ import array
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import sys
 
-from kfvm import QMP, Timeout
+from kfvm import QMP, Timeout, VM
 from rig import Rig, slow
 from schema import Schema
 from watch import undisturbed
@@ -300,6 +301,47 @@ def test_500_sessions(rig):
     for qmp in sessions:
         qmp.close()
     settle_fds(vm, open_before)
+
+
+def test_output_that_nobody_reads(rig):
+    """stdout and stderr are one pipe, which is full: commands that print there return."""
+    path = rig.image('pipe.qcow2')
+    r, w = os.pipe()
+    os.set_blocking(w, False)
+    filled = 0
+    try:
+        while True:
+            filled += os.write(w, b'x' * 4096)
+    except BlockingIOError:
+        os.set_blocking(w, True)  # as a program finds it
+
+    def streams():
+        os.dup2(w, 1)
+        os.dup2(w, 2)
+
+    with VM(rig.binary, ['-m', '16M', '-S', '-blockdev', json.dumps(
+            {'driver': 'qcow2', 'node-name': 'n',
+             'file': {'driver': 'file', 'filename': path}})], preexec=streams) as vm:
+        for i in range(50):
+            vm.qmp.hmp(f'qemu-io n "nope-{i}"')
+            vm.qmp.hmp('qemu-io n length')
+        assert vm.qmp.cmd('query-status')['status'] == 'prelaunch'
+        said = b''
+        while b'nope-49' not in said[filled:] or said.count(b'64 MiB') < 50:
+            said += os.read(r, 65536)
+        assert re.findall(rb'"nope-(\d+)" not found', said) == [b'%d' % i for i in range(50)], said
+        # And once more, to the end: nobody reads what comes now.
+        os.set_blocking(w, False)
+        try:
+            while True:
+                os.write(w, b'x' * 4096)
+        except BlockingIOError:
+            os.set_blocking(w, True)
+        vm.qmp.hmp('qemu-io n "nope"')
+        vm.qmp.cmd('quit')
+        assert vm.process.wait(30) == 0
+    os.close(r)
+    os.close(w)
 
 
 class HmpRig(Rig):
