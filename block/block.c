@@ -12,6 +12,7 @@
 #include "qapi/error.h"
 
 #define NODE_NAME_MAX 31
+#define MAX_DEPTH 100 /* of nodes opened below nodes: each is a call of the next */
 
 /* In order of creation, children before parents; a node is in it once it has its final
  * name.  Main thread. */
@@ -350,6 +351,8 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
         .force_share = bs->force_share,
         .discard = true,
         .auto_read_only = o->has_auto_read_only && o->auto_read_only,
+        .by_image = inherit->by_image,
+        .depth = bs->depth + 1,
     };
     BlockDriverState *file, *data;
 
@@ -385,6 +388,8 @@ static bool coroutine_fn open_backing_child(BlockDriverState *bs, const Blockdev
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
         .force_share = bs->force_share,
+        .by_image = inherit->by_image,
+        .depth = bs->depth + 1,
     };
     BlockDriverState *backing;
 
@@ -410,7 +415,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
 {
     BlockdevCacheOptions *cache = o->cache;
 
-    bs->read_only = o->has_read_only ? o->read_only : inherit->read_only;
+    bs->read_only = o->has_read_only && !inherit->by_image ? o->read_only : inherit->read_only;
     bs->cache_direct = cache && cache->has_direct ? cache->direct : inherit->direct;
     bs->cache_no_flush = cache && cache->has_no_flush ? cache->no_flush : inherit->no_flush;
     bs->force_share = o->has_force_share ? o->force_share : inherit->force_share;
@@ -423,6 +428,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->for_check = inherit->for_check;
     bs->probed = inherit->probed;
     bs->overlay = inherit->overlay;
+    bs->depth = inherit->depth;
     if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !bs->discard_unmap) {
         error_setg(errp, "setting detect-zeroes to unmap is not allowed without setting "
                    "discard operation to unmap");
@@ -462,6 +468,16 @@ static bool coroutine_fn open_in_home(BlockDriverState *bs, const BlockdevOption
     return ok;
 }
 
+bool bdrv_check_driver_by_image(BlockdevDriver driver, const BdrvInherit *inherit, GError **errp)
+{
+    if (inherit->by_image && driver == BLOCKDEV_DRIVER_BLKVERIFY) {
+        error_setg(errp, "Driver 'blkverify' may end the program: it is for users to name, and "
+                   "not for images");
+        return false;
+    }
+    return true;
+}
+
 BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
                                                  const BdrvInherit *inherit, AioContext *ctx,
                                                  GError **errp)
@@ -473,6 +489,13 @@ BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
     GLOBAL_STATE();
     if (!drv) {
         error_setg(errp, "Driver '%s' is not built into this program", driver);
+        return NULL;
+    }
+    if (inherit->depth > MAX_DEPTH) {
+        error_setg(errp, "Block nodes are nested more than %d deep", MAX_DEPTH);
+        return NULL;
+    }
+    if (!bdrv_check_driver_by_image(options->driver, inherit, errp)) {
         return NULL;
     }
     bs = node_new(drv, ctx);

@@ -34,6 +34,14 @@ static BlockdevOptions *file_options(BlockdevDriver driver, const char *filename
     return o;
 }
 
+/* What is behind "file:": a path, in a form that is not taken for another protocol. */
+static BlockdevOptions *stripped_options(BlockdevDriver driver, const char *rest)
+{
+    g_autofree char *path = g_strconcat(rest[strcspn(rest, ":/")] == ':' ? "./" : "", rest, NULL);
+
+    return file_options(driver, path);
+}
+
 BlockdevOptions *coroutine_fn bdrv_co_plain_options(const char *filename)
 {
     StatWork w = { .filename = filename };
@@ -97,10 +105,10 @@ static BlockdevOptions *coroutine_fn options_of(const char *filename, int depth,
     }
     protocol = g_strndup(filename, len);
     if (!strcmp(protocol, "file")) {
-        return file_options(BLOCKDEV_DRIVER_FILE, rest);
+        return stripped_options(BLOCKDEV_DRIVER_FILE, rest);
     }
     if (!strcmp(protocol, "host_device")) {
-        return file_options(BLOCKDEV_DRIVER_HOST_DEVICE, rest);
+        return stripped_options(BLOCKDEV_DRIVER_HOST_DEVICE, rest);
     }
     if (!strcmp(protocol, "null-co")) {
         return null_options(BLOCKDEV_DRIVER_NULL_CO, filename, errp);

@@ -86,6 +86,8 @@ typedef struct BdrvInherit {
     bool no_io;
     bool probed;
     bool exclusive; /* even a raw image is locked as one that only we write */
+    bool by_image;  /* a name stored in an image asks for it, not the user: never writable */
+    int depth;      /* of nodes that are opened because of another */
     int verifiers;  /* how many "blkverify:" the file name had in front of this part */
     BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
@@ -97,6 +99,9 @@ typedef struct BdrvInherit {
 BlockDriverState *coroutine_fn bdrv_co_open_node(const BlockdevOptions *options,
                                                  const BdrvInherit *inherit, AioContext *ctx,
                                                  GError **errp);
+
+/* What the name of a backing file stored in an image may ask for, and what it may not. */
+bool bdrv_check_driver_by_image(BlockdevDriver driver, const BdrvInherit *inherit, GError **errp);
 
 /*
  * Opens what a string of options describes: what -blockdev takes, and without "driver" a file,

@@ -11,19 +11,15 @@
 #include "qapi/qapi-visit-block-core.h"
 
 #define PROBE_BYTES 2048
-#define MAX_CHAIN 100
 
 char *bdrv_full_backing_filename(const char *image, const char *backing)
 {
+    bool has_protocol = backing[strcspn(backing, ":/")] == ':';
     g_autofree char *dir = NULL;
     const char *slash = strrchr(image, '/');
 
-    if (g_str_has_prefix(backing, "json:") || *backing == '/' || !slash ||
-        g_str_has_prefix(image, "json:")) {
+    if (has_protocol || *backing == '/' || !slash || g_str_has_prefix(image, "json:")) {
         return g_strdup(backing);
-    }
-    if (g_str_has_prefix(backing, "file:")) {
-        backing += strlen("file:");
     }
     dir = g_strndup(image, slash - image);
     return g_strdup_printf("%s/%s", dir, backing);
@@ -52,10 +48,14 @@ static BlockDriverState *coroutine_fn open_blkverify(const char *names, const Bd
         error_setg(errp, "blkverify requires raw copy and original image path");
         return NULL;
     }
+    if (!bdrv_check_driver_by_image(BLOCKDEV_DRIVER_BLKVERIFY, inherit, errp)) {
+        return NULL;
+    }
     if (++below.verifiers > BDRV_MAX_PROTOCOLS) {
         error_setg(errp, "More than %d protocols in one file name", BDRV_MAX_PROTOCOLS);
         return NULL;
     }
+    below.depth++;
     both.file = open_protocol(raw, &below, NULL, ctx, errp);
     both.data = both.file ? open_by_name(colon + 1, NULL, &below, NULL, ctx, errp) : NULL;
     if (both.data) {
@@ -157,6 +157,7 @@ static BlockDriverState *coroutine_fn open_by_name(const char *filename, const c
     }
     below.is_root = false;
     below.backing = NULL;
+    below.depth++;
     if (drv && !drv->is_format) {
         return open_protocol(filename, inherit, node_name, ctx, errp);
     }
@@ -193,6 +194,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .for_check = params->for_check,
         .discard = params->discard,
         .backing = params->backing,
+        .by_image = params->from_image,
         .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
     };
 
@@ -217,18 +219,13 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const char *filename, const cha
     return bdrv_co_open_file_params(&params, ctx, errp);
 }
 
-/* A chain that comes back to itself would never end; one may do so under ever new names. */
+/* A chain that comes back to itself would never end; one may do so under ever new names, which
+ * ends where nodes are nested too deeply. */
 static bool check_chain(BlockDriverState *bs, const char *filename, GError **errp)
 {
-    int depth = 0;
-
     for (; bs; bs = bs->overlay) {
         if (!strcmp(bdrv_filename(bs->file->bs), filename)) {
             error_setg(errp, "Backing file '%s' creates an infinite loop.", filename);
-            return false;
-        }
-        if (++depth >= MAX_CHAIN) {
-            error_setg(errp, "The chain of backing files is longer than %d", MAX_CHAIN);
             return false;
         }
     }
@@ -245,6 +242,8 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
         .no_flush = bs->cache_no_flush,
         .force_share = bs->force_share,
         .exclusive = true,
+        .by_image = true,
+        .depth = bs->depth + 1,
         .overlay = bs,
     };
     BlockDriverState *backing = NULL;
@@ -279,6 +278,7 @@ bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filen
         .no_flush = bs->cache_no_flush,
         .force_share = bs->force_share,
         .discard = true,
+        .depth = bs->depth + 1,
     };
     g_autoptr(BlockdevOptions) o = NULL;
     BlockDriverState *data;

@@ -48,6 +48,7 @@ static GPtrArray *coroutine_fn collect(BdrvOpenFile params, bool chain)
         params.filename = chain ? info->full_backing_filename : NULL;
         params.format = info->backing_filename_format;
         params.is_options = false;
+        params.from_image = true;
         if (!params.filename) {
             return infos;
         }

@@ -69,6 +69,7 @@ typedef struct BdrvOpenFile {
     bool direct, no_flush; /* cache mode */
     bool no_backing; /* leave backing file and data file closed */
     bool discard;    /* pass discards on */
+    bool from_image; /* filename is stored in an image: see docs/devel/block-layer.md */
     bool for_check;  /* to check and repair it: damage noted in the image does not matter */
     const char *node_name; /* NULL: generated */
     BlockDriverState *backing; /* what to read through to instead of what the image names */
@@ -98,7 +99,8 @@ const char *bdrv_driver_name(BlockDriverState *bs);
 const char *bdrv_filename(BlockDriverState *bs);
 /*
  * The name of a backing file as stored in the image at image, made usable from the
- * current directory: relative names are relative to the image.  A new string.
+ * current directory: relative names are relative to the image, unless a protocol is in front
+ * ("file:b", "json:{...}").  A new string.
  */
 char *bdrv_full_backing_filename(const char *image, const char *backing);
 AioContext *bdrv_context(BlockDriverState *bs);

@@ -448,7 +448,9 @@ static void test_backing_names(void)
         { "/x/y/a", "../b", "/x/y/../b" },
         { "dir/a.qcow2", "/abs/b", "/abs/b" },
         { "dir/a.qcow2", "json:{}", "json:{}" },
-        { "dir/a.qcow2", "file:b", "dir/b" },
+        { "dir/a.qcow2", "file:b", "file:b" },
+        { "dir/a.qcow2", "blkdebug::b", "blkdebug::b" },
+        { "dir/a.qcow2", "./x:b", "dir/./x:b" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -168,7 +168,7 @@ TEST_CO(test_backing_options)
     g_free(failure);
     failure = add("{'driver':'qcow2','node-name':'x','read-only':true,'file':{'driver':'file',"
                   "'filename':'%s'}}", one);
-    g_assert_nonnull(strstr(failure, "The chain of backing files is longer than 100"));
+    g_assert_nonnull(strstr(failure, "Block nodes are nested more than 100 deep"));
     add_is(message, "{'driver':'qcow2','node-name':'x','file':{'driver':'file','filename':'%s'}}",
            gone);
     bdrv_co_close_all();
