@@ -213,12 +213,13 @@ void mig_file_target(MigFile *f, const StreamLayout *layout, RamTarget *target)
 bool coroutine_fn mig_file_write_bitmaps(MigFile *f, GError **errp)
 {
     for (int i = 0; i < f->layout->nr_blocks; i++) {
-        const StreamBlock *b = &f->layout->blocks[i];
+        StreamBlock *b = &f->layout->blocks[i];
         int ret;
 
         for (size_t w = 0; w < b->bitmap_bytes / 8; w++) {
             f->present[i][w] = GUINT64_TO_LE(f->present[i][w]);
         }
+        stream_sum_bitmap(b, f->present[i]);
         ret = write_bytes(f, b->bitmap_offset, f->present[i], b->bitmap_bytes);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not write '%s'", f->filename);
@@ -247,11 +248,12 @@ void mig_file_sink(MigFile *f, RamSink *sink)
     *sink = (RamSink){.write = sink_write, .opaque = f};
 }
 
-bool coroutine_fn mig_file_finish(MigFile *f, const StreamLayout *layout, const GByteArray *tail,
+bool coroutine_fn mig_file_finish(MigFile *f, const StreamLayout *layout, GByteArray *tail,
                                   GError **errp)
 {
     int ret = 0;
 
+    stream_sum_put(layout, tail);
     for (guint i = 0; i < layout->pieces->len && ret == 0; i++) {
         const StreamPiece *p = g_ptr_array_index(layout->pieces, i);
 

@@ -27,8 +27,8 @@ void mig_file_target(MigFile *f, const StreamLayout *layout, RamTarget *target);
 void mig_file_sink(MigFile *f, RamSink *sink);
 /* With passes only: the bitmaps of what they have left. */
 bool coroutine_fn mig_file_write_bitmaps(MigFile *f, GError **errp);
-/* The headers and the tail; then everything is made durable. */
-bool coroutine_fn mig_file_finish(MigFile *f, const StreamLayout *layout, const GByteArray *tail,
+/* The headers and the tail with its checksum; then everything is made durable. */
+bool coroutine_fn mig_file_finish(MigFile *f, const StreamLayout *layout, GByteArray *tail,
                                   GError **errp);
 uint64_t mig_file_bytes(MigFile *f);
 

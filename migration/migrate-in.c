@@ -179,7 +179,8 @@ static bool coroutine_fn read_file(Incoming *in, GError **errp)
     }
     config.layout = in->layout;
     in->ram = ram_load_new(&config, errp);
-    return in->ram && ram_load_read_bitmaps(in->ram, errp) && ram_load_fill(in->ram, errp);
+    return in->ram && ram_load_read_bitmaps(in->ram, errp) &&
+           stream_sum_check(in->layout, in->tail, errp) && ram_load_fill(in->ram, errp);
 }
 
 /* Parked, machine lock held. */

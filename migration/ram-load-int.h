@@ -114,7 +114,7 @@ void coroutine_fn ram_load_free(RamLoad *l);
 
 typedef struct RamLoadBlock {
     const RAMBlock *ram;
-    const StreamBlock *stream;
+    StreamBlock *stream;
     size_t nr_pages, nr_chunks;
     size_t first_chunk;
     uint64_t *data;  /* a bit per page: it is in the image */

@@ -145,6 +145,7 @@ bool coroutine_fn ram_load_read_bitmaps(RamLoad *l, GError **errp)
                              b->ram->idstr);
             return false;
         }
+        stream_sum_bitmap(b->stream, b->data);
         for (size_t w = 0; w < b->stream->bitmap_bytes / 8; w++) {
             b->data[w] = GUINT64_FROM_LE(b->data[w]);
         }

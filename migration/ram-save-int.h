@@ -145,7 +145,7 @@ typedef enum RamSavePhase {
 
 typedef struct RamSaveBlock {
     const RAMBlock *ram;
-    const StreamBlock *stream;
+    StreamBlock *stream;
     size_t first_page, nr_pages;
     size_t first_chunk, nr_chunks;
     uint64_t base_offset; /* where the base has the pages */

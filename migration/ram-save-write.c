@@ -551,6 +551,7 @@ static int coroutine_fn write_bitmaps(RamSave *s)
         for (size_t w = 0; w < words; w++) {
             bits[w] = GUINT64_TO_LE(s->present[b->first_page / 64 + w]);
         }
+        stream_sum_bitmap(b->stream, bits);
         io_vector_init_buf(&iov, bits, b->stream->bitmap_bytes);
         ret = s->sink->write(s->sink->opaque, b->stream->bitmap_offset, &iov);
         s->stats.bytes_written += b->stream->bitmap_bytes;

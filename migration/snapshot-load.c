@@ -198,7 +198,8 @@ static bool coroutine_fn prepare_ram(LoadWork *w, GError **errp)
     };
     config.lazy = w->lazy;
     w->ram = ram_load_new(&config, errp);
-    if (!w->ram || !ram_load_read_bitmaps(w->ram, errp)) {
+    if (!w->ram || !ram_load_read_bitmaps(w->ram, errp) ||
+        !stream_sum_check(w->layout, w->tail, errp)) {
         return false;
     }
     if (w->lazy) {

@@ -297,6 +297,7 @@ static bool coroutine_fn write_state(SaveWork *w, GError **errp)
     if (!ok) {
         return false;
     }
+    stream_sum_put(w->layout, w->tail);
     for (guint i = 0; i < w->layout->pieces->len && ret == 0; i++) {
         StreamPiece *p = g_ptr_array_index(w->layout->pieces, i);
 

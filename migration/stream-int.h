@@ -55,6 +55,7 @@ typedef struct StreamBlock {
     uint64_t bitmap_offset; /* bitmap_bytes from there */
     uint64_t bitmap_bytes;
     uint64_t pages_offset; /* page n lies at pages_offset + n * 4096 */
+    uint8_t bitmap_sum[32]; /* stream_sum_bitmap() */
 } StreamBlock;
 
 /* A part of the stream other than pages and bitmaps. */
@@ -81,6 +82,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StreamLayout, stream_layout_free)
  * NULL and errp if a device cannot be saved.  Machine lock held, parked.
  */
 GByteArray *stream_save_tail(const char *machine_type, const VMStateRegistry *r, GError **errp);
+
+/* The first member of the description (stream-sum.c), and what it is until it is known. */
+#define STREAM_SUM_MEMBER "checksum"
+#define STREAM_SUM_KIND "sha256:"
+#define STREAM_SUM_NONE "0000000000000000000000000000000000000000000000000000000000000000"
+
+/* A block's bitmap as it is written or was read. */
+void stream_sum_bitmap(StreamBlock *b, const void *bytes);
+/* With all bitmaps known: enters the checksum into a tail of stream_save_tail(). */
+void stream_sum_put(const StreamLayout *l, GByteArray *tail);
+/* False and errp if a tail that was read, or a bitmap, is not what was saved. */
+bool stream_sum_check(const StreamLayout *l, const GByteArray *tail, GError **errp);
 
 /* Where a stream is read from: 0 or -errno.  size bounds every offset. */
 typedef struct StreamSource {

@@ -265,6 +265,10 @@ static GByteArray *save_tail(const char *machine_type, bool mapped, const VMStat
     json_object *description = json_object_new_object();
     json_object *devices = json_object_new_array();
 
+    if (mapped) {
+        json_object_object_add(description, STREAM_SUM_MEMBER,
+                               json_object_new_string(STREAM_SUM_KIND STREAM_SUM_NONE));
+    }
     json_object_object_add(description, "configuration", describe_configuration(machine_type, mapped));
     json_object_object_add(description, "page_size", json_object_new_int64(STREAM_PAGE_SIZE));
     json_object_object_add(description, "devices", devices);
@@ -693,7 +697,7 @@ static bool parse_description(VMReader *in, GError **errp)
         return true;
     }
     if (!vm_read_u8(in, &mark) || mark != STREAM_DESCRIPTION || !vm_read_be32(in, &len) ||
-        !vm_read_bytes(in, NULL, len)) {
+        !vm_read_bytes(in, NULL, len) || memchr(in->data + in->pos - len, 0, len)) {
         error_setg(errp, "The description at the end of the machine state is damaged");
         return false;
     }

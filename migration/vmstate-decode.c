@@ -432,6 +432,7 @@ GByteArray *vmstate_sequential_tail(const GByteArray *tail, GError **errp)
         json_object_is_type(configuration, json_type_object)) {
         json_object_object_del(configuration, "subsections");
     }
+    json_object_object_del(description, STREAM_SUM_MEMBER); /* of the state with its bitmaps */
     out = g_byte_array_new();
     g_byte_array_append(out, tail->data, end + 1); /* with the end mark */
     stream_put_description(out, description);

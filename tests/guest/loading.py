@@ -123,6 +123,37 @@ def test_image_cut_off_in_the_middle(rig):
     rig.stop()
 
 
+def test_damaged_devices_are_refused(rig):
+    """One bit of a register, or of the bitmap: the load fails, and the guest has not noticed."""
+    qmp = rig.running()
+    path = rig.image('bit.qcow2')
+    saved_by(rig)(path)
+    with open(path, 'rb') as f:
+        content = f.read()
+    device = content.rindex(b'\3cpu', 0, content.index(b'{"checksum":"sha256:'))
+    bitmap = content.index(b'riscv_virt_board.ram', content.index(b'QEVM')) + 20 + 36
+    for at in (device + 4 + 8 + 2, bitmap, bitmap + 100):
+        damaged = bytearray(content)
+        damaged[at] ^= 4
+        with open(path, 'wb') as f:
+            f.write(damaged)
+        rig.add('bit', path)
+        qmp.events.clear()
+        qmp.cmd('snapshot-load', job_id='bit', tag='t', **on('bit'))
+        assert concluded(qmp, 'bit')['error'] == \
+            'Machine state is damaged: the checksum over devices and page bitmaps is not the ' \
+            'one that was saved with them'
+        assert 'STOP' not in [e['event'] for e in qmp.events]
+        rig.unharmed()
+        rig.delete('bit')
+    with open(path, 'wb') as f:
+        f.write(content)
+    rig.add('bit', path)
+    qmp.run_job('snapshot-load', 'good', tag='t', **on('bit'))
+    rig.unharmed()
+    rig.delete('bit')
+
+
 def main():
     rig = Rig(sys.argv[1])
     try:

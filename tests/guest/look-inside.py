@@ -162,6 +162,7 @@ def test_stream_by_its_own_description(t):
     qmp = t.mount()
     stream = Stream(read(t.mnt, 'stream'))
     assert stream.machine == 'virt' and stream.capabilities == ['mapped-ram']
+    assert 'checksum' in stream.description
     ram = bytearray(stream.blocks[BLOCK][0])
     for n, page in stream.pages(BLOCK):
         ram[n * PAGE:(n + 1) * PAGE] = page
@@ -181,6 +182,7 @@ def test_as_it_is_sent(t):
     qmp = t.mount()
     stream, mapped = (Stream(read(t.mnt, n)) for n in ('migration', 'stream'))
     assert stream.capabilities == [] and 'subsections' not in stream.description['configuration']
+    assert 'checksum' not in stream.description
     assert dict(mapped.pages(BLOCK)) == stream.records[BLOCK]
     assert stream.devices == mapped.devices and stream.order == mapped.order
     other = Rig(SYSTEM)
@@ -524,7 +526,7 @@ def test_damaged_states(t):
     t.qmp()
     data = bytearray(read(t.path))
     head = data.find(b'QEVM')
-    text = data.find(b'{"configuration"')
+    text = data.find(b'{"checksum":"sha256:')
     tail = data.rfind(b'\x7e\0\0\0\1\x03\0\0\0\1', 0, text)
     assert 0 < head and 0 < tail < text
     where = [*range(head, head + 200), *range(tail, text + 4000)]

@@ -6,6 +6,7 @@ and every size in the description is held against the bytes.  Any disagreement r
 StreamError.
 """
 
+import hashlib
 import json
 
 PAGE = 4096
@@ -50,8 +51,10 @@ class Stream:
         self.description = self.read_description(data)
         self.sections = {(d['name'], d['instance_id']): d for d in self.description['devices']}
         self.capabilities, self.blocks, self.records, self.devices = [], {}, {}, {}
-        self.order = []
+        self.order, self.places = [], []
+        self.pages_end = self.devices_end = 0
         self.read()
+        self.check_sum()
 
     @staticmethod
     def read_description(data):
@@ -78,6 +81,7 @@ class Stream:
         while True:
             mark = r.number(1)
             if mark == EOF:
+                self.devices_end = r.at
                 break
             section = r.number(4)
             if mark in (START, FULL):
@@ -128,7 +132,23 @@ class Stream:
                 self.blocks[name] = length, r.bytes(size), pages_at
                 r.at = pages_at
                 r.bytes(length)
+                self.pages_end = r.at
+                self.places += [(name, length, bitmap_at, pages_at)]
                 value -= length
+
+    def check_sum(self):
+        """The checksum over headers, bitmaps and devices, if there is one."""
+        if 'checksum' not in self.description:
+            return
+        want(next(iter(self.description)) == 'checksum', 'the checksum is the first member')
+        total = hashlib.sha256()
+        for name, length, bitmap_at, pages_at in self.places:
+            total.update(bytes([len(name)]) + name.encode())
+            for number in length, bitmap_at, pages_at:
+                total.update(number.to_bytes(8, 'big'))
+            total.update(hashlib.sha256(self.blocks[name][1]).digest())
+        total.update(self.r.data[self.pages_end:self.devices_end])
+        want(self.description['checksum'] == 'sha256:' + total.hexdigest(), 'checksum')
 
     def pages(self, name):
         """(number, bytes) of each page that is there."""

@@ -81,6 +81,10 @@ static Image build(VMStateRegistry *r, StreamLayout **layout)
 
         memcpy(im.data + p->offset, p->data->data, p->data->len);
     }
+    for (int i = 0; i < l->nr_blocks; i++) {
+        stream_sum_bitmap(&l->blocks[i], im.data + l->blocks[i].bitmap_offset);
+    }
+    stream_sum_put(l, tail);
     memcpy(im.data + l->tail_offset, tail->data, tail->len);
     *layout = l;
     return im;
@@ -97,8 +101,13 @@ static bool try_load(Image *im, VMStateRegistry *r, bool load, GError **errp)
         return false;
     }
     tail = stream_read_tail(&src, l, errp);
-    return tail && stream_check_tail(tail, r, errp) &&
-           (!load || stream_load_tail(tail, r, errp));
+    if (!tail || !stream_check_tail(tail, r, errp)) {
+        return false;
+    }
+    for (int i = 0; i < l->nr_blocks; i++) {
+        stream_sum_bitmap(&l->blocks[i], im->data + l->blocks[i].bitmap_offset);
+    }
+    return stream_sum_check(l, tail, errp) && (!load || stream_load_tail(tail, r, errp));
 }
 
 static void test_roundtrip(void)
@@ -138,12 +147,12 @@ static void test_description_is_json(void)
     Dev d0 = {0}, d1 = {0};
     VMStateRegistry *r = new_registry(&d0, &d1);
     g_autoptr(GByteArray) tail = stream_save_tail("virt", r, NULL);
-    const char *text = memmem(tail->data, tail->len, "{\"configuration\"", 16);
+    const char *text = memmem(tail->data, tail->len, "{\"checksum\"", 11);
     json_object *o, *devices;
 
     g_assert_nonnull(text);
     g_byte_array_append(tail, (const uint8_t *)"", 1);
-    o = json_tokener_parse(memmem(tail->data, tail->len, "{\"configuration\"", 16));
+    o = json_tokener_parse(memmem(tail->data, tail->len, "{\"checksum\"", 11));
     g_assert_nonnull(o);
     devices = json_object_object_get(o, "devices");
     g_assert_cmpuint(json_object_array_length(devices), ==, 2);
@@ -239,7 +248,7 @@ static void test_truncated(void)
     VMStateRegistry *r = new_registry(&d0, &d1);
     g_autoptr(StreamLayout) l = NULL;
     Image im = build(r, &l);
-    const char *json = memmem(im.data, im.size, "{\"configuration\"", 16);
+    const char *json = memmem(im.data, im.size, "{\"checksum\"", 11);
     size_t description = (const uint8_t *)json - im.data - 5;
 
     for (size_t len = 0; len < im.size; len++) {
@@ -259,9 +268,10 @@ static void test_truncated(void)
     g_free(im.data);
 }
 
+/* Whatever is damaged in headers, bitmaps and devices: refused, or the same as ever. */
 static void test_mutated(void)
 {
-    Dev d0 = {0}, d1 = {0};
+    Dev d0 = {.a = 5, .b = {1, 2, 3, 4}}, d1 = {.a = 6}, was0 = d0, was1 = d1;
     VMStateRegistry *r = new_registry(&d0, &d1);
     g_autoptr(StreamLayout) l = NULL;
     Image im = build(r, &l);
@@ -284,10 +294,46 @@ static void test_mutated(void)
             g_assert_true(ok == !err);
             if (err) {
                 g_assert_true(g_utf8_validate(err->message, -1, NULL));
+            } else {
+                g_assert_cmpuint(d0.a, ==, was0.a);
+                g_assert_cmpmem(d0.b, sizeof(d0.b), was0.b, sizeof(was0.b));
+                g_assert_cmpuint(d1.a, ==, was1.a);
             }
             im.data[i] = was;
         }
     }
+    vmstate_registry_free(r);
+    g_free(im.data);
+}
+
+static void test_checksum(void)
+{
+    static const char *const message =
+        "Machine state is damaged: the checksum over devices and page bitmaps is not the one "
+        "that was saved with them";
+    Dev d0 = {.a = 5}, d1 = {.a = 6};
+    VMStateRegistry *r = new_registry(&d0, &d1);
+    g_autoptr(StreamLayout) l = NULL;
+    Image im = build(r, &l);
+    char *member = memmem(im.data, im.size, "checksum", 8);
+    uint8_t *device = memmem(im.data + l->tail_offset, im.size - l->tail_offset, "\3dev", 4);
+
+    for (int i = 0; i < l->nr_blocks; i++) {
+        for (uint64_t at = 0; at < l->blocks[i].bitmap_bytes; at++) {
+            im.data[l->blocks[i].bitmap_offset + at] ^= 1 << at % 8;
+            expect(&im, r, message);
+            im.data[l->blocks[i].bitmap_offset + at] ^= 1 << at % 8;
+        }
+    }
+    device[12 + 3] ^= 2; /* a: behind name, instance and version */
+    expect(&im, r, message);
+    /* A state of older make is loaded as it is: nobody can tell. */
+    memcpy(member, "whatever", 8);
+    g_assert_true(try_load(&im, r, true, NULL));
+    g_assert_cmpuint(d0.a, ==, 7);
+    device[12 + 3] ^= 2;
+    memcpy(member, "check\0um", 8);
+    expect(&im, r, "The description at the end of the machine state is damaged");
     vmstate_registry_free(r);
     g_free(im.data);
 }
@@ -302,5 +348,6 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/read-errors", test_read_errors);
     g_test_add_func("/stream/truncated", test_truncated);
     g_test_add_func("/stream/mutated", test_mutated);
+    g_test_add_func("/stream/checksum", test_checksum);
     return g_test_run();
 }
