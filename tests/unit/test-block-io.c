@@ -117,6 +117,103 @@ TEST_CO(test_write_behind)
     }
 }
 
+enum { STORM_WRITERS = 4, STORM_BLOCK = 128 << 10, STORM_BLOCKS = 128 /* of each writer */ };
+
+typedef struct Storm {
+    BlockBackend *blk;
+    int number, *running;
+    char content[STORM_BLOCKS]; /* of its blocks, which are every fourth one */
+} Storm;
+
+/* Writes behind in no order, with holes, zeroes and flushes in between. */
+static void coroutine_fn storm_entry(void *opaque)
+{
+    Storm *s = opaque;
+    g_autofree char *buf = g_malloc(STORM_BLOCK);
+
+    for (int i = 0; i < 2 * STORM_BLOCKS; i++) {
+        int block = (i * 37 + s->number * 11) % STORM_BLOCKS;
+        int64_t at = ((int64_t)block * STORM_WRITERS + s->number) * STORM_BLOCK;
+        IOVector iov;
+
+        s->content[block] = i % 16 == 7 || i % 16 == 11 ? 0 : 'a' + i % 26;
+        memset(buf, s->content[block], STORM_BLOCK);
+        io_vector_init_buf(&iov, buf, STORM_BLOCK);
+        if (i % 16 == 7) {
+            g_assert_cmpint(blk_co_pwrite_zeroes(s->blk, at, STORM_BLOCK, BDRV_REQ_MAY_UNMAP), ==, 0);
+        } else if (i % 16 == 11) {
+            g_assert_cmpint(blk_co_pwrite_zeroes(s->blk, at, STORM_BLOCK, 0), ==, 0);
+        } else {
+            g_assert_cmpint(blk_co_pwritev(s->blk, at, STORM_BLOCK, &iov, BDRV_REQ_WRITE_BEHIND),
+                            ==, 0);
+        }
+        if (i % 50 == 49) {
+            g_assert_cmpint(blk_co_flush(s->blk), ==, 0);
+        }
+    }
+    --*s->running;
+}
+
+static void coroutine_fn storm(BlockDriverState *bs, const char *path)
+{
+    static Storm storms[STORM_WRITERS];
+    BlockBackend *blk = test_blk(bs, true);
+    int running = STORM_WRITERS;
+    g_autofree char *data = NULL;
+    gsize size;
+
+    for (int i = 0; i < STORM_WRITERS; i++) {
+        storms[i] = (Storm){.blk = blk, .number = i, .running = &running};
+    }
+    to_io();
+    for (int i = 0; i < STORM_WRITERS; i++) {
+        aio_co_schedule(test_ctx, coroutine_create(storm_entry, &storms[i]));
+    }
+    while (running) {
+        bdrv_co_drained_begin(bs);
+        co_sleep_ns(100000);
+        bdrv_drained_end(bs);
+        co_sleep_ns(1000000);
+    }
+    to_main();
+    blk_co_free(blk);
+    bdrv_co_unref(bs); /* with write-back under way */
+    g_assert_true(g_file_get_contents(path, &data, &size, NULL));
+    for (int block = 0; block < STORM_BLOCKS * STORM_WRITERS; block++) {
+        gsize at = (gsize)block * STORM_BLOCK;
+        int value = storms[block % STORM_WRITERS].content[block / STORM_WRITERS];
+
+        g_assert_true(at + STORM_BLOCK <= size ? all_bytes(data + at, value, STORM_BLOCK) : !value);
+    }
+}
+
+/* Filters and worker threads in between, drained sections, discards, closing at once. */
+TEST_CO(test_write_behind_storm)
+{
+    g_autofree char *path = test_path("storm"), *other = test_path("storm2");
+    static const char *const options[] = {
+        "{'driver':'file','filename':'%s'}",
+        "{'driver':'file','aio':'threads','filename':'%s'}",
+        "{'driver':'blkdebug','max-transfer':65536,"
+        "'image':{'driver':'file','filename':'%s'}}",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        g_autofree char *text = NULL;
+
+        g_free(test_file("storm", 0, 0));
+        g_assert_cmpint(truncate(path, STORM_BLOCK * STORM_BLOCKS * STORM_WRITERS), ==, 0);
+        text = g_strdup_printf(options[i], path);
+        storm(test_open("%s", text), path);
+    }
+    g_free(test_file("storm", 0, 0));
+    g_free(test_file("storm2", 0, 0));
+    g_assert_cmpint(truncate(path, STORM_BLOCK * STORM_BLOCKS * STORM_WRITERS), ==, 0);
+    g_assert_cmpint(truncate(other, STORM_BLOCK * STORM_BLOCKS * STORM_WRITERS), ==, 0);
+    storm(test_open("{'driver':'blkverify','raw':{'driver':'file','filename':'%s'},"
+                    "'test':{'driver':'file','filename':'%s'}}", other, path), path);
+}
+
 TEST_CO(test_odd_size)
 {
     g_autofree char *path = test_file("odd", 1000, 'a');
@@ -463,6 +560,7 @@ static void add_tests(void)
 {
     g_test_add_func("/block/io/file", test_file_io);
     g_test_add_func("/block/io/write-behind", test_write_behind);
+    g_test_add_func("/block/io/write-behind-storm", test_write_behind_storm);
     g_test_add_func("/block/io/odd-size", test_odd_size);
     g_test_add_func("/block/io/raw-window", test_raw_window);
     g_test_add_func("/block/io/truncate", test_truncate);
