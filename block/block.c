@@ -429,6 +429,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->probed = inherit->probed;
     bs->overlay = inherit->overlay;
     bs->depth = inherit->depth;
+    bs->by_image = inherit->by_image;
     if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !bs->discard_unmap) {
         error_setg(errp, "setting detect-zeroes to unmap is not allowed without setting "
                    "discard operation to unmap");

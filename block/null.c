@@ -30,7 +30,8 @@ static bool open_null(BlockDriverState *bs, const BlockdevOptionsNull *o, GError
         return false;
     }
     s->latency_ns = o->has_latency_ns ? o->latency_ns : 0;
-    s->read_zeroes = o->has_read_zeroes && o->read_zeroes;
+    /* What an image asks for shows nobody what lay in the buffer before. */
+    s->read_zeroes = bs->by_image || (o->has_read_zeroes && o->read_zeroes);
     bs->filename = g_strdup_printf("%s://", bs->drv->name);
     bdrv_set_length(bs, size);
     return true;

@@ -61,6 +61,7 @@ struct BlockDriverState {
     bool inactive;         /* see block/active.h; changes in the home context */
     bool drained_inactive; /* bdrv_co_inactivate_all() has drained it */
     BlockdevDetectZeroesOptions detect_zeroes;
+    bool by_image;         /* a name that is stored in an image asked for it */
     int depth;             /* how many nodes it was opened below */
     BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
     BdrvChild *file, *data_file, *backing;
