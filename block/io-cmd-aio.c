@@ -4,7 +4,6 @@
  * which waits for all of them.  A request is a coroutine with a reference to its session.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,38 +83,26 @@ static void start(IoSession *s, const AioRequest *request)
 static int coroutine_fn run_aio_read(IoSession *s, int argc, char **argv)
 {
     AioRequest r = { .report.verb = "read" };
-    int c;
+    bool invalid = false;
+    const IoLetter letters[] = {
+        { 'C', IO_LETTER_FLAG, &r.report.machine }, { 'i', IO_LETTER_STOP, &invalid },
+        { 'P', IO_LETTER_BYTE, &r.byte, &r.verify }, { 'q', IO_LETTER_FLAG, &r.report.quiet },
+        { 'v', IO_LETTER_FLAG, &r.dump },           { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters);
 
-    optind = 0;
-    while ((c = getopt(argc, argv, "CiP:qv")) != -1) {
-        switch (c) {
-        case 'C':
-            r.report.machine = true;
-            break;
-        case 'i':
-            printf("injecting invalid read request\n");
-            return 0;
-        case 'P':
-            r.verify = true;
-            if (!io_parse_pattern(optarg, &r.byte)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            r.report.quiet = true;
-            break;
-        case 'v':
-            r.dump = true;
-            break;
-        default:
-            return usage(argv);
-        }
+    if (at < 0) {
+        return -EINVAL;
     }
-    if (optind > argc - 2) {
+    if (invalid) {
+        printf("injecting invalid read request\n");
+        return 0;
+    }
+    if (at > argc - 2) {
         return usage(argv);
     }
-    if (!io_parse_bytes(argv[optind], &r.offset) ||
-        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, 0xab, &r.buf, &r.iov)) {
+    if (!io_parse_bytes(argv[at], &r.offset) ||
+        !io_buffers_new(s, argc - at - 1, argv + at + 1, 0xab, &r.buf, &r.iov)) {
         return -EINVAL;
     }
     r.bytes = r.iov.size;
@@ -123,72 +110,55 @@ static int coroutine_fn run_aio_read(IoSession *s, int argc, char **argv)
     return 0;
 }
 
-/* The options of aio_write.  1: go on; else what the command returns. */
-static int parse_write_options(int argc, char **argv, AioRequest *r)
+/* What aio_write writes, argv[0] and what follows; false after an error message. */
+static bool parse_write_range(IoSession *s, int argc, char **argv, AioRequest *r)
 {
-    int c;
-
-    optind = 0;
-    while ((c = getopt(argc, argv, "CfiP:quz")) != -1) {
-        switch (c) {
-        case 'C':
-            r->report.machine = true;
-            break;
-        case 'f':
-            r->flags |= BDRV_REQ_FUA;
-            break;
-        case 'i':
-            printf("injecting invalid write request\n");
-            return 0;
-        case 'P':
-            if (!io_parse_pattern(optarg, &r->byte)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            r->report.quiet = true;
-            break;
-        case 'u':
-            r->flags |= BDRV_REQ_MAY_UNMAP;
-            break;
-        case 'z':
-            r->zero = true;
-            break;
-        default:
-            return usage(argv);
-        }
+    if (r->zero && argc != 2) {
+        printf("-z supports only a single length parameter\n");
+        return false;
     }
-    return optind > argc - 2 ? usage(argv) : 1;
+    if ((r->flags & BDRV_REQ_MAY_UNMAP) && !r->zero) {
+        printf("-u requires -z to be specified\n");
+        return false;
+    }
+    if (!io_parse_bytes(argv[0], &r->offset)) {
+        return false;
+    }
+    if (r->zero) {
+        return io_parse_bytes(argv[1], &r->bytes);
+    }
+    if (!io_buffers_new(s, argc - 1, argv + 1, r->byte, &r->buf, &r->iov)) {
+        return false;
+    }
+    r->bytes = r->iov.size;
+    return true;
 }
 
 static int coroutine_fn run_aio_write(IoSession *s, int argc, char **argv)
 {
     AioRequest r = { .report.verb = "wrote", .write = true, .byte = 0xcd };
-    int ret = parse_write_options(argc, argv, &r);
+    bool invalid = false, fua = false, unmap = false;
+    const IoLetter letters[] = {
+        { 'C', IO_LETTER_FLAG, &r.report.machine }, { 'f', IO_LETTER_FLAG, &fua },
+        { 'i', IO_LETTER_STOP, &invalid },          { 'P', IO_LETTER_BYTE, &r.byte },
+        { 'q', IO_LETTER_FLAG, &r.report.quiet },   { 'u', IO_LETTER_FLAG, &unmap },
+        { 'z', IO_LETTER_FLAG, &r.zero },           { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters);
 
-    if (ret != 1) {
-        return ret;
-    }
-    if (r.zero && optind != argc - 2) {
-        printf("-z supports only a single length parameter\n");
+    if (at < 0) {
         return -EINVAL;
     }
-    if ((r.flags & BDRV_REQ_MAY_UNMAP) && !r.zero) {
-        printf("-u requires -z to be specified\n");
-        return -EINVAL;
+    if (invalid) {
+        printf("injecting invalid write request\n");
+        return 0;
     }
-    if (!io_parse_bytes(argv[optind], &r.offset)) {
-        return -EINVAL;
+    if (at > argc - 2) {
+        return usage(argv);
     }
-    if (r.zero) {
-        if (!io_parse_bytes(argv[optind + 1], &r.bytes)) {
-            return -EINVAL;
-        }
-    } else {
-        if (!io_buffers_new(s, argc - optind - 1, argv + optind + 1, r.byte, &r.buf, &r.iov)) {
-            return -EINVAL;
-        }
-        r.bytes = r.iov.size;
+    r.flags = (fua ? BDRV_REQ_FUA : 0) | (unmap ? BDRV_REQ_MAY_UNMAP : 0);
+    if (!parse_write_range(s, argc - at, argv + at, &r)) {
+        return -EINVAL;
     }
     start(s, &r);
     return 0;

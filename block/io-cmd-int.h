@@ -39,6 +39,28 @@ char *io_format_size(double bytes);
 /* The lines on a request of bytes at offset that ends now. */
 void io_report(const IoReport *r, int64_t offset, int64_t bytes);
 
+/* What a letter among a command's options does. */
+typedef enum IoLetterKind {
+    IO_LETTER_NOTHING, /* for old scripts */
+    IO_LETTER_FLAG,    /* sets a bool */
+    IO_LETTER_STOP,    /* the same, and what follows is not looked at */
+    IO_LETTER_TEXT,    /* has an argument: a const char * */
+    IO_LETTER_BYTE,    /* has an argument: a byte, checked (io_parse_pattern()), an int */
+} IoLetterKind;
+
+typedef struct IoLetter {
+    char letter;
+    IoLetterKind kind;
+    void *to;
+    bool *given; /* set when the letter is there; may be NULL */
+} IoLetter;
+
+/*
+ * The options of a command, as letters, which end with a zeroed element, say.  The index of the
+ * first argument behind them; -1 after an error message, which may be the command's usage.
+ */
+int io_parse_letters(int argc, char **argv, const IoLetter *letters);
+
 /* A number of bytes with suffix; false after an error message. */
 bool io_parse_bytes(const char *text, int64_t *bytes);
 /* A byte for -P; false after an error message. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The qemu-io commands that read and write and wait for it: read, readv, write, writev. */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,14 +33,15 @@ static bool check_sectors(int64_t offset, int64_t bytes)
 
 typedef struct Read {
     IoReport report;
-    bool dump, vm_state;
+    bool dump, vm_state, verify;
     const char *pattern, *pattern_start, *pattern_len; /* NULL: not given */
-    int byte;
+    int byte; /* with verify */
     int64_t start, count; /* of what is compared, within the buffer */
 } Read;
 
 static bool parse_verification(Read *r, int64_t bytes)
 {
+    r->verify = r->pattern;
     r->count = bytes;
     if (r->pattern && !io_parse_pattern(r->pattern, &r->byte)) {
         return false;
@@ -65,7 +65,7 @@ static int show_read(const Read *r, const uint8_t *buf, int64_t offset, int64_t 
 {
     int ret = 0;
 
-    if (r->pattern && !io_buffer_matches(buf + r->start, r->byte, r->count)) {
+    if (r->verify && !io_buffer_matches(buf + r->start, r->byte, r->count)) {
         printf("Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
                offset + r->start, r->count);
         ret = -EINVAL;
@@ -98,47 +98,27 @@ static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t b
 static int coroutine_fn run_read(IoSession *s, int argc, char **argv)
 {
     Read r = { .report.verb = "read" };
+    const IoLetter letters[] = {
+        { 'b', IO_LETTER_FLAG, &r.vm_state },      { 'C', IO_LETTER_FLAG, &r.report.machine },
+        { 'l', IO_LETTER_TEXT, &r.pattern_len },   { 'p', IO_LETTER_NOTHING },
+        { 'P', IO_LETTER_TEXT, &r.pattern },       { 'q', IO_LETTER_FLAG, &r.report.quiet },
+        { 's', IO_LETTER_TEXT, &r.pattern_start }, { 'v', IO_LETTER_FLAG, &r.dump },
+        { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters);
     int64_t offset, bytes;
-    int c;
 
-    optind = 0;
-    while ((c = getopt(argc, argv, "bCl:pP:qs:v")) != -1) {
-        switch (c) {
-        case 'b':
-            r.vm_state = true;
-            break;
-        case 'C':
-            r.report.machine = true;
-            break;
-        case 'l':
-            r.pattern_len = optarg;
-            break;
-        case 'p':
-            break;
-        case 'P':
-            r.pattern = optarg;
-            break;
-        case 'q':
-            r.report.quiet = true;
-            break;
-        case 's':
-            r.pattern_start = optarg;
-            break;
-        case 'v':
-            r.dump = true;
-            break;
-        default:
-            return usage(argv);
-        }
+    if (at < 0) {
+        return -EINVAL;
     }
-    if (optind != argc - 2 || (!r.pattern && (r.pattern_start || r.pattern_len))) {
+    if (at != argc - 2 || (!r.pattern && (r.pattern_start || r.pattern_len))) {
         return usage(argv);
     }
-    if (!parse_range(argv + optind, &offset, &bytes)) {
+    if (!parse_range(argv + at, &offset, &bytes)) {
         return -EINVAL;
     }
     if (bytes > IO_CMD_MAX_BYTES) {
-        printf("length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[optind + 1]);
+        printf("length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[at + 1]);
         return -EINVAL;
     }
     if (!parse_verification(&r, bytes) || (r.vm_state && !check_sectors(offset, bytes))) {
@@ -150,38 +130,24 @@ static int coroutine_fn run_read(IoSession *s, int argc, char **argv)
 static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
 {
     Read r = { .report.verb = "read" };
+    const IoLetter letters[] = {
+        { 'C', IO_LETTER_FLAG, &r.report.machine }, { 'P', IO_LETTER_BYTE, &r.byte, &r.verify },
+        { 'q', IO_LETTER_FLAG, &r.report.quiet },   { 'v', IO_LETTER_FLAG, &r.dump },
+        { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters), ret;
     uint8_t *buf;
     int64_t offset;
     IOVector iov;
-    int c, ret;
 
-    optind = 0;
-    while ((c = getopt(argc, argv, "CP:qv")) != -1) {
-        switch (c) {
-        case 'C':
-            r.report.machine = true;
-            break;
-        case 'P':
-            r.pattern = optarg;
-            if (!io_parse_pattern(optarg, &r.byte)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            r.report.quiet = true;
-            break;
-        case 'v':
-            r.dump = true;
-            break;
-        default:
-            return usage(argv);
-        }
+    if (at < 0) {
+        return -EINVAL;
     }
-    if (optind > argc - 2) {
+    if (at > argc - 2) {
         return usage(argv);
     }
-    if (!io_parse_bytes(argv[optind], &offset) ||
-        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, 0xab, &buf, &iov)) {
+    if (!io_parse_bytes(argv[at], &offset) ||
+        !io_buffers_new(s, argc - at - 1, argv + at + 1, 0xab, &buf, &iov)) {
         return -EINVAL;
     }
     r.count = iov.size;
@@ -202,8 +168,8 @@ static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
 typedef struct Write {
     IoReport report;
     bool vm_state, compressed, fua, no_fallback, unmap, zero;
+    bool has_byte;
     const char *file; /* NULL: byte */
-    const char *pattern;
     int byte;
 } Write;
 
@@ -219,7 +185,7 @@ static bool check_write_options(const Write *w)
         complaint = "-n requires -z to be specified";
     } else if (w->unmap && !w->zero) {
         complaint = "-u requires -z to be specified";
-    } else if (w->zero + (w->pattern != NULL) + (w->file != NULL) > 1) {
+    } else if (w->zero + w->has_byte + (w->file != NULL) > 1) {
         complaint = "Only one of -z, -P, and -s can be specified at the same time";
     }
     if (complaint) {
@@ -303,72 +269,38 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
     return ret;
 }
 
-/* The options of write; false after what is to be said about them. */
-static bool parse_write_options(int argc, char **argv, Write *w)
+/* The options of write: the index of the arguments, or -1 after what is to be said. */
+static int parse_write_options(int argc, char **argv, Write *w)
 {
-    int c;
+    const IoLetter letters[] = {
+        { 'b', IO_LETTER_FLAG, &w->vm_state },    { 'c', IO_LETTER_FLAG, &w->compressed },
+        { 'C', IO_LETTER_FLAG, &w->report.machine }, { 'f', IO_LETTER_FLAG, &w->fua },
+        { 'n', IO_LETTER_FLAG, &w->no_fallback }, { 'p', IO_LETTER_NOTHING },
+        { 'P', IO_LETTER_BYTE, &w->byte, &w->has_byte },
+        { 'q', IO_LETTER_FLAG, &w->report.quiet }, { 's', IO_LETTER_TEXT, &w->file },
+        { 'u', IO_LETTER_FLAG, &w->unmap },       { 'z', IO_LETTER_FLAG, &w->zero },
+        { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters);
 
-    optind = 0;
-    while ((c = getopt(argc, argv, "bcCfnpP:qs:uz")) != -1) {
-        switch (c) {
-        case 'b':
-            w->vm_state = true;
-            break;
-        case 'c':
-            w->compressed = true;
-            break;
-        case 'C':
-            w->report.machine = true;
-            break;
-        case 'f':
-            w->fua = true;
-            break;
-        case 'n':
-            w->no_fallback = true;
-            break;
-        case 'p':
-            break;
-        case 'P':
-            w->pattern = optarg;
-            if (!io_parse_pattern(optarg, &w->byte)) {
-                return false;
-            }
-            break;
-        case 'q':
-            w->report.quiet = true;
-            break;
-        case 's':
-            w->file = optarg;
-            break;
-        case 'u':
-            w->unmap = true;
-            break;
-        case 'z':
-            w->zero = true;
-            break;
-        default:
-            usage(argv);
-            return false;
-        }
-    }
-    if (optind != argc - 2) {
+    if (at >= 0 && at != argc - 2) {
         usage(argv);
-        return false;
+        return -1;
     }
-    return check_write_options(w);
+    return at >= 0 && check_write_options(w) ? at : -1;
 }
 
 static int coroutine_fn run_write(IoSession *s, int argc, char **argv)
 {
     Write w = { .report.verb = "wrote", .byte = 0xcd };
+    int at = parse_write_options(argc, argv, &w);
     int64_t offset, bytes;
 
-    if (!parse_write_options(argc, argv, &w) || !parse_range(argv + optind, &offset, &bytes)) {
+    if (at < 0 || !parse_range(argv + at, &offset, &bytes)) {
         return -EINVAL;
     }
     if (bytes > IO_CMD_MAX_BYTES && !w.no_fallback) {
-        printf("length cannot exceed %d without -n, given %s\n", IO_CMD_MAX_BYTES,
-               argv[optind + 1]);
+        printf("length cannot exceed %d without -n, given %s\n", IO_CMD_MAX_BYTES, argv[at + 1]);
         return -EINVAL;
     }
     if ((w.vm_state || w.compressed) && !check_sectors(offset, bytes)) {
@@ -380,41 +312,30 @@ static int coroutine_fn run_write(IoSession *s, int argc, char **argv)
 static int coroutine_fn run_writev(IoSession *s, int argc, char **argv)
 {
     IoReport report = { .verb = "wrote" };
-    int c, ret, flags = 0, byte = 0xcd;
+    bool fua = false;
+    int byte = 0xcd;
+    const IoLetter letters[] = {
+        { 'C', IO_LETTER_FLAG, &report.machine }, { 'f', IO_LETTER_FLAG, &fua },
+        { 'P', IO_LETTER_BYTE, &byte },           { 'q', IO_LETTER_FLAG, &report.quiet },
+        { 0 },
+    };
+    int at = io_parse_letters(argc, argv, letters), ret;
     uint8_t *buf;
     int64_t offset;
     IOVector iov;
 
-    optind = 0;
-    while ((c = getopt(argc, argv, "CfP:q")) != -1) {
-        switch (c) {
-        case 'C':
-            report.machine = true;
-            break;
-        case 'f':
-            flags |= BDRV_REQ_FUA;
-            break;
-        case 'P':
-            if (!io_parse_pattern(optarg, &byte)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            report.quiet = true;
-            break;
-        default:
-            return usage(argv);
-        }
+    if (at < 0) {
+        return -EINVAL;
     }
-    if (optind > argc - 2) {
+    if (at > argc - 2) {
         return usage(argv);
     }
-    if (!io_parse_bytes(argv[optind], &offset) ||
-        !io_buffers_new(s, argc - optind - 1, argv + optind + 1, byte, &buf, &iov)) {
+    if (!io_parse_bytes(argv[at], &offset) ||
+        !io_buffers_new(s, argc - at - 1, argv + at + 1, byte, &buf, &iov)) {
         return -EINVAL;
     }
     report.start_ns = clock_now_ns();
-    ret = io_cmd_write(s, offset, &iov, flags);
+    ret = io_cmd_write(s, offset, &iov, fua ? BDRV_REQ_FUA : 0);
     if (ret < 0) {
         printf("writev failed: %s\n", strerror(-ret));
     } else {

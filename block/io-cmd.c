@@ -4,6 +4,7 @@
  * lines about a request that all of them share.  See include/block/io-cmd.h.
  */
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,49 @@ bool coroutine_fn io_command_run(IoSession *s, const char *line)
     fflush(stdout);
     io_session_unref(s);
     return ok;
+}
+
+/* --- Options --------------------------------------------------------------------------------- */
+
+static const IoLetter *find_letter(const IoLetter *letters, int c)
+{
+    while (letters->letter && letters->letter != c) {
+        letters++;
+    }
+    return letters->letter ? letters : NULL;
+}
+
+int io_parse_letters(int argc, char **argv, const IoLetter *letters)
+{
+    g_autoptr(GString) known = g_string_new(NULL);
+    int c;
+
+    for (const IoLetter *l = letters; l->letter; l++) {
+        g_string_append_printf(known, "%c%s", l->letter, l->kind >= IO_LETTER_TEXT ? ":" : "");
+    }
+    optind = 0;
+    while ((c = getopt(argc, argv, known->str)) != -1) {
+        const IoLetter *l = find_letter(letters, c);
+
+        if (!l) {
+            io_command_usage(argv[0], NULL);
+            return -1;
+        }
+        if (l->kind == IO_LETTER_FLAG || l->kind == IO_LETTER_STOP) {
+            *(bool *)l->to = true;
+        } else if (l->kind == IO_LETTER_TEXT) {
+            *(const char **)l->to = optarg;
+        } else if (l->kind == IO_LETTER_BYTE && !io_parse_pattern(optarg, l->to)) {
+            return -1;
+        }
+        if (l->given) {
+            *l->given = true;
+        }
+        if (l->kind == IO_LETTER_STOP) {
+            break;
+        }
+    }
+    return optind;
 }
 
 /* --- Numbers --------------------------------------------------------------------------------- */
