@@ -252,6 +252,13 @@ int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t byte
                    bdrv_co_pdiscard(blk->root, offset, bytes));
 }
 
+int coroutine_fn blk_co_copy_range(BlockBackend *blk, int64_t offset, BlockDriverState *from,
+                                   int64_t from_offset, int64_t bytes)
+{
+    return COUNTED(blk, BLOCK_ACCT_WRITE, offset, bytes,
+                   bdrv_co_copy_range(blk->root, offset, from, from_offset, bytes));
+}
+
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
     return COUNTED(blk, BLOCK_ACCT_FLUSH, 0, 0, bdrv_co_flush_child(blk->root));

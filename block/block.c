@@ -264,6 +264,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.qcow2.file;
     case BLOCKDEV_DRIVER_BLKDEBUG:
         return o->u.blkdebug.image;
+    case BLOCKDEV_DRIVER_BLKLOGWRITES:
+        return o->u.blklogwrites.file;
     case BLOCKDEV_DRIVER_BLKVERIFY:
         return o->u.blkverify.raw;
     default:
@@ -278,9 +280,16 @@ static const BlockdevRefOrNull *backing_ref(const BlockdevOptions *o)
 
 static const BlockdevRef *data_file_ref(const BlockdevOptions *o)
 {
-    return o->driver == BLOCKDEV_DRIVER_QCOW2       ? o->u.qcow2.data_file
-           : o->driver == BLOCKDEV_DRIVER_BLKVERIFY ? o->u.blkverify.test
-                                                    : NULL;
+    switch (o->driver) {
+    case BLOCKDEV_DRIVER_QCOW2:
+        return o->u.qcow2.data_file;
+    case BLOCKDEV_DRIVER_BLKLOGWRITES:
+        return o->u.blklogwrites.log;
+    case BLOCKDEV_DRIVER_BLKVERIFY:
+        return o->u.blkverify.test;
+    default:
+        return NULL;
+    }
 }
 
 /* Where a tree lives that refers to nodes which are open already. */
@@ -348,6 +357,7 @@ static bool coroutine_fn open_file_child(BlockDriverState *bs, const BlockdevOpt
         .read_only = bs->read_only,
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
+        .threads = bs->aio_threads,
         .force_share = bs->force_share,
         .discard = true,
         .auto_read_only = o->has_auto_read_only && o->auto_read_only,
@@ -387,6 +397,7 @@ static bool coroutine_fn open_backing_child(BlockDriverState *bs, const Blockdev
         .read_only = true,
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
+        .threads = bs->aio_threads,
         .force_share = bs->force_share,
         .by_image = inherit->by_image,
         .depth = bs->depth + 1,
@@ -418,6 +429,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->read_only = o->has_read_only && !inherit->by_image ? o->read_only : inherit->read_only;
     bs->cache_direct = cache && cache->has_direct ? cache->direct : inherit->direct;
     bs->cache_no_flush = cache && cache->has_no_flush ? cache->no_flush : inherit->no_flush;
+    bs->aio_threads = inherit->threads;
     bs->force_share = o->has_force_share ? o->force_share : inherit->force_share;
     bs->discard_unmap = o->has_discard ? o->discard == BLOCKDEV_DISCARD_OPTIONS_UNMAP
                                        : inherit->discard;

@@ -8,6 +8,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_raw_driver,
     &bdrv_qcow2_driver,
     &bdrv_blkdebug_driver,
+    &bdrv_blklogwrites_driver,
     &bdrv_blkverify_driver,
     &bdrv_host_device_driver,
     &bdrv_null_aio_driver,

@@ -30,13 +30,19 @@ void bdrv_extent_walk_free(BdrvExtentWalk *walk)
     g_free(walk);
 }
 
+/* The node below a layer that its content is in; NULL: it has none. */
+static BlockDriverState *content_node(BlockDriverState *layer)
+{
+    return layer->data_file && !layer->drv->is_filter ? layer->data_file->bs : bdrv_file(layer);
+}
+
 /* Whether clusters of the layer may well lie in holes: the host has less than nine tenths. */
 static bool coroutine_fn is_sparse(BdrvExtentWalk *walk, BlockDriverState *layer)
 {
     int known = GPOINTER_TO_INT(g_hash_table_lookup(walk->sparse, layer));
 
     if (known == UNKNOWN) {
-        BlockDriverState *file = layer->data_file ? layer->data_file->bs : bdrv_file(layer);
+        BlockDriverState *file = content_node(layer);
         int64_t allocated = file ? bdrv_co_allocated_size(file) : -ENOTSUP;
 
         known = allocated >= 0 && allocated / 9 < bdrv_length(file) / 10 ? SPARSE : DENSE;
@@ -51,7 +57,7 @@ static int coroutine_fn find_file(BdrvExtentWalk *walk, BlockDriverState *layer,
     bool plain = layer->drv->is_filter || layer->drv == &bdrv_raw_driver;
     bool look = !plain && (e->status & BDRV_BLOCK_DATA) && is_sparse(walk, layer);
 
-    e->file = layer->data_file ? layer->data_file->bs : bdrv_file(layer);
+    e->file = content_node(layer);
     e->file = e->file ? e->file : layer;
     while (look || bdrv_file(e->file)) {
         BlockDriverState *below = bdrv_file(e->file);

@@ -38,6 +38,13 @@ void file_unlock(int fd);
 int file_set_size(int fd, int64_t length, PreallocMode prealloc, GError **errp);
 
 /*
+ * Copies bytes between two regular files inside the kernel; to grows if need be.  0 or -errno;
+ * -ENOTSUP: that cannot be done, or not all of it, and to may have a part of it.  Blocking;
+ * worker threads.
+ */
+int file_copy_range(int from, int64_t from_offset, int to, int64_t to_offset, int64_t bytes);
+
+/*
  * Writing behind (BDRV_REQ_WRITE_BEHIND): where bytes were written that the kernel has not yet
  * been told to bring to the disk.  Zeroed at first.  Home context.
  */

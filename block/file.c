@@ -25,7 +25,7 @@ typedef struct FileState {
     int fd;
     bool regular;
     bool lock;         /* take image locks */
-    bool threads;      /* aio=threads */
+    bool threads;      /* reads and writes go through workers: aio=threads */
     bool drop_cache;   /* forget what is cached when the node becomes active */
     unsigned has, denies; /* FILE_RIGHT_*: those that are or, when inactive, will be taken */
     bool no_zero_range, no_punch_hole; /* the file system cannot */
@@ -204,7 +204,7 @@ static bool coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOption
         error_setg(errp, "x-check-cache-dropped is not supported");
         return false;
     }
-    s->threads = o->has_aio && o->aio == BLOCKDEV_AIO_OPTIONS_THREADS;
+    s->threads = o->has_aio ? o->aio == BLOCKDEV_AIO_OPTIONS_THREADS : bs->aio_threads;
     s->drop_cache = !o->has_drop_cache || o->drop_cache;
     if (co_run_in_worker(open_worker, &w) < 0) {
         g_propagate_error(errp, w.err);
@@ -461,6 +461,33 @@ static int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, i
     return punch_hole(s, offset, bytes);
 }
 
+typedef struct CopyWork {
+    int from, to;
+    int64_t from_offset, to_offset, bytes;
+} CopyWork;
+
+static int copy_worker(void *opaque)
+{
+    CopyWork *w = opaque;
+
+    return file_copy_range(w->from, w->from_offset, w->to, w->to_offset, w->bytes);
+}
+
+static int coroutine_fn file_co_copy_range(BlockDriverState *bs, int64_t offset,
+                                           BlockDriverState *from, int64_t from_offset,
+                                           int64_t bytes)
+{
+    FileState *s = bs->opaque, *source = from->opaque;
+    CopyWork w = { .to = s->fd, .from_offset = from_offset, .to_offset = offset, .bytes = bytes };
+
+    if (from->drv->co_copy_range != file_co_copy_range || !source->regular || !s->regular) {
+        return -ENOTSUP;
+    }
+    w.from = source->fd;
+    s->written++;
+    return co_run_in_worker(copy_worker, &w);
+}
+
 static int coroutine_fn file_co_flush(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
@@ -651,44 +678,25 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
     return true;
 }
 
-const BlockDriver bdrv_file_driver = {
-    .name = "file",
-    .instance_size = sizeof(FileState),
-    .co_open = file_co_open,
-    .co_close = file_co_close,
-    .co_activate = file_co_activate,
-    .co_inactivate = file_co_inactivate,
-    .co_preadv = file_co_preadv,
-    .co_preadv_aside = file_co_preadv_aside,
-    .co_pwritev = file_co_pwritev,
-    .co_pwrite_zeroes = file_co_pwrite_zeroes,
-    .co_pdiscard = file_co_pdiscard,
-    .co_flush = file_co_flush,
-    .co_set_read_only = file_co_set_read_only,
-    .co_truncate = file_co_truncate,
-    .co_block_status = file_co_block_status,
-    .co_create = file_co_create,
-    .co_allocated_size = file_co_allocated_size,
-    .co_lock_for_format = file_co_lock_for_format,
-};
+#define FILE_CALLBACKS                                                                            \
+    .instance_size = sizeof(FileState),                                                           \
+    .co_open = file_co_open,                                                                      \
+    .co_close = file_co_close,                                                                    \
+    .co_activate = file_co_activate,                                                              \
+    .co_inactivate = file_co_inactivate,                                                          \
+    .co_preadv = file_co_preadv,                                                                  \
+    .co_preadv_aside = file_co_preadv_aside,                                                      \
+    .co_pwritev = file_co_pwritev,                                                                \
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,                                                    \
+    .co_pdiscard = file_co_pdiscard,                                                              \
+    .co_copy_range = file_co_copy_range,                                                          \
+    .co_flush = file_co_flush,                                                                    \
+    .co_set_read_only = file_co_set_read_only,                                                    \
+    .co_truncate = file_co_truncate,                                                              \
+    .co_block_status = file_co_block_status,                                                      \
+    .co_create = file_co_create,                                                                  \
+    .co_allocated_size = file_co_allocated_size,                                                  \
+    .co_lock_for_format = file_co_lock_for_format
 
-const BlockDriver bdrv_host_device_driver = {
-    .name = "host_device",
-    .instance_size = sizeof(FileState),
-    .co_open = file_co_open,
-    .co_close = file_co_close,
-    .co_activate = file_co_activate,
-    .co_inactivate = file_co_inactivate,
-    .co_preadv = file_co_preadv,
-    .co_preadv_aside = file_co_preadv_aside,
-    .co_pwritev = file_co_pwritev,
-    .co_pwrite_zeroes = file_co_pwrite_zeroes,
-    .co_pdiscard = file_co_pdiscard,
-    .co_flush = file_co_flush,
-    .co_set_read_only = file_co_set_read_only,
-    .co_truncate = file_co_truncate,
-    .co_block_status = file_co_block_status,
-    .co_create = file_co_create,
-    .co_allocated_size = file_co_allocated_size,
-    .co_lock_for_format = file_co_lock_for_format,
-};
+const BlockDriver bdrv_file_driver = { .name = "file", FILE_CALLBACKS };
+const BlockDriver bdrv_host_device_driver = { .name = "host_device", FILE_CALLBACKS };

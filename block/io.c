@@ -456,6 +456,32 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
     return ret;
 }
 
+int coroutine_fn bdrv_co_copy_range(BdrvChild *child, int64_t offset, BlockDriverState *from,
+                                    int64_t from_offset, int64_t bytes)
+{
+    BlockDriverState *bs = bdrv_child_request_begin(child);
+    int ret = check_write(child, offset, bytes);
+
+    IO_CODE(from);
+    trace_bdrv_co_copy_range(bs, offset, from, from_offset, bytes);
+    if (ret == 0 && (!bs->drv->co_copy_range || bs->request_alignment > 1 ||
+                     bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF)) {
+        ret = -ENOTSUP;
+    }
+    if (ret == 0 && bytes > 0) {
+        before_write(bs, offset, bytes);
+        bdrv_request_begin(from);
+        ret = bs->drv->co_copy_range(bs, offset, from, from_offset, bytes);
+        bdrv_request_end(from);
+        bdrv_dirty_mark(bs, offset, bytes);
+        if (ret == 0) {
+            note_written(bs, offset + bytes);
+        }
+    }
+    bdrv_request_end(bs);
+    return ret;
+}
+
 /* Discards are a hint: a part that alignment forbids is left, a driver without them too. */
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
 {

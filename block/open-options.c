@@ -107,7 +107,7 @@ static bool coroutine_fn complete_file(json_object *node, AioContext *ctx, GErro
 static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioContext *ctx,
                                   GError **errp)
 {
-    static const char *const files[] = { "file", "image", "data-file", "test", "raw" };
+    static const char *const files[] = { "file", "image", "data-file", "log", "test", "raw" };
     json_object *driver = NULL, *child = NULL;
     bool known = json_object_object_get_ex(node, "driver", &driver);
 

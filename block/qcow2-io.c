@@ -219,12 +219,31 @@ void qcow2_request_end(Qcow2Request *r)
     co_queue_destroy(&r->waiters);
 }
 
+/* What is written: bytes in memory, or (iov NULL) in a file from which the host copies them. */
+typedef struct Payload {
+    IOVector *iov;
+    BlockDriverState *file;
+    int64_t at;
+} Payload;
+
+/* Writes bytes of it, those behind the first "from" ones, to host. */
+static int coroutine_fn write_payload(BlockDriverState *bs, uint64_t host, const Payload *p,
+                                      size_t from, size_t bytes)
+{
+    if (p->iov) {
+        return qcow2_file_write(bs, host, p->iov, from, bytes, 0);
+    }
+    return lacks_data_file(bs) ? -EIO
+                               : bdrv_co_copy_range(qcow2_data_file(bs), host, p->file,
+                                                    p->at + from, bytes);
+}
+
 /*
  * Writes as much as lies in clusters that are the active layer's own.  Sets *done, 0 when
  * the first cluster must be allocated.
  */
 static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
-                                       IOVector *iov, size_t from, uint64_t *done)
+                                       const Payload *p, size_t from, uint64_t *done)
 {
     Qcow2State *s = bs->opaque;
     uint64_t l1_index = offset >> (s->cluster_bits + s->l2_bits);
@@ -279,7 +298,7 @@ static int coroutine_fn write_in_place(BlockDriverState *bs, uint64_t offset, ui
         }
         qcow2_request_begin(&s->requests, &request, offset & ~mask, (offset + n + mask) & ~mask,
                             false);
-        ret = qcow2_file_write(bs, run.host, iov, from, n, 0);
+        ret = write_payload(bs, run.host, p, from, n);
         qcow2_request_end(&request);
         s->write_seq++;
         *done = n;
@@ -466,8 +485,8 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
 }
 
 /* Writes the data and, in the same request, what surrounds it in its clusters. */
-static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation *a, IOVector *iov,
-                                         size_t from)
+static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation *a,
+                                         const Payload *p, size_t from)
 {
     uint64_t end = a->offset + a->bytes, host = a->host + (a->offset - a->guest);
     uint64_t head = a->fresh && a->head_zero ? 0 : a->offset - a->start;
@@ -477,7 +496,10 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     int ret = 0;
 
     if (!head && !tail) {
-        return qcow2_file_write(bs, host, iov, from, a->bytes, 0);
+        return write_payload(bs, host, p, from, a->bytes);
+    }
+    if (!p->iov) {
+        return -ENOTSUP;
     }
     if (head) {
         head_buf = g_malloc(head);
@@ -490,11 +512,11 @@ static int coroutine_fn allocation_write(BlockDriverState *bs, const Allocation 
     if (ret < 0) {
         return ret;
     }
-    io_vector_init(&all, iov->niov + 2);
+    io_vector_init(&all, p->iov->niov + 2);
     if (head) {
         io_vector_add(&all, head_buf, head);
     }
-    io_vector_concat(&all, iov, from, a->bytes);
+    io_vector_concat(&all, p->iov, from, a->bytes);
     if (tail) {
         io_vector_add(&all, tail_buf, tail);
     }
@@ -549,7 +571,8 @@ static int coroutine_fn allocation_end(BlockDriverState *bs, const Allocation *a
     return ret;
 }
 
-int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes, IOVector *iov)
+static int coroutine_fn write_all(BlockDriverState *bs, uint64_t offset, uint64_t bytes,
+                                  const Payload *p)
 {
     Qcow2State *s = bs->opaque;
     size_t from = 0;
@@ -560,12 +583,12 @@ int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t byt
         Qcow2Request request;
         Allocation a;
 
-        ret = write_in_place(bs, offset, bytes, iov, from, &done);
+        ret = write_in_place(bs, offset, bytes, p, from, &done);
         if (ret >= 0 && !done) {
             ret = allocation_begin(bs, offset, bytes, &a, &request);
             if (ret >= 0 && a.count) {
                 done = a.bytes;
-                ret = allocation_write(bs, &a, iov, from);
+                ret = allocation_write(bs, &a, p, from);
                 ret = allocation_end(bs, &a, ret);
                 qcow2_request_end(&request);
                 s->write_seq++;
@@ -576,4 +599,18 @@ int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t byt
         bytes -= done;
     }
     return ret;
+}
+
+int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes, IOVector *iov)
+{
+    return write_all(bs, offset, bytes, &(Payload) { .iov = iov });
+}
+
+int coroutine_fn qcow2_co_copy_range(BlockDriverState *bs, int64_t offset, BlockDriverState *from,
+                                     int64_t from_offset, int64_t bytes)
+{
+    int ret = qcow2_bitmaps_begin_write(bs);
+
+    return ret < 0 ? ret
+                   : write_all(bs, offset, bytes, &(Payload) { .file = from, .at = from_offset });
 }

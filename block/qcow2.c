@@ -390,6 +390,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_pwritev = qcow2_co_pwritev,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
+    .co_copy_range = qcow2_co_copy_range,
     .co_flush = qcow2_co_flush,
     .co_settle = qcow2_co_settle,
     .co_set_read_only = qcow2_co_set_read_only,

@@ -552,6 +552,12 @@ int coroutine_fn qcow2_read(BlockDriverState *bs, const uint64_t *l1, uint64_t l
                             bool use_backing);
 int coroutine_fn qcow2_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes, IOVector *iov);
 /*
+ * See bdrv_co_copy_range(); -ENOTSUP also where a write would have to fill up clusters that it
+ * covers in part.
+ */
+int coroutine_fn qcow2_co_copy_range(BlockDriverState *bs, int64_t offset, BlockDriverState *from,
+                                     int64_t from_offset, int64_t bytes);
+/*
  * Makes whole subclusters read as zero by changing the mapping only; -ENOTSUP where that is
  * not possible: in version 2 with a backing file, and for parts of compressed clusters.
  */

@@ -130,6 +130,18 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, in
     return bdrv_co_pdiscard(bs->file, offset + s->offset, bytes);
 }
 
+static int coroutine_fn raw_co_copy_range(BlockDriverState *bs, int64_t offset,
+                                          BlockDriverState *from, int64_t from_offset,
+                                          int64_t bytes)
+{
+    RawState *s = bs->opaque;
+
+    if (bs->probed && offset < SECTOR) {
+        return -ENOTSUP; /* what goes there must be looked at */
+    }
+    return bdrv_co_copy_range(bs->file, offset + s->offset, from, from_offset, bytes);
+}
+
 static bool coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t length, bool exact,
                                          PreallocMode prealloc, GError **errp)
 {
@@ -186,6 +198,7 @@ const BlockDriver bdrv_raw_driver = {
     .co_pwritev = raw_co_pwritev,
     .co_pwrite_zeroes = raw_co_pwrite_zeroes,
     .co_pdiscard = raw_co_pdiscard,
+    .co_copy_range = raw_co_copy_range,
     .co_truncate = raw_co_truncate,
     .co_block_status = raw_co_block_status,
     .co_create = raw_co_create,

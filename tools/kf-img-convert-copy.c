@@ -4,8 +4,10 @@
  * not read, and not written either where the target starts out as zero.  Clusters of the target
  * are taken in the order of the disk unless the user does not care (-W): a piece's last write
  * begins before the next piece's first.  Compressed pieces are written one after the other;
- * workers pack several clusters of one at once all the same.
+ * workers pack several clusters of one at once all the same.  With -C the host copies what lies
+ * in files, and what it cannot copy is read and written.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include "kf-img-convert-int.h"
@@ -207,7 +209,6 @@ static bool coroutine_fn read_piece(Convert *s, const Piece *p, uint8_t *buf)
     int64_t inside = p->offset - p->source->start;
     int ret;
 
-    img_rate_wait(&s->rate, p->bytes);
     ret = blk_co_pread(p->source->blk, inside, p->bytes, buf);
     if (ret < 0 && s->salvage) {
         salvage_piece(s, p, buf);
@@ -216,6 +217,45 @@ static bool coroutine_fn read_piece(Convert *s, const Piece *p, uint8_t *buf)
         return false;
     }
     return true;
+}
+
+/* Has the host copy a piece; -ENOTSUP where it cannot, with any part of it written. */
+static int coroutine_fn offload_piece(Convert *s, const Piece *p)
+{
+    int64_t inside = p->offset - p->source->start;
+    BdrvExtent e;
+    int ret = 0;
+
+    for (int64_t done = 0; done < p->bytes && ret >= 0; done += e.bytes) {
+        ret = bdrv_co_extent(p->source->walk, inside + done, p->bytes - done, &e);
+        if (ret >= 0 && ((e.status & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO | BDRV_BLOCK_COMPRESSED |
+                                      BDRV_BLOCK_OFFSET_VALID)) !=
+                             (BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID) ||
+                         bdrv_file(e.file))) {
+            ret = -ENOTSUP;
+        }
+        if (ret >= 0) {
+            ret = blk_co_copy_range(s->blk, p->offset + done, e.file, e.map, e.bytes);
+        }
+    }
+    return ret;
+}
+
+/* What is data: by the host where it is to and can, else through buf. */
+static int coroutine_fn copy_data(Convert *s, const Piece *p, uint8_t *buf)
+{
+    int ret = -ENOTSUP;
+
+    img_rate_wait(&s->rate, p->bytes);
+    if (s->offload) {
+        wait_for_turn(s, p);
+        ret = s->ret ? s->ret : offload_piece(s, p);
+    }
+    if (ret == -ENOTSUP && read_piece(s, p, buf)) {
+        wait_for_turn(s, p);
+        ret = s->ret ? s->ret : write_data(s, buf, p->offset, p->bytes);
+    }
+    return ret;
 }
 
 static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
@@ -229,14 +269,10 @@ static void coroutine_fn copy_piece(Convert *s, const Piece *p, uint8_t *buf)
         wait_for_turn(s, p);
         ret = write_zeroes(s, p->offset, p->bytes);
     } else {
-        if (!read_piece(s, p, buf)) {
-            return;
-        }
-        wait_for_turn(s, p);
-        ret = s->ret ? s->ret : write_data(s, buf, p->offset, p->bytes);
+        ret = copy_data(s, p, buf);
     }
     if (ret < 0) {
-        copy_failed(s, "writing", p->offset, ret);
+        copy_failed(s, "writing", p->offset, ret); /* the first error is the one that is told */
     }
 }
 

@@ -3,6 +3,7 @@
 #ifndef KF_IMG_CONVERT_INT_H
 #define KF_IMG_CONVERT_INT_H
 
+#include "block/extents.h"
 #include "kf-img-options.h"
 #include "util/co-lock.h"
 
@@ -10,6 +11,7 @@ typedef struct Source {
     BlockDriverState *bs;
     BlockDriverState *base; /* content from here on is in the target's backing file too */
     BlockBackend *blk;
+    BdrvExtentWalk *walk; /* with copy offloading */
     int64_t start, length; /* where it lies in the target */
     int64_t status_end;    /* up to there in the source, from the piece at hand on, ... */
     int status;            /* ... it is known what it is like */

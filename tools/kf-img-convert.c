@@ -29,6 +29,7 @@ static bool coroutine_fn open_source(Convert *s, Source *src, const char *filena
     if (!src->blk) {
         return false;
     }
+    src->walk = s->offload ? bdrv_extent_walk_new(src->bs) : NULL;
     src->start = s->total;
     src->length = bdrv_length(src->bs);
     s->total += src->length;
@@ -264,6 +265,7 @@ static void coroutine_fn cleanup(Convert *s)
     blk_co_free(s->blk);
     bdrv_co_unref(s->bs);
     for (int i = 0; i < s->n_sources; i++) {
+        g_clear_pointer(&s->sources[i].walk, bdrv_extent_walk_free);
         blk_co_free(s->sources[i].blk);
         bdrv_co_unref(s->sources[i].bs);
     }
@@ -429,16 +431,6 @@ static bool check_arguments(Convert *s)
     return false;
 }
 
-/*
- * Through io_uring one thread copies to and from the page cache, and one CPU is the limit.  With
- * workers several do.
- */
-bool img_convert_before(int argc, char **argv)
-{
-    g_setenv("KEYFRAME_NO_IO_URING", "1", false);
-    return true;
-}
-
 int coroutine_fn img_convert(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -452,7 +444,12 @@ int coroutine_fn img_convert(int argc, char **argv)
         { 0 },
     };
     Convert s = {
-        .source_params = { .read_only = true },
+        /*
+         * Through io_uring one thread copies to and from the page cache, and one CPU is the
+         * limit.  With workers several do.
+         */
+        .source_params = { .read_only = true, .threads = true },
+        .target_params = { .threads = true },
         .options = img_options_new(),
         .cache = "unsafe",
         .min_sparse = 4096,

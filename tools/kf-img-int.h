@@ -28,8 +28,6 @@ int coroutine_fn img_resize(int argc, char **argv);
 int coroutine_fn img_snapshot(int argc, char **argv);
 int coroutine_fn img_vmstate(int argc, char **argv);
 
-/* Before there is an AioContext: it is to use worker threads.  true. */
-bool img_convert_before(int argc, char **argv);
 /* Before there are threads: a mount goes to the background.  false after an error message. */
 bool img_vmstate_before(int argc, char **argv);
 

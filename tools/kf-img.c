@@ -40,8 +40,7 @@ static const struct {
       "[--image-opts | -f fmt] [--target-image-opts] [--target-is-zero] [-U] [-C] [-c] [-p] [-q] [-n] "
       "[-t cache] [-T src_cache] [-O output_fmt] [-B backing_file [-F backing_fmt]] [-o options] "
       "[-l snapshot_param] [-S sparse_size] [-r rate_limit] [-m num_coroutines] [-W] [--salvage] "
-      "[--bitmaps [--skip-broken-bitmaps]] filename [filename2 [...]] output_filename",
-      img_convert_before },
+      "[--bitmaps [--skip-broken-bitmaps]] filename [filename2 [...]] output_filename" },
     { "create", img_create,
       "[-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] [-o options] filename [size]" },
     { "dd", img_dd,

@@ -57,6 +57,7 @@ struct BlockDriverState {
     bool probed;     /* raw by guess: must not turn into another format by a write */
     bool discard_unmap;            /* discards are passed on, else ignored */
     bool cache_direct, cache_no_flush; /* as opened */
+    bool aio_threads;  /* files whose options do not say aio are opened with aio=threads */
     bool force_share;              /* no image locks */
     bool inactive;         /* see block/active.h; changes in the home context */
     bool drained_inactive; /* bdrv_co_inactivate_all() has drained it */
@@ -67,6 +68,7 @@ struct BlockDriverState {
     BdrvChild *file, *data_file, *backing;
     GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
     GQueue dirty_bitmaps; /* BdrvDirtyBitmap; the same rule */
+    unsigned bitmap_changes; /* by commands, of what is persistent; the same rule */
     GQueue before_write;  /* BdrvBeforeWrite; the same rule */
     const char *job_type; /* what the job does that needs the node as it is, NULL: none; main
                            * thread with ctx acquired */
@@ -202,6 +204,9 @@ struct BlockDriver {
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          int flags);
     int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* See bdrv_co_copy_range(); absent: not possible. */
+    int coroutine_fn (*co_copy_range)(BlockDriverState *bs, int64_t offset, BlockDriverState *from,
+                                      int64_t from_offset, int64_t bytes);
     /* Everything durable, including bs->file, which the driver flushes itself.  Absent:
      * bs->file is flushed. */
     int coroutine_fn (*co_flush)(BlockDriverState *bs);
@@ -255,8 +260,8 @@ struct BlockDriver {
 
 /* Registry: block/drivers.c lists all drivers explicitly. */
 extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
-    bdrv_blkdebug_driver, bdrv_blkverify_driver, bdrv_host_device_driver, bdrv_null_aio_driver,
-    bdrv_null_co_driver;
+    bdrv_blkdebug_driver, bdrv_blklogwrites_driver, bdrv_blkverify_driver,
+    bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
 /* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
@@ -322,6 +327,13 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
                                 int flags);
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes, int flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+/*
+ * Writes what lies at from_offset in from, a protocol node of the same context that nobody writes
+ * to, without reading it: the host copies.  -ENOTSUP where that is not possible, with any part of
+ * it written.
+ */
+int coroutine_fn bdrv_co_copy_range(BdrvChild *child, int64_t offset, BlockDriverState *from,
+                                    int64_t from_offset, int64_t bytes);
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 /*
  * Changes the child's length in bytes.  exact: fails where it would be longer than that (a

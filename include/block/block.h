@@ -67,6 +67,7 @@ typedef struct BdrvOpenFile {
     bool read_only;
     bool force_share; /* do not lock, read what others may be writing */
     bool direct, no_flush; /* cache mode */
+    bool threads;    /* files are read and written by worker threads, unless they say otherwise */
     bool no_backing; /* leave backing file and data file closed */
     bool discard;    /* pass discards on */
     bool from_image; /* filename is stored in an image: see docs/devel/block-layer.md */
@@ -193,6 +194,12 @@ int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes,
 int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
                                       int flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
+/*
+ * Writes what lies at from_offset in the protocol node from, of the same context, without reading
+ * it; nobody may write to from.  -ENOTSUP where that is not possible, with any part of it written.
+ */
+int coroutine_fn blk_co_copy_range(BlockBackend *blk, int64_t offset, BlockDriverState *from,
+                                   int64_t from_offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
 /* See bdrv_co_truncate_prealloc(); the short form: not exact, nothing preallocated. */
 bool coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t length, GError **errp);

@@ -556,11 +556,81 @@ static void test_backing_names(void)
     }
 }
 
+/* Whether copy_file_range(2) does anything here. */
+static bool host_copies(const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY), out = open(to, O_RDWR);
+    off_t at = 0, to_at = 0;
+    bool ok = copy_file_range(in, &at, out, &to_at, 512, 0) == 512;
+
+    close(in);
+    close(out);
+    return ok;
+}
+
+TEST_CO(test_copy_range)
+{
+    g_autofree char *source = test_file("source", 3 << 20, 's'), *raw = test_file("raw", 8192, 'r');
+    g_autofree char *image = test_file("image", 0, 0);
+    BdrvCreateParams params = { .filename = image, .size = 4 << 20 };
+    g_autofree char *buf = g_malloc(2 << 20);
+    BlockDriverState *from, *to, *nothing, *qcow2;
+    BlockBackend *raw_blk, *null_blk, *qcow2_blk;
+    GError *err = NULL;
+
+    if (!host_copies(source, raw)) {
+        g_test_skip("the host's files cannot be copied in the kernel");
+        return;
+    }
+    bdrv_co_create(&bdrv_qcow2_driver, &params, main_aio_context(), &err);
+    g_assert_no_error(err);
+    from = test_open("{'driver':'file','filename':'%s','read-only':true}", source);
+    to = test_open("{'driver':'raw','file':{'driver':'file','filename':'%s'}}", raw);
+    nothing = test_open("{'driver':'null-co','size':%d}", 1 << 20);
+    qcow2 = test_open("{'driver':'qcow2','file':{'driver':'file','filename':'%s'}}", image);
+    raw_blk = test_blk(to, true);
+    null_blk = test_blk(nothing, true);
+    qcow2_blk = test_blk(qcow2, true);
+    to_io();
+    g_assert_cmpint(blk_co_copy_range(raw_blk, 1000, from, 5000, 3000), ==, 0);
+    g_assert_cmpint(blk_co_copy_range(raw_blk, 8000, from, 0, 1000), ==, -EIO);
+    g_assert_cmpint(blk_co_copy_range(raw_blk, 0, from, (3 << 20) - 512, 1024), ==, -ENOTSUP);
+    g_assert_cmpint(blk_co_copy_range(raw_blk, 0, nothing, 0, 512), ==, -ENOTSUP);
+    g_assert_cmpint(blk_co_copy_range(null_blk, 0, from, 0, 512), ==, -ENOTSUP);
+
+    /* Clusters, new ones and those that are there; parts of them where the rest is zero. */
+    g_assert_cmpint(blk_co_copy_range(qcow2_blk, 65536, from, 777, 1 << 20), ==, 0);
+    g_assert_cmpint(blk_co_copy_range(qcow2_blk, 65536 + 100, from, 0, 1000), ==, 0);
+    memset(buf, 'w', 65536);
+    g_assert_cmpint(blk_co_pwrite(qcow2_blk, 3 << 20, 65536, buf), ==, 0);
+    g_assert_cmpint(blk_co_copy_range(qcow2_blk, (3 << 20) - 65536, from, 0, 2 * 65536), ==, 0);
+    g_assert_cmpint(blk_co_copy_range(qcow2_blk, 2 << 20, from, 0, 512), ==, 0);
+    g_assert_cmpint(blk_co_pread(qcow2_blk, 0, 2 << 20, buf), ==, 0);
+    g_assert_true(all_bytes(buf, 0, 65536));
+    g_assert_true(all_bytes(buf + 65536, 's', 1 << 20));
+    g_assert_true(all_bytes(buf + 65536 + (1 << 20), 0, (2 << 20) - 65536 - (1 << 20)));
+    g_assert_cmpint(blk_co_pread(qcow2_blk, (3 << 20) - 65536, 3 * 65536, buf), ==, 0);
+    g_assert_true(all_bytes(buf, 's', 2 * 65536));
+    g_assert_true(all_bytes(buf + 2 * 65536, 0, 65536));
+    to_main();
+    blk_co_free(raw_blk);
+    blk_co_free(null_blk);
+    blk_co_free(qcow2_blk);
+    bdrv_co_unref(from);
+    bdrv_co_unref(to);
+    bdrv_co_unref(nothing);
+    bdrv_co_unref(qcow2);
+    check_file(raw, 512, 1000 - 512, 'r');
+    check_file(raw, 1000, 3000, 's');
+    check_file(raw, 4000, 8192 - 4000, 'r');
+}
+
 static void add_tests(void)
 {
     g_test_add_func("/block/io/file", test_file_io);
     g_test_add_func("/block/io/write-behind", test_write_behind);
     g_test_add_func("/block/io/write-behind-storm", test_write_behind_storm);
+    g_test_add_func("/block/io/copy-range", test_copy_range);
     g_test_add_func("/block/io/odd-size", test_odd_size);
     g_test_add_func("/block/io/raw-window", test_raw_window);
     g_test_add_func("/block/io/truncate", test_truncate);
