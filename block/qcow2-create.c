@@ -50,7 +50,7 @@ static bool parse_bool(const char *text, bool *value)
 static bool parse_option(CreateOptions *o, const char *name, const char *value, GError **errp)
 {
     uint64_t number;
-    bool ok = true;
+    bool ok = true, on;
 
     if (!strcmp(name, "cluster_size")) {
         ok = parse_size(value, &o->cluster_size);
@@ -87,6 +87,11 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
 #if !CONFIG_ZSTD
         ok = ok && !o->compression;
 #endif
+    } else if (!strcmp(name, "encryption") && parse_bool(value, &on) && !on) {
+        return true;
+    } else if (!strcmp(name, "encryption") || g_str_has_prefix(name, "encrypt.")) {
+        error_setg(errp, "Parameter '%s': encrypted qcow2 images are not supported", name);
+        return false;
     } else {
         error_setg(errp, "Invalid parameter '%s'", name);
         return false;

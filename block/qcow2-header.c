@@ -183,6 +183,19 @@ static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t s
     return true;
 }
 
+static bool check_encryption(uint32_t method, GError **errp)
+{
+    static const char *const names[] = { NULL, "AES", "LUKS" };
+
+    if (method >= G_N_ELEMENTS(names)) {
+        error_setg(errp, "Unsupported encryption method %" PRIu32, method);
+    } else if (method) {
+        error_setg(errp, "Encrypted qcow2 images are not supported (the image uses %s)",
+                   names[method]);
+    }
+    return !method;
+}
+
 static bool parse_fixed(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
@@ -246,11 +259,7 @@ static bool parse_fixed(BlockDriverState *bs, GError **errp)
         error_setg(errp, "Image size too big");
         return false;
     }
-    if (qcow2_be32(h + 32) != 0) {
-        error_setg(errp, "Encrypted qcow2 images are not supported");
-        return false;
-    }
-    return true;
+    return check_encryption(qcow2_be32(h + 32), errp);
 }
 
 static bool check_features(BlockDriverState *bs, const uint8_t *names, uint32_t names_bytes,

@@ -134,6 +134,11 @@ bool qcow2_options_set(BlockDriverState *bs, const BlockdevOptions *options, GEr
     int64_t interval =
         o->has_cache_clean_interval ? o->cache_clean_interval : DEFAULT_CLEAN_INTERVAL;
 
+    if (o->encrypt) {
+        error_setg(errp, "No encryption in image header, but options specified format '%s'",
+                   o->encrypt->format);
+        return false;
+    }
     if (!cache_sizes(s, o, r, errp)) {
         return false;
     }

@@ -10,8 +10,20 @@
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 
-/* In the order in which "Formatting ..." shows them. */
+/*
+ * In the order in which "Formatting ..." shows them.  Those without help are known by name, so
+ * that the driver can say that it does not support them.
+ */
 const ImgOption img_option_table[] = {
+    { "qcow2", "encryption", IMG_OPTION_BOOL, NULL, NULL },
+    { "qcow2", "encrypt.format", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.key-secret", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.cipher-alg", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.cipher-mode", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.ivgen-alg", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.ivgen-hash-alg", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.hash-alg", IMG_OPTION_STRING, NULL, NULL },
+    { "qcow2", "encrypt.iter-time", IMG_OPTION_NUMBER, NULL, NULL },
     { "qcow2", "cluster_size", IMG_OPTION_SIZE, "65536", "qcow2 cluster size" },
     { "qcow2", "extended_l2", IMG_OPTION_BOOL, "off", "Extended L2 tables" },
     { "qcow2", "preallocation", IMG_OPTION_STRING, NULL,
@@ -192,7 +204,7 @@ void img_print_amend_options(const BlockDriver *drv)
     GPtrArray *list = g_ptr_array_new();
 
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (img_option_applies(o, drv) && !g_strv_contains(fixed, o->name)) {
+        if (o->help && img_option_applies(o, drv) && !g_strv_contains(fixed, o->name)) {
             g_ptr_array_add(list, (gpointer)o);
         }
     }
@@ -205,7 +217,8 @@ void img_print_options(const BlockDriver *drv, bool have_file)
     GPtrArray *list = g_ptr_array_new();
 
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (img_option_applies(o, drv) && (have_file || !o->driver || strcmp(o->driver, "file"))) {
+        if (o->help && img_option_applies(o, drv) &&
+            (have_file || !o->driver || strcmp(o->driver, "file"))) {
             g_ptr_array_add(list, (gpointer)o);
         }
     }

@@ -17,7 +17,7 @@ typedef struct ImgOption {
     const char *name;
     ImgOptionType type;
     const char *fallback; /* shown when it is not given */
-    const char *help;
+    const char *help; /* NULL: not listed, since it is known in order to be refused */
 } ImgOption;
 
 extern const ImgOption img_option_table[]; /* ends with a zeroed element */
