@@ -10,6 +10,7 @@
 #include "block/dirty-bitmap.h"
 
 struct BdrvDirtyBitmap {
+    unsigned refs; /* the node's list, and whoever stores it */
     BlockDriverState *bs;
     char *name;
     BdrvBits bits;
@@ -28,5 +29,11 @@ struct BdrvDirtyBitmap {
         BdrvBits since; /* what was written since, if it was enabled */
     } undo;
 };
+
+/*
+ * For who stores bitmaps, and waits meanwhile: one that is removed stays in memory.  Home context.
+ */
+BdrvDirtyBitmap *bdrv_dirty_bitmap_ref(BdrvDirtyBitmap *b);
+void bdrv_dirty_bitmap_unref(BdrvDirtyBitmap *b);
 
 #endif

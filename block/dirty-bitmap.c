@@ -84,6 +84,12 @@ void bdrv_dirty_mark_all(BlockDriverState *bs)
     }
 }
 
+/* A command changes what the image is to keep; context acquired. */
+static void note_change(BdrvDirtyBitmap *b)
+{
+    b->bs->bitmap_changes += b->persistent;
+}
+
 /* --- Life -------------------------------------------------------------------------------- */
 
 BdrvDirtyBitmap *bdrv_dirty_bitmap_find(BlockDriverState *bs, const char *name, GError **errp)
@@ -133,8 +139,10 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
     b->name = g_strdup(name);
     b->enabled = !disabled;
     b->persistent = persistent;
+    b->refs = 1;
     aio_context_acquire(bs->ctx);
     g_queue_push_tail(&bs->dirty_bitmaps, b);
+    note_change(b);
     aio_context_release(bs->ctx);
     return b;
 }
@@ -155,13 +163,23 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_add_stored(BlockDriverState *bs, const char *
     b->name = g_strdup(name);
     b->enabled = enabled && !inconsistent;
     b->persistent = true;
+    b->refs = 1;
     b->inconsistent = inconsistent;
     g_queue_push_tail(&bs->dirty_bitmaps, b);
     return b;
 }
 
-static void destroy(BdrvDirtyBitmap *b)
+BdrvDirtyBitmap *bdrv_dirty_bitmap_ref(BdrvDirtyBitmap *b)
 {
+    b->refs++;
+    return b;
+}
+
+void bdrv_dirty_bitmap_unref(BdrvDirtyBitmap *b)
+{
+    if (--b->refs) {
+        return;
+    }
     bdrv_bits_free(&b->bits);
     bdrv_bits_free(&b->aside);
     bdrv_bits_free(&b->undo.saved);
@@ -193,7 +211,7 @@ void bdrv_dirty_bitmaps_drop_stored(BlockDriverState *bs)
     for (GList *l = bs->dirty_bitmaps.head; l; l = next) {
         next = l->next;
         if (((BdrvDirtyBitmap *)l->data)->persistent) {
-            destroy(l->data);
+            bdrv_dirty_bitmap_unref(l->data);
             g_queue_delete_link(&bs->dirty_bitmaps, l);
         }
     }
@@ -201,11 +219,14 @@ void bdrv_dirty_bitmaps_drop_stored(BlockDriverState *bs)
 
 void bdrv_dirty_bitmap_free(BdrvDirtyBitmap *b)
 {
+    AioContext *ctx = b->bs->ctx;
+
     GLOBAL_STATE();
-    aio_context_acquire(b->bs->ctx);
+    aio_context_acquire(ctx);
     g_queue_remove(&b->bs->dirty_bitmaps, b);
-    aio_context_release(b->bs->ctx);
-    destroy(b);
+    note_change(b);
+    bdrv_dirty_bitmap_unref(b);
+    aio_context_release(ctx);
 }
 
 bool bdrv_dirty_bitmap_can_store(BlockDriverState *bs, const char *name, uint32_t granularity,
@@ -336,6 +357,7 @@ void bdrv_dirty_bitmap_end(BdrvDirtyBitmap *b, bool undo)
     bdrv_bits_free(&b->undo.saved);
     bdrv_bits_free(&b->undo.since);
     b->undo.user = NULL;
+    note_change(b);
     aio_context_release(b->bs->ctx);
 }
 
@@ -343,6 +365,7 @@ void bdrv_dirty_bitmap_clear(BdrvDirtyBitmap *b)
 {
     aio_context_acquire(b->bs->ctx);
     bdrv_bits_clear_all(&b->bits);
+    note_change(b);
     aio_context_release(b->bs->ctx);
 }
 
@@ -350,6 +373,7 @@ void bdrv_dirty_bitmap_enable(BdrvDirtyBitmap *b, bool on)
 {
     aio_context_acquire(b->bs->ctx);
     b->enabled = on;
+    note_change(b);
     aio_context_release(b->bs->ctx);
 }
 
@@ -357,6 +381,7 @@ void bdrv_dirty_bitmap_hide(BdrvDirtyBitmap *b, bool hide)
 {
     aio_context_acquire(b->bs->ctx);
     b->hidden = hide;
+    note_change(b);
     aio_context_release(b->bs->ctx);
 }
 
@@ -387,6 +412,7 @@ bool bdrv_dirty_bitmap_merge(BdrvDirtyBitmap *b, BdrvDirtyBitmap *from, GError *
         ok = false;
     } else {
         bdrv_bits_merge(&b->bits, &copy);
+        note_change(b);
     }
     aio_context_release(b->bs->ctx);
     bdrv_bits_free(&copy);
@@ -425,5 +451,6 @@ void bdrv_dirty_bitmap_release(BdrvDirtyBitmap *b, const BdrvBits *keep)
     if (keep) {
         bdrv_bits_merge(&b->bits, keep);
     }
+    note_change(b);
     aio_context_release(b->bs->ctx);
 }

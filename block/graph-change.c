@@ -172,16 +172,20 @@ static bool has_writer(BlockDriverState *bs)
 void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
 {
     BdrvChild *below[] = { bs->file, bs->data_file };
+    unsigned changes;
     bool ok;
 
     GLOBAL_STATE();
     if (bs->read_only || has_writer(bs)) {
         return;
     }
-    bdrv_co_move_to(bs->ctx);
-    ok = bdrv_co_flush(bs) >= 0 &&
-         (!bs->drv->co_set_read_only || bs->drv->co_set_read_only(bs) >= 0);
-    bdrv_co_move_to(main_aio_context());
+    do { /* commands may change bitmaps meanwhile */
+        bdrv_co_move_to(bs->ctx);
+        changes = bs->bitmap_changes;
+        ok = bdrv_co_flush(bs) >= 0 &&
+             (!bs->drv->co_set_read_only || bs->drv->co_set_read_only(bs) >= 0);
+        bdrv_co_move_to(main_aio_context());
+    } while (ok && changes != bs->bitmap_changes);
     if (!ok || has_writer(bs)) {
         return;
     }

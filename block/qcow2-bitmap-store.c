@@ -97,19 +97,19 @@ static int coroutine_fn store_bits(BlockDriverState *bs, Store *st, const BdrvDi
     return ret;
 }
 
-/* The bitmaps that are to be in the file, by name. */
-static GHashTable *bitmaps_by_name(BlockDriverState *bs)
+/* The bitmaps that are to be in the file, with references: they may be removed meanwhile. */
+static GPtrArray *bitmaps_to_store(BlockDriverState *bs)
 {
-    GHashTable *names = g_hash_table_new(g_str_hash, g_str_equal);
+    GPtrArray *list = g_ptr_array_new_with_free_func((GDestroyNotify)bdrv_dirty_bitmap_unref);
 
-    for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
+    for (GList *l = bs->dirty_bitmaps.tail; l; l = l->prev) {
         BdrvDirtyBitmap *b = l->data;
 
         if (b->persistent && !b->hidden) {
-            g_hash_table_insert(names, b->name, b);
+            g_ptr_array_add(list, bdrv_dirty_bitmap_ref(b));
         }
     }
-    return names;
+    return list;
 }
 
 /* Adds one bitmap to the new directory; old is what the file has of it, or NULL. */
@@ -149,9 +149,14 @@ static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint8_t *dir = NULL, *padded = NULL;
-    g_autoptr(GHashTable) left = bitmaps_by_name(bs);
+    g_autoptr(GPtrArray) bitmaps = bitmaps_to_store(bs);
+    g_autoptr(GHashTable) left = g_hash_table_new(g_str_hash, g_str_equal);
     uint64_t clusters;
     int ret = 0;
+
+    for (guint i = 0; i < bitmaps->len; i++) {
+        g_hash_table_insert(left, ((BdrvDirtyBitmap *)bitmaps->pdata[i])->name, bitmaps->pdata[i]);
+    }
 
     for (guint i = 0; i < s->bitmaps->len && ret >= 0; i++) {
         Qcow2Bitmap *old = s->bitmaps->pdata[i];
@@ -160,8 +165,8 @@ static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
         ret = b ? store_one(bs, st, b, old) : 0;
         g_hash_table_remove(left, old->name);
     }
-    for (GList *l = bs->dirty_bitmaps.tail; l && ret >= 0; l = l->prev) {
-        BdrvDirtyBitmap *b = l->data;
+    for (guint i = 0; i < bitmaps->len && ret >= 0; i++) {
+        BdrvDirtyBitmap *b = bitmaps->pdata[i];
 
         if (g_hash_table_lookup(left, b->name) == b) {
             ret = store_one(bs, st, b, NULL);

@@ -614,7 +614,8 @@ static int coroutine_fn flush(BlockDriverState *bs, bool everything)
             ret = flush_in_order(bs, s->options.lazy && !everything && !many_dirty(&s->rb_cache));
         }
     }
-    if (ret >= 0 && everything && s->marked_dirty && !metadata_dirty(s)) {
+    /* What becomes a hole is counted until then: a crash would leave it so. */
+    if (ret >= 0 && everything && s->marked_dirty && !metadata_dirty(s) && !s->punching) {
         ret = mark_dirty(bs, false);
     }
     co_mutex_unlock(&s->flush_lock);

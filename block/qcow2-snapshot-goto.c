@@ -315,8 +315,9 @@ bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *opaque, GError *
     Goto *g = opaque;
     uint64_t old_offset, old_size;
     bool written;
-    int ret = qcow2_flush(bs);
+    int ret = qcow2_bitmaps_begin_write(bs);
 
+    ret = ret < 0 ? ret : qcow2_flush(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the metadata");
         return false;

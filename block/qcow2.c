@@ -64,6 +64,7 @@ static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
     uint64_t kept;
+    int ret = 0;
 
     if (bs->for_check) {
         return true; /* whoever repairs it clears the bits */
@@ -78,12 +79,14 @@ static bool coroutine_fn prepare_writing(BlockDriverState *bs, GError **errp)
     kept = QCOW2_AUTOCLEAR_DATA_FILE_RAW | (s->bitmaps_count ? QCOW2_AUTOCLEAR_BITMAPS : 0);
     if (s->autoclear & ~kept) {
         s->autoclear &= kept; /* features that we do not keep up to date */
-        if (qcow2_header_write(bs) < 0) {
-            error_setg(errp, "Could not update qcow2 header");
-            return false;
-        }
+        co_mutex_lock(&s->flush_lock);
+        ret = qcow2_header_write(bs);
+        co_mutex_unlock(&s->flush_lock);
     }
-    return true;
+    if (ret < 0) {
+        error_setg(errp, "Could not update qcow2 header");
+    }
+    return ret >= 0;
 }
 
 static bool coroutine_fn open_data_file(BlockDriverState *bs, GError **errp)
@@ -135,6 +138,16 @@ static bool coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptions 
     return qcow2_bitmaps_load(bs, errp);
 }
 
+static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+
+    while (s->background) {
+        co_queue_wait(&s->pin_queue, NULL);
+    }
+    qcow2_cache_stop_cleaning(s);
+}
+
 static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOptions *options,
                                         bool again, GError **errp)
 {
@@ -155,6 +168,7 @@ static bool coroutine_fn open_new_state(BlockDriverState *bs, const BlockdevOpti
     s->holes = g_array_new(false, false, sizeof(Qcow2Free));
     s->hole_runs = g_tree_new_full(qcow2_compare_runs, NULL, g_free, NULL);
     if (!open_image(bs, options, again, errp)) {
+        qcow2_co_settle(bs);
         state_free(s);
         return false;
     }
@@ -167,18 +181,7 @@ static bool coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOptio
     return open_new_state(bs, options, false, errp);
 }
 
-static void coroutine_fn qcow2_co_settle(BlockDriverState *bs)
-{
-    Qcow2State *s = bs->opaque;
-
-    while (s->background) {
-        co_queue_wait(&s->pin_queue, NULL);
-    }
-    qcow2_cache_stop_cleaning(s);
-}
-
-/* Everything durable, the dirty bitmaps too: nobody will write any more. */
-static int coroutine_fn flush_all(BlockDriverState *bs)
+static int coroutine_fn store_and_flush(BlockDriverState *bs)
 {
     int ret = qcow2_bitmaps_store(bs), flushed;
 
@@ -194,6 +197,22 @@ static int coroutine_fn flush_all(BlockDriverState *bs)
         ret = flushed;
         g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename, strerror(-ret));
     }
+    return ret;
+}
+
+/*
+ * Everything durable, the dirty bitmaps too: nobody will write any more.  Commands may come in
+ * between and change bitmaps; when it returns the file has what they have left.
+ */
+static int coroutine_fn flush_all(BlockDriverState *bs)
+{
+    unsigned changes;
+    int ret;
+
+    do {
+        changes = bs->bitmap_changes;
+        ret = store_and_flush(bs);
+    } while (ret >= 0 && changes != bs->bitmap_changes);
     return ret;
 }
 

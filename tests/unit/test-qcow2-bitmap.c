@@ -414,16 +414,44 @@ static void coroutine_fn test_too_large(void)
     mem_free(d.file);
 }
 
+/* A snapshot of the disk, and the disk back to it. */
+static void coroutine_fn save_empty(Disk *d)
+{
+    const BdrvSnapshotDriver *drv = d->image->bs->drv->snapshot;
+    BdrvSnapshotInfo info = { .name = "empty", .icount = UINT64_MAX };
+    GError *err = NULL;
+    void *save = drv->prepare(d->image->bs, &info, 0, &err);
+
+    g_assert_no_error(err);
+    g_assert_true(drv->freeze(d->image->bs, save, &err));
+    g_assert_true(drv->publish(d->image->bs, save, &info, &err));
+    drv->done(d->image->bs, save);
+}
+
+static void coroutine_fn go_back(Disk *d)
+{
+    const BdrvSnapshotDriver *drv = d->image->bs->drv->snapshot;
+    GError *err = NULL;
+    void *g = drv->goto_prepare(d->image->bs, "empty", &err);
+
+    g_assert_no_error(err);
+    g_assert_true(drv->goto_switch(d->image->bs, g, &err));
+    g_assert_true(drv->goto_commit(d->image->bs, g, &err));
+    bdrv_dirty_mark_all(d->image->bs);
+    drv->goto_end(d->image->bs, g, false);
+}
+
 /* A node that was to become read-only and is written after all: a crash then loses no bit. */
 static void coroutine_fn test_stays_writable(void)
 {
-    for (int how = 0; how < 4; how++) {
+    for (int how = 0; how < 5; how++) {
         GError *err = NULL;
         MemFile *crashed;
         BdrvChild *image;
         Disk d;
 
         disk_init(&d, "cluster_size=4096", 64 * 1024, how);
+        save_empty(&d);
         add(&d, "b", 512, false);
         write_some(&d, 5);
         g_assert_cmpint(d.image->bs->drv->co_set_read_only(d.image->bs), ==, 0);
@@ -438,6 +466,8 @@ static void coroutine_fn test_stays_writable(void)
             g_assert_cmpint(bdrv_co_pwrite_zeroes(d.image, 0, 65536, 0), ==, 0);
         } else if (how == 2) {
             g_assert_cmpint(bdrv_co_pdiscard(d.image, 0, 65536), ==, 0);
+        } else if (how == 3) {
+            go_back(&d);
         } else {
             g_assert_true(bdrv_co_truncate(d.image, 32768, &err));
         }
@@ -450,6 +480,69 @@ static void coroutine_fn test_stays_writable(void)
 
         disk_free(&d); /* stores it once more */
     }
+}
+
+typedef struct Storing {
+    BlockDriverState *bs;
+    bool done;
+} Storing;
+
+static void coroutine_fn store_entry(void *opaque)
+{
+    Storing *s = opaque;
+
+    g_assert_cmpint(s->bs->drv->co_set_read_only(s->bs), ==, 0);
+    s->done = true;
+}
+
+/* Commands come while bitmaps are being stored: what is in the file is what they have left. */
+static void coroutine_fn test_changed_while_stored(void)
+{
+    int between = 0;
+
+    for (int n = 0; n < 60; n++) {
+        Storing storing;
+        BdrvBits bits;
+        Disk d;
+
+        disk_init(&d, "cluster_size=512", 64 * 1024, n);
+        add(&d, "first", 512, false);
+        add(&d, "second", 512, false);
+        add(&d, "third", 512, false);
+        if (n % 2) {
+            disk_reopen(&d); /* they are in the file already */
+        }
+        write_some(&d, 5);
+        d.file->yield_rand = d.rand;
+        storing = (Storing) { .bs = d.image->bs };
+        aio_co_schedule(main_aio_context(), coroutine_create(store_entry, &storing));
+        for (int i = 0; i < n && !storing.done; i++) {
+            qcow2_breathe();
+        }
+        if (storing.done) {
+            disk_free(&d);
+            continue;
+        }
+        between++;
+        bdrv_dirty_bitmap_free(find(&d, "second"));
+        bdrv_dirty_bitmap_clear(find(&d, "third"));
+        add(&d, "fourth", 1024, false);
+        bits = bits_of(&d, "first");
+        while (!storing.done) {
+            qcow2_breathe();
+        }
+        d.image->bs->read_only = true; /* closing stores nothing any more */
+        d.file->yield_rand = NULL;
+        disk_reopen(&d);
+        g_assert_null(find(&d, "second"));
+        assert_bits(&d, "first", &bits);
+        bdrv_bits_clear_all(&bits);
+        assert_bits(&d, "third", &bits);
+        g_assert_nonnull(find(&d, "fourth"));
+        bdrv_bits_free(&bits);
+        disk_free(&d);
+    }
+    g_assert_cmpint(between, >, 10);
 }
 
 /* A table that wraps around the end of all addresses, and one of 32 GiB: no more than damage. */
@@ -494,6 +587,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/bitmap/refused", test_refused);
     add_test("/qcow2/bitmap/too-large", test_too_large);
     add_test("/qcow2/bitmap/stays-writable", test_stays_writable);
+    add_test("/qcow2/bitmap/changed-while-stored", test_changed_while_stored);
     add_test("/qcow2/bitmap/check-tables", test_check_tables);
     return g_test_run();
 }

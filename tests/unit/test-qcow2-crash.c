@@ -6,11 +6,14 @@
  * as after a power cut (of the writes since the last flush, any subset, whole or by
  * sectors).  Each such image must check without damage (leaks allowed), hold what the guest
  * had flushed or something it wrote later, and every snapshot published by then.  One with
- * lazy reference counts must do so once it has been opened for writing.
+ * lazy reference counts must do so once it has been opened for writing.  The image is closed and
+ * opened again, or told that it will not be written, now and then, and then stores its dirty
+ * bitmaps: qcow2-crash-bitmaps.h says what must be true of them.
  *
  * KEYFRAME_TEST_ROUNDS=N runs N seeds instead of a few.
  */
 #include "qcow2-test.h"
+#include "qcow2-crash-bitmaps.h"
 
 #define SECTOR 512
 #define STATE_PARTS 3
@@ -37,6 +40,7 @@ typedef struct Run {
     GPtrArray *flushed; /* Fact without name: a guest's flush that has returned */
     GPtrArray *written; /* Fact without name: the disk when a write was begun or a load made */
     GPtrArray *snapshots;
+    BitmapRun bitmaps;
     GRand *rand;
     int serial;
 } Run;
@@ -105,6 +109,7 @@ static void coroutine_fn guest_write(Run *r)
     if (g_rand_int_range(r->rand, 0, 6) == 0) {
         memset(r->disk + sector, 0, n * sizeof(*r->disk));
         fact_new(r, r->written);
+        bitmap_written(&r->bitmaps, r->image, sector, n);
         g_assert_cmpint(bdrv_co_pwrite_zeroes(r->image, sector * SECTOR, n * SECTOR,
                                               BDRV_REQ_MAY_UNMAP), ==, 0);
         return;
@@ -114,6 +119,7 @@ static void coroutine_fn guest_write(Run *r)
         r->disk[sector + i] = generation;
     }
     fact_new(r, r->written);
+    bitmap_written(&r->bitmaps, r->image, sector, n);
     io_vector_init_buf(&iov, buf, n * SECTOR);
     g_assert_cmpint(bdrv_co_pwritev(r->image, sector * SECTOR, n * SECTOR, &iov,
                                     packed ? BDRV_REQ_WRITE_COMPRESSED : 0), ==, 0);
@@ -130,6 +136,7 @@ static void coroutine_fn guest_discard(Run *r)
 
     if (first < last) {
         memset(r->disk + first, 0, (last - first) * sizeof(*r->disk));
+        bitmap_written(&r->bitmaps, r->image, first, last - first);
     }
     fact_new(r, r->written);
     g_assert_cmpint(bdrv_co_pdiscard(r->image, sector * SECTOR, n * SECTOR), ==, 0);
@@ -145,6 +152,7 @@ static void coroutine_fn guest_resize(Run *r)
     if (s->version < 3 && s->snapshots->len) {
         return; /* refused: a snapshot does not note its size there */
     }
+    bitmap_resized(&r->bitmaps, r->sectors, clusters * r->cluster);
     r->sectors = clusters * r->cluster;
     memset(r->disk + r->sectors, 0, (r->max_sectors - r->sectors) * sizeof(*r->disk));
     fact_new(r, r->written);
@@ -288,7 +296,52 @@ static void coroutine_fn step_goto(Run *r)
     snap(r)->goto_commit(bs, g, &err);
     g_assert_no_error(err);
     fact_new(r, r->flushed);
+    bitmap_replaced(&r->bitmaps, r->image, r->sectors);
     snap(r)->goto_end(bs, g, false);
+}
+
+/* Stores the bitmaps: closed for good or opened again, or still open and written after all. */
+static void coroutine_fn store_bitmaps(Run *r, bool closes, bool opens)
+{
+    BitmapStore *st = bitmap_store_begin(&r->bitmaps, r->image, r->file->log->len, r->disk,
+                                         r->sectors);
+    GError *err = NULL;
+
+    if (closes) {
+        image_close(r->image);
+        r->image = NULL;
+    } else {
+        g_assert_cmpint(r->image->bs->drv->co_set_read_only(r->image->bs), ==, 0);
+    }
+    st->complete = r->file->log->len;
+    fact_new(r, r->flushed);
+    if (opens) {
+        r->image = image_open(r->file, NULL, false, &err);
+        g_assert_no_error(err);
+    }
+}
+
+static void coroutine_fn step_bitmaps(Run *r)
+{
+    Qcow2State *s = r->image->bs->opaque;
+
+    switch (g_rand_int_range(r->rand, 0, 8)) {
+    case 0:
+        store_bitmaps(r, true, true);
+        break;
+    case 1:
+        store_bitmaps(r, false, false);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        if (s->version >= 3) {
+            bitmap_step(&r->bitmaps, r->image, r->rand);
+        }
+        break;
+    default:
+        break;
+    }
 }
 
 static void coroutine_fn record(Run *r, int steps)
@@ -301,6 +354,7 @@ static void coroutine_fn record(Run *r, int steps)
     r->cluster = ((Qcow2State *)r->image->bs->opaque)->cluster_size / SECTOR;
     for (int i = 0; i < steps; i++) {
         guest_steps(r, 8);
+        step_bitmaps(r);
         if (r->file->guest_data) {
             continue; /* no snapshots */
         }
@@ -323,8 +377,7 @@ static void coroutine_fn record(Run *r, int steps)
             break;
         }
     }
-    image_close(r->image);
-    r->image = NULL;
+    store_bitmaps(r, true, false);
 }
 
 /* --- Crashing ---------------------------------------------------------------------------- */
@@ -341,6 +394,7 @@ static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
 {
     int64_t sectors = image->bs->length / SECTOR;
     g_autofree uint8_t *buf = g_malloc(r->max_sectors * SECTOR);
+    const BitmapStore *exact = bitmap_check(&r->bitmaps, image, cut);
     Fact *flushed = NULL;
     guint first = 0;
     bool ok;
@@ -379,6 +433,10 @@ static void coroutine_fn assert_disk(Run *r, BdrvChild *image, guint cut)
         if (!ok) {
             g_error("cut at %u: sector %" PRId64 " has generation %u, flushed was %u", cut, s,
                     got, flushed ? flushed->disk[s] : 0);
+        }
+        if (exact && (got != exact->disk[s] || sectors != exact->sectors)) {
+            g_error("cut at %u: a bitmap is valid, but sector %" PRId64 " has changed since", cut,
+                    s);
         }
     }
 }
@@ -427,9 +485,10 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
     }
 }
 
-/* Opening a dirty image for writing repairs it. */
+/* Opening a dirty image for writing repairs it.  One that is not is as any other. */
 static void coroutine_fn reopen(MemFile *m, const char *where)
 {
+    bool dirty = m->data[79] & QCOW2_INCOMPAT_DIRTY;
     GError *err = NULL;
     BdrvChild *image = image_open(m, NULL, false, &err);
 
@@ -437,7 +496,7 @@ static void coroutine_fn reopen(MemFile *m, const char *where)
         g_error("%s: %s", where, err->message);
     }
     image_close(image);
-    image_assert_clean(m, false, where);
+    image_assert_clean(m, !dirty, where);
 }
 
 static void coroutine_fn assert_image(Run *r, MemFile *m, guint cut, const char *kind)
@@ -539,6 +598,7 @@ static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t s
               .written = g_ptr_array_new_with_free_func(fact_free),
               .snapshots = g_ptr_array_new_with_free_func(fact_free) };
 
+    bitmap_run_init(&r.bitmaps, r.max_sectors);
     r.start = mem_clone(r.file);
     mem_record(r.file);
     record(&r, steps);
@@ -550,6 +610,7 @@ static void coroutine_fn crash_run(const char *options, int64_t size, uint32_t s
     g_ptr_array_free(r.flushed, true);
     g_ptr_array_free(r.written, true);
     g_ptr_array_free(r.snapshots, true);
+    bitmap_run_destroy(&r.bitmaps);
     g_rand_free(r.rand);
     g_free(r.disk);
     mem_free(r.start);
