@@ -15,13 +15,16 @@ typedef struct Check {
     int fix;
     GHashTable *pages; /* cluster >> PAGE_BITS -> uint32_t[CHECK_PAGE]: references counted */
     uint64_t end;      /* clusters in use: one beyond the highest */
-    uint64_t file_clusters;
+    uint64_t file_clusters, file_bytes; /* how long the file is, or is going to be */
 } Check;
 
 /* One line for the user. */
 void check_line(Check *k, bool error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
 /* Where references to cluster are counted; NULL when there is no such page and create is off. */
 uint32_t *check_count(Check *k, uint64_t cluster, bool create);
+
+/* The file has at least so many clusters from now on. */
+void check_file_grows(Check *k, uint64_t clusters);
 
 /* qcow2-check-rebuild.c */
 

@@ -167,7 +167,7 @@ static void adopt(Check *k, const Rebuild *r, uint64_t *rt)
     s->rt_new_offset = 0;
     g_array_set_size(s->rt_dirty, 0);
     s->zero_from = MAX(s->zero_from, (r->start + r->blocks + r->rt_clusters) << s->cluster_bits);
-    k->file_clusters = MAX(k->file_clusters, r->start + r->blocks + r->rt_clusters);
+    check_file_grows(k, r->start + r->blocks + r->rt_clusters);
 }
 
 int coroutine_fn check_rebuild(Check *k)

@@ -38,17 +38,29 @@ uint32_t *check_count(Check *k, uint64_t cluster, bool create)
     return page + (cluster & (CHECK_PAGE - 1));
 }
 
-/* One more reference to all clusters of [offset, offset + bytes). */
+void check_file_grows(Check *k, uint64_t clusters)
+{
+    k->file_clusters = MAX(k->file_clusters, clusters);
+    k->file_bytes = MAX(k->file_bytes, clusters << k->s->cluster_bits);
+}
+
+/*
+ * One more reference to all clusters of [offset, offset + bytes).  The last cluster of a file may
+ * be cut short, or be missing if little of it is needed.
+ */
 static bool count_range(Check *k, uint64_t offset, uint64_t bytes)
 {
     Qcow2State *s = k->s;
-    uint64_t first = offset >> s->cluster_bits, last;
+    uint64_t first = offset >> s->cluster_bits, end, last;
 
     if (!bytes) {
         return true;
     }
-    last = (bytes - 1 > UINT64_MAX - offset ? UINT64_MAX : offset + bytes - 1) >> s->cluster_bits;
-    if (last >= k->file_clusters) {
+    if (__builtin_add_overflow(offset, bytes, &end)) {
+        end = UINT64_MAX;
+    }
+    last = (end - 1) >> s->cluster_bits;
+    if (last >= k->file_clusters && end - k->file_bytes >= s->cluster_size) {
         check_line(k, true, "ERROR: counting reference for region exceeding the end of the file by "
                    "one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, offset, bytes);
         k->res->corruptions++;
@@ -338,7 +350,7 @@ static bool add_block(Check *k, uint64_t index)
     if (index >= s->rt_size) {
         return false;
     }
-    k->file_clusters = MAX(k->file_clusters, k->end + 1);
+    check_file_grows(k, k->end + 1);
     count_range(k, offset, s->cluster_size);
     t = qcow2_cache_new(&s->rb_cache, offset);
     t->index = index;
@@ -557,6 +569,59 @@ static bool check_snapshot_table(Check *k)
     return found;
 }
 
+/*
+ * An L1 table that lies behind the end of the file by less than a cluster counts as one of zeroes,
+ * as with other programs; but such an image is only opened once the file has been made longer.
+ */
+static void coroutine_fn check_l1_place(Check *k)
+{
+    Qcow2State *s = k->s;
+    uint64_t end = s->l1_offset + (uint64_t)s->l1_disk_size * 8, stored = 0;
+    uint64_t length = k->bs->file->bs->length, last = (end - 1) >> s->cluster_bits;
+    bool repair = k->fix & BDRV_FIX_ERRORS;
+
+    if (!s->l1_disk_size || end <= length || end - length >= s->cluster_size) {
+        return;
+    }
+    if (qcow2_refcount_get(k->bs, last, &stored) >= 0 && stored) { /* else its count is reported */
+        check_line(k, true, "%s L1 table lies beyond the end of the file",
+                   repair ? "Repairing" : "ERROR");
+        *(repair ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
+    }
+    if (repair && !bdrv_co_truncate(k->bs->file, (last + 1) << s->cluster_bits, NULL)) {
+        check_line(k, true, "ERROR: could not make the file longer");
+        k->res->check_errors++;
+    }
+}
+
+/* Tables stay as they are, and nobody else writes the header. */
+static void coroutine_fn lock_metadata(Qcow2State *s)
+{
+    co_mutex_lock(&s->flush_lock);
+    co_mutex_lock(&s->lock);
+}
+
+static void coroutine_fn unlock_metadata(Qcow2State *s)
+{
+    co_mutex_unlock(&s->lock);
+    co_mutex_unlock(&s->flush_lock);
+}
+
+/* What is repaired is durable: the marks that say that something is wrong go. */
+static int coroutine_fn clear_marks(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_mutex_lock(&s->flush_lock);
+    s->incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+    s->corrupt = false;
+    ret = qcow2_header_write(bs);
+    ret = ret < 0 ? ret : qcow2_sync_file(bs);
+    co_mutex_unlock(&s->flush_lock);
+    return ret;
+}
+
 bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, int fix,
                                  GError **errp)
 {
@@ -575,18 +640,20 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     }
     k.pages = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
     co_mutex_lock(&s->walk_lock);
-    co_mutex_lock(&s->lock);
+    lock_metadata(s);
     while (!bs->read_only && s->frees->len && ret >= 0) {
         /* References that are gone but still counted would look like leaks. */
-        co_mutex_unlock(&s->lock);
+        unlock_metadata(s);
         ret = qcow2_flush(bs);
         qcow2_wait_for_holes(s);
-        co_mutex_lock(&s->lock);
+        lock_metadata(s);
     }
     if (ret < 0) {
         k.fix = 0;
     }
-    k.file_clusters = qcow2_clusters(s, bs->file->bs->length);
+    check_l1_place(&k);
+    k.file_bytes = bs->file->bs->length;
+    k.file_clusters = qcow2_clusters(s, k.file_bytes);
     rewrite_snapshots = check_snapshot_table(&k);
     count_range(&k, 0, s->cluster_size);
     count_range(&k, s->l1_offset, (uint64_t)s->l1_disk_size * 8);
@@ -596,7 +663,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     count_refcount_structure(&k);
     compare_all(&k);
     check_copied(&k);
-    co_mutex_unlock(&s->lock);
+    unlock_metadata(s);
     co_mutex_unlock(&s->walk_lock);
     result->total_clusters = qcow2_clusters(s, s->disk_size);
     result->image_end_offset = k.end << s->cluster_bits;
@@ -611,11 +678,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
         ret = qcow2_flush_all(bs);
         if (ret >= 0 && (fix & BDRV_FIX_ERRORS) && !result->corruptions &&
             !result->check_errors) {
-            /* The marks go when what is repaired is durable. */
-            s->incompatible &= ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
-            s->corrupt = false;
-            ret = qcow2_header_write(bs);
-            ret = ret < 0 ? ret : qcow2_sync_file(bs);
+            ret = clear_marks(bs);
         }
     }
     if (ret < 0) {

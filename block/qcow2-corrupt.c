@@ -2,7 +2,8 @@
 /*
  * What happens when damage is found in an image that is in use: it is noted in the header,
  * writes are refused from then on, and the user is told once, on stderr and by the event
- * BLOCK_IMAGE_CORRUPTED, which the main thread sends.
+ * BLOCK_IMAGE_CORRUPTED, which the main thread sends.  Whoever finds it may hold any of the
+ * image's locks, so the header is written by a coroutine of its own, when no flush does.
  */
 #include <stdarg.h>
 #include "qapi/qapi-events-block-core.h"
@@ -39,6 +40,21 @@ static const char *device_name(BlockDriverState *bs)
     return "";
 }
 
+/* Two writes of the header at once might leave either one in the file, and one has an old root. */
+static void coroutine_fn mark_entry(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+    Qcow2State *s = bs->opaque;
+
+    co_mutex_lock(&s->flush_lock);
+    if (qcow2_header_write(bs) < 0) {
+        s->broken = true;
+    }
+    co_mutex_unlock(&s->flush_lock);
+    s->background--;
+    co_queue_restart_all(&s->pin_queue);
+}
+
 /* Takes message.  Returns -EIO. */
 static int coroutine_fn signal_damage(BlockDriverState *bs, char *message, int64_t offset,
                                       int64_t bytes)
@@ -67,11 +83,10 @@ static int coroutine_fn signal_damage(BlockDriverState *bs, char *message, int64
                    "suppressed\n", message);
     }
     aio_bh_schedule_oneshot(main_aio_context(), send_event, r);
-    if (!bs->read_only && s->version >= 3) {
+    if (!bs->read_only && !bs->inactive && s->version >= 3) {
         s->incompatible |= QCOW2_INCOMPAT_CORRUPT;
-        if (qcow2_header_write(bs) < 0) {
-            s->broken = true;
-        }
+        s->background++;
+        aio_co_schedule(aio_current(), coroutine_create(mark_entry, bs));
     }
     return -EIO;
 }

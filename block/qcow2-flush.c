@@ -251,17 +251,16 @@ static bool many_dirty(const Qcow2Cache *c)
 static int coroutine_fn mark_dirty(BlockDriverState *bs, bool dirty)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t before = s->incompatible;
     int ret;
 
-    if (dirty == !!(before & QCOW2_INCOMPAT_DIRTY)) {
+    if (dirty == !!(s->incompatible & QCOW2_INCOMPAT_DIRTY)) {
         return 0;
     }
     s->incompatible ^= QCOW2_INCOMPAT_DIRTY;
     ret = qcow2_header_write(bs);
     ret = ret < 0 ? ret : qcow2_sync_file(bs);
     if (ret < 0) {
-        s->incompatible = before;
+        s->incompatible ^= QCOW2_INCOMPAT_DIRTY; /* others may have been set meanwhile */
         qcow2_header_put_back(bs);
     } else {
         s->marked_dirty = dirty;

@@ -396,8 +396,8 @@ int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, cons
 /* --- qcow2-corrupt.c ------------------------------------------------------------------------ */
 
 /*
- * Damage was found: notes it in the header (version 3), refuses writes from now on, tells
- * the user once.  Returns -EIO.
+ * Damage was found: notes it in the header (version 3; soon, and before the image is closed),
+ * refuses writes from now on, tells the user once.  Any lock may be held.  Returns -EIO.
  */
 int coroutine_fn qcow2_signal_corruption(BlockDriverState *bs, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);

@@ -33,6 +33,8 @@ typedef struct MemFile {
     bool hold;         /* reads at hold_at wait until it is false */
     int64_t hold_at;
     int holding;       /* reads that do */
+    bool hold_header;  /* writes of the header wait until it is false */
+    int held_header;   /* those that do */
     uint64_t punched;  /* bytes that were discarded */
     struct MemFile *guest_data; /* the image's external data file; its own */
     char *data_name;            /* what the image calls it */
@@ -142,6 +144,10 @@ static int coroutine_fn mem_pwritev(BlockDriverState *bs, int64_t offset, int64_
     MemFile *m = mem_of(bs);
 
     mem_yield(m);
+    m->held_header += m->hold_header && offset == 0;
+    while (m->hold_header && offset == 0) {
+        qcow2_breathe();
+    }
     if (m->fail_after == 0) {
         m->fail_after = m->fail_once ? -1 : 0;
         return -m->fail_errno;

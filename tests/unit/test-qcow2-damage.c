@@ -200,8 +200,80 @@ static void coroutine_fn test_marked(void)
     g_assert_cmpint(bdrv_co_pwrite(image, 0, 512, buf, 0), ==, -EIO);
     g_assert_cmpint(bdrv_co_pwrite(image, 500000, 512, buf, 0), ==, -EIO);
     g_assert_cmpint(bdrv_co_pread(image, 500000, 512, buf, 0), ==, 0);
+    image->bs->drv->co_settle(image->bs);
     g_assert_cmphex(m->data[79] & QCOW2_INCOMPAT_CORRUPT, !=, 0);
     image_close(image);
+    mem_free(m);
+}
+
+typedef struct Running { /* something that another coroutine does */
+    BlockDriverState *bs;
+    bool done;
+    int ret;
+} Running;
+
+static void coroutine_fn flush_entry(void *opaque)
+{
+    Running *r = opaque;
+
+    r->ret = qcow2_flush(r->bs);
+    r->done = true;
+}
+
+static void coroutine_fn damage_entry(void *opaque)
+{
+    Running *r = opaque;
+
+    r->ret = qcow2_signal_corruption(r->bs, "found by the test");
+    r->done = true;
+}
+
+static void start(Running *r, CoroutineEntry *entry)
+{
+    aio_co_schedule(main_aio_context(), coroutine_create(entry, r));
+}
+
+/* A flush writes a header with a new root when damage is found: the mark comes behind it. */
+static void coroutine_fn test_marked_in_flush(void)
+{
+    MemFile *m = sample("cluster_size=4096");
+    BdrvSnapshotInfo info = { .name = "second", .icount = UINT64_MAX };
+    GError *err = NULL;
+    BdrvChild *image = image_open(m, NULL, false, &err);
+    const BdrvSnapshotDriver *d = image->bs->drv->snapshot;
+    Running flush = { .bs = image->bs }, damage = { .bs = image->bs };
+    uint64_t l1 = qcow2_be64(m->data + 40);
+    uint8_t buf[512] = { 1 };
+    void *save;
+
+    /* The tables that the snapshot takes need a root switch. */
+    save = d->prepare(image->bs, &info, 0, &err);
+    g_assert_no_error(err);
+    g_assert_true(d->freeze(image->bs, save, &err));
+    g_assert_cmpint(bdrv_co_pwrite(image, 0, 512, buf, 0), ==, 0);
+    m->hold_header = true;
+    start(&flush, flush_entry);
+    while (!m->held_header) {
+        qcow2_breathe();
+    }
+    start(&damage, damage_entry);
+    for (int i = 0; i < 20; i++) {
+        qcow2_breathe();
+    }
+    g_assert_true(damage.done); /* nobody who finds damage waits for a flush */
+    g_assert_cmpint(damage.ret, ==, -EIO);
+    g_assert_cmpint(m->held_header, ==, 1);
+    m->hold_header = false;
+    while (!flush.done) {
+        qcow2_breathe();
+    }
+    g_assert_cmpint(flush.ret, ==, 0);
+    image->bs->drv->co_settle(image->bs);
+    g_assert_cmphex(m->data[79] & QCOW2_INCOMPAT_CORRUPT, !=, 0);
+    g_assert_cmphex(qcow2_be64(m->data + 40), !=, l1);
+    d->abort(image->bs, save);
+    image_close(image);
+    image_assert_clean(m, true, "marked in a flush");
     mem_free(m);
 }
 
@@ -316,6 +388,7 @@ int main(int argc, char **argv)
     bdrv_init();
     add_test("/qcow2/damage/refused", test_refused);
     add_test("/qcow2/damage/marked", test_marked);
+    add_test("/qcow2/damage/marked-in-flush", test_marked_in_flush);
     add_test("/qcow2/damage/no-space", test_no_space);
     add_test("/qcow2/damage/failing-writes", test_failing_writes);
     add_test("/qcow2/damage/random", test_random_damage);
