@@ -17,45 +17,49 @@ typedef struct AioRequest {
     int64_t offset, bytes;
     uint8_t *buf;
     IOVector iov; /* not with zero */
+    int ret;
 } AioRequest;
 
-static int usage(char **argv)
+static int usage(IoSession *s, char **argv)
 {
-    return io_command_usage(argv[0], NULL);
+    return io_command_usage(s, argv[0], NULL);
 }
 
-static void show(AioRequest *r, int ret)
+static int show(void *opaque)
 {
-    if (ret < 0) {
-        printf("%s failed: %s\n", r->write ? "aio_write" : "readv", strerror(-ret));
+    AioRequest *r = opaque;
+    IoSession *s = r->s;
+
+    if (r->ret < 0) {
+        io_printf(s, "%s failed: %s\n", r->write ? "aio_write" : "readv", strerror(-r->ret));
     } else {
         if (r->verify && !io_buffer_matches(r->buf, r->byte, r->bytes)) {
-            printf("Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
-                   r->offset, r->bytes);
+            io_printf(s, "Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
+                      r->offset, r->bytes);
         }
         if (r->dump) {
-            io_buffer_dump(r->buf, r->offset, r->bytes);
+            io_buffer_dump(s, r->buf, r->offset, r->bytes);
         }
-        io_report(&r->report, r->offset, r->bytes);
+        io_report(s, &r->report, r->offset, r->bytes);
     }
-    fflush(stdout);
+    return 0;
 }
 
 static void coroutine_fn request_entry(void *opaque)
 {
     AioRequest *r = opaque;
     IoSession *s = r->s;
-    int ret;
 
     r->report.start_ns = clock_now_ns();
     if (r->zero) {
-        ret = io_cmd_write_zeroes(s, r->offset, r->bytes, r->flags);
+        r->ret = io_cmd_write_zeroes(s, r->offset, r->bytes, r->flags);
     } else if (r->write) {
-        ret = io_cmd_write(s, r->offset, &r->iov, r->flags);
+        r->ret = io_cmd_write(s, r->offset, &r->iov, r->flags);
     } else {
-        ret = io_cmd_read(s, r->offset, &r->iov);
+        r->ret = io_cmd_read(s, r->offset, &r->iov);
     }
-    show(r, ret);
+    io_run(s, show, r, r->zero ? 0 : r->bytes);
+    io_flush(s);
     if (!r->zero) {
         io_vector_destroy(&r->iov);
     }
@@ -89,19 +93,19 @@ static int coroutine_fn run_aio_read(IoSession *s, int argc, char **argv)
         { 'P', IO_LETTER_BYTE, &r.byte, &r.verify }, { 'q', IO_LETTER_FLAG, &r.report.quiet },
         { 'v', IO_LETTER_FLAG, &r.dump },           { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters);
+    int at = io_parse_letters(s, argc, argv, letters);
 
     if (at < 0) {
         return -EINVAL;
     }
     if (invalid) {
-        printf("injecting invalid read request\n");
+        io_printf(s, "injecting invalid read request\n");
         return 0;
     }
     if (at > argc - 2) {
-        return usage(argv);
+        return usage(s, argv);
     }
-    if (!io_parse_bytes(argv[at], &r.offset) ||
+    if (!io_parse_bytes(s, argv[at], &r.offset) ||
         !io_buffers_new(s, argc - at - 1, argv + at + 1, 0xab, &r.buf, &r.iov)) {
         return -EINVAL;
     }
@@ -111,21 +115,21 @@ static int coroutine_fn run_aio_read(IoSession *s, int argc, char **argv)
 }
 
 /* What aio_write writes, argv[0] and what follows; false after an error message. */
-static bool parse_write_range(IoSession *s, int argc, char **argv, AioRequest *r)
+static bool coroutine_fn parse_write_range(IoSession *s, int argc, char **argv, AioRequest *r)
 {
     if (r->zero && argc != 2) {
-        printf("-z supports only a single length parameter\n");
+        io_printf(s, "-z supports only a single length parameter\n");
         return false;
     }
     if ((r->flags & BDRV_REQ_MAY_UNMAP) && !r->zero) {
-        printf("-u requires -z to be specified\n");
+        io_printf(s, "-u requires -z to be specified\n");
         return false;
     }
-    if (!io_parse_bytes(argv[0], &r->offset)) {
+    if (!io_parse_bytes(s, argv[0], &r->offset)) {
         return false;
     }
     if (r->zero) {
-        return io_parse_bytes(argv[1], &r->bytes);
+        return io_parse_bytes(s, argv[1], &r->bytes);
     }
     if (!io_buffers_new(s, argc - 1, argv + 1, r->byte, &r->buf, &r->iov)) {
         return false;
@@ -144,17 +148,17 @@ static int coroutine_fn run_aio_write(IoSession *s, int argc, char **argv)
         { 'q', IO_LETTER_FLAG, &r.report.quiet },   { 'u', IO_LETTER_FLAG, &unmap },
         { 'z', IO_LETTER_FLAG, &r.zero },           { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters);
+    int at = io_parse_letters(s, argc, argv, letters);
 
     if (at < 0) {
         return -EINVAL;
     }
     if (invalid) {
-        printf("injecting invalid write request\n");
+        io_printf(s, "injecting invalid write request\n");
         return 0;
     }
     if (at > argc - 2) {
-        return usage(argv);
+        return usage(s, argv);
     }
     r.flags = (fua ? BDRV_REQ_FUA : 0) | (unmap ? BDRV_REQ_MAY_UNMAP : 0);
     if (!parse_write_range(s, argc - at, argv + at, &r)) {
@@ -166,7 +170,15 @@ static int coroutine_fn run_aio_write(IoSession *s, int argc, char **argv)
 
 static int coroutine_fn run_aio_flush(IoSession *s, int argc, char **argv)
 {
+    BlockDriverState *bs = blk_bs(s->blk);
+
     io_session_drain(s);
+    if (s->output) { /* of earlier commands, too: each has had its own session */
+        bdrv_co_move_to(bdrv_context(bs));
+        bdrv_co_drained_begin(bs);
+        bdrv_drained_end(bs);
+        bdrv_co_move_to(main_aio_context());
+    }
     return 0;
 }
 

@@ -22,7 +22,7 @@ static int coroutine_fn run_break(IoSession *s, int argc, char **argv)
     ret = bdrv_debug_breakpoint(bs, argv[1], argv[2]);
     bdrv_co_move_to(main_aio_context());
     if (ret < 0) {
-        printf("Could not set breakpoint: %s\n", strerror(-ret));
+        io_printf(s, "Could not set breakpoint: %s\n", strerror(-ret));
     }
     return ret;
 }
@@ -36,7 +36,7 @@ static int coroutine_fn run_remove_break(IoSession *s, int argc, char **argv)
     ret = bdrv_debug_remove_breakpoint(bs, argv[1]);
     bdrv_co_move_to(main_aio_context());
     if (ret < 0) {
-        printf("Could not remove breakpoint %s: %s\n", argv[1], strerror(-ret));
+        io_printf(s, "Could not remove breakpoint %s: %s\n", argv[1], strerror(-ret));
     }
     return ret;
 }
@@ -50,7 +50,7 @@ static int coroutine_fn run_resume(IoSession *s, int argc, char **argv)
     ret = bdrv_debug_resume(bs, argv[1]);
     bdrv_co_move_to(main_aio_context());
     if (ret < 0) {
-        printf("Could not resume request: %s\n", strerror(-ret));
+        io_printf(s, "Could not resume request: %s\n", strerror(-ret));
     }
     return ret;
 }
@@ -73,7 +73,7 @@ static int coroutine_fn run_sleep(IoSession *s, int argc, char **argv)
     long ms = strtol(argv[1], &end, 0);
 
     if (!*argv[1] || *end || ms < 0 || ms > G_MAXINT) {
-        printf("%s is not a valid number\n", argv[1]);
+        io_printf(s, "%s is not a valid number\n", argv[1]);
         return -EINVAL;
     }
     co_sleep_ns(ms * (int64_t)1000000);
@@ -84,21 +84,21 @@ static int coroutine_fn run_sigraise(IoSession *s, int argc, char **argv)
 {
     int64_t sig;
 
-    if (!io_parse_bytes(argv[1], &sig)) {
+    if (!io_parse_bytes(s, argv[1], &sig)) {
         return -EINVAL;
     }
     if (sig > NSIG) {
-        printf("signal argument '%s' is too large to be a valid signal number\n", argv[1]);
+        io_printf(s, "signal argument '%s' is too large to be a valid signal number\n", argv[1]);
         return -EINVAL;
     }
-    fflush(stdout);
+    io_flush(s);
     raise(sig);
     return 0;
 }
 
 static int coroutine_fn run_abort(IoSession *s, int argc, char **argv)
 {
-    fflush(stdout);
+    io_flush(s);
     abort();
 }
 

@@ -38,17 +38,17 @@ static int coroutine_fn run_discard(IoSession *s, int argc, char **argv)
             report.quiet = true;
             break;
         default:
-            return io_command_usage(argv[0], NULL);
+            return io_command_usage(s, argv[0], NULL);
         }
     }
     if (optind != argc - 2) {
-        return io_command_usage(argv[0], NULL);
+        return io_command_usage(s, argv[0], NULL);
     }
-    if (!io_parse_bytes(argv[optind], &offset) || !io_parse_bytes(argv[optind + 1], &bytes)) {
+    if (!io_parse_bytes(s, argv[optind], &offset) || !io_parse_bytes(s, argv[optind + 1], &bytes)) {
         return -EINVAL;
     }
     if (bytes > IO_CMD_MAX_BYTES) {
-        printf("length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[optind + 1]);
+        io_printf(s, "length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[optind + 1]);
         return -EINVAL;
     }
     report.start_ns = clock_now_ns();
@@ -56,9 +56,9 @@ static int coroutine_fn run_discard(IoSession *s, int argc, char **argv)
     ret = blk_co_pdiscard(s->blk, offset, bytes);
     bdrv_co_move_to(main_aio_context());
     if (ret < 0) {
-        printf("discard failed: %s\n", strerror(-ret));
+        io_printf(s, "discard failed: %s\n", strerror(-ret));
     } else {
-        io_report(&report, offset, bytes);
+        io_report(s, &report, offset, bytes);
     }
     return ret;
 }
@@ -100,7 +100,8 @@ static int coroutine_fn run_alloc(IoSession *s, int argc, char **argv)
     g_autofree char *where = NULL;
     int ret = 0;
 
-    if (!io_parse_bytes(argv[1], &offset) || (argc == 3 && !io_parse_bytes(argv[2], &bytes))) {
+    if (!io_parse_bytes(s, argv[1], &offset) ||
+        (argc == 3 && !io_parse_bytes(s, argv[2], &bytes))) {
         return -EINVAL;
     }
     bytes = offset < length ? MIN(bytes, length - offset) : 0;
@@ -114,11 +115,11 @@ static int coroutine_fn run_alloc(IoSession *s, int argc, char **argv)
     }
     bdrv_co_move_to(main_aio_context());
     if (ret < 0) {
-        printf("is_allocated failed: %s\n", strerror(-ret));
+        io_printf(s, "is_allocated failed: %s\n", strerror(-ret));
         return ret;
     }
     where = io_format_size(offset);
-    printf("%" PRId64 "/%" PRId64 " bytes allocated at offset %s\n", sum, bytes, where);
+    io_printf(s, "%" PRId64 "/%" PRId64 " bytes allocated at offset %s\n", sum, bytes, where);
     return 0;
 }
 
@@ -135,18 +136,17 @@ static int coroutine_fn run_map(IoSession *s, int argc, char **argv)
         ret = get_allocated(bs, offset, length - offset, &n);
         bdrv_co_move_to(main_aio_context());
         if (ret < 0) {
-            fprintf(stderr, "%s: Failed to get allocation status: %s\n", g_get_prgname(),
-                    strerror(-ret));
+            io_complain(s, "Failed to get allocation status: %s", strerror(-ret));
             return ret;
         }
         if (n == 0) {
-            fprintf(stderr, "%s: Unexpected end of image\n", g_get_prgname());
+            io_complain(s, "Unexpected end of image");
             return -EIO;
         }
         size = io_format_size(n);
         where = io_format_size(offset);
-        printf("%s (0x%" PRIx64 ") bytes %s allocated at offset %s (0x%" PRIx64 ")\n", size, n,
-               ret ? "   " : "not", where, offset);
+        io_printf(s, "%s (0x%" PRIx64 ") bytes %s allocated at offset %s (0x%" PRIx64 ")\n", size,
+                  n, ret ? "   " : "not", where, offset);
     }
     return 0;
 }
@@ -167,19 +167,19 @@ static int coroutine_fn run_info(IoSession *s, int argc, char **argv)
     }
     bdrv_co_move_to(main_aio_context());
     if (!ok) {
-        fprintf(stderr, "%s: %s\n", g_get_prgname(), err->message);
+        io_complain(s, "%s", err->message);
         g_error_free(err);
         return -EIO;
     }
     cluster = io_format_size(info.cluster_size);
     state = io_format_size(info.vm_state_offset);
-    printf("format name: %s\ncluster size: %s\nvm state offset: %s\n", bdrv_driver_name(bs),
-           cluster, state);
+    io_printf(s, "format name: %s\ncluster size: %s\nvm state offset: %s\n",
+              bdrv_driver_name(bs), cluster, state);
     if (info.specific) {
         GString *text = g_string_new(NULL);
 
         bdrv_format_specific_info(text, info.specific);
-        printf("%s", text->str);
+        io_print_monitor(s, text->str);
         g_string_free(text, true);
         qapi_free_ImageInfoSpecific(info.specific);
     }
@@ -190,7 +190,7 @@ static int coroutine_fn run_length(IoSession *s, int argc, char **argv)
 {
     g_autofree char *text = io_format_size(bdrv_length(blk_bs(s->blk)));
 
-    printf("%s\n", text);
+    io_printf(s, "%s\n", text);
     return 0;
 }
 
@@ -205,25 +205,23 @@ static int coroutine_fn run_truncate(IoSession *s, int argc, char **argv)
     optind = 0;
     while ((c = getopt(argc, argv, "m:")) != -1) {
         if (c != 'm') {
-            return io_command_usage(argv[0], NULL);
+            return io_command_usage(s, argv[0], NULL);
         }
         mode = qapi_enum_parse(&PreallocMode_lookup, optarg, 0, NULL);
         if (mode < 0) {
-            fprintf(stderr, "%s: Invalid preallocation mode '%s'\n", g_get_prgname(), optarg);
+            io_complain(s, "Invalid preallocation mode '%s'", optarg);
             return -EINVAL;
         }
     }
     if (optind != argc - 1) {
-        return io_command_usage(argv[0], NULL);
+        return io_command_usage(s, argv[0], NULL);
     }
-    if (!io_parse_bytes(argv[optind], &length)) {
+    if (!io_parse_bytes(s, argv[optind], &length)) {
         return -EINVAL;
     }
-    bdrv_co_move_to(bdrv_context(blk_bs(s->blk)));
-    ok = blk_co_truncate_prealloc(s->blk, length, false, mode, &err);
-    bdrv_co_move_to(main_aio_context());
+    ok = bdrv_co_resize(blk_bs(s->blk), length, false, mode, &err);
     if (!ok) {
-        fprintf(stderr, "%s: %s\n", g_get_prgname(), err->message);
+        io_complain(s, "%s", err->message);
         g_error_free(err);
     }
     return ok ? 0 : -EIO;

@@ -19,6 +19,8 @@ struct IoSession {
     GError *write_error; /* why the handle may not write, NULL: it may */
     const IoCommand *commands;
     void *opaque;
+    const IoOutput *output; /* NULL: stdout and stderr */
+    void *output_opaque;
 };
 
 /* What is to be shown of a request. */
@@ -34,10 +36,22 @@ extern const IoCommand io_rw_commands[], io_aio_commands[], io_image_commands[],
 /* The human monitor's command. */
 void coroutine_fn hmp_qemu_io(HMPSession *session, const HMPArgs *args);
 
+/* To stdout, and what qemu-io says to stderr as it is. */
+void io_printf(IoSession *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void io_eprintf(IoSession *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* "PROGRAM: MESSAGE" to stderr; the message to a monitor. */
+void io_complain(IoSession *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* To stdout; to the monitor that asked. */
+void io_print_monitor(IoSession *s, const char *text);
+/* What is printed should be seen now. */
+void coroutine_fn io_flush(IoSession *s);
+/* Runs fn(opaque), which works on so many bytes of memory: here, or where nothing waits for it. */
+int coroutine_fn io_run(IoSession *s, WorkerFunc *fn, void *opaque, size_t bytes);
+
 /* "1.500 KiB", "12 bytes": a number of bytes for people. */
 char *io_format_size(double bytes);
 /* The lines on a request of bytes at offset that ends now. */
-void io_report(const IoReport *r, int64_t offset, int64_t bytes);
+void io_report(IoSession *s, const IoReport *r, int64_t offset, int64_t bytes);
 
 /* What a letter among a command's options does. */
 typedef enum IoLetterKind {
@@ -59,25 +73,26 @@ typedef struct IoLetter {
  * The options of a command, as letters, which end with a zeroed element, say.  The index of the
  * first argument behind them; -1 after an error message, which may be the command's usage.
  */
-int io_parse_letters(int argc, char **argv, const IoLetter *letters);
+int io_parse_letters(IoSession *s, int argc, char **argv, const IoLetter *letters);
 
 /* A number of bytes with suffix; false after an error message. */
-bool io_parse_bytes(const char *text, int64_t *bytes);
+bool io_parse_bytes(IoSession *s, const char *text, int64_t *bytes);
 /* A byte for -P; false after an error message. */
-bool io_parse_pattern(const char *text, int *pattern);
+bool io_parse_pattern(IoSession *s, const char *text, int *pattern);
 
 /* Memory of bytes for s, all fill; io_buffer_free() frees it. */
-void *io_buffer_new(IoSession *s, size_t bytes, int fill);
+void *coroutine_fn io_buffer_new(IoSession *s, size_t bytes, int fill);
 void io_buffer_free(IoSession *s, void *buf);
 /* Whether len bytes at buf are all pattern. */
 bool io_buffer_matches(const void *buf, int pattern, size_t len);
 /* A hex dump of len bytes that were read at offset. */
-void io_buffer_dump(const void *buf, int64_t offset, size_t len);
+void io_buffer_dump(IoSession *s, const void *buf, int64_t offset, size_t len);
 /*
  * Buffers for a list of lengths, argv[0 .. argc), one behind the other in *buf, each an
  * element of iov, all of them fill.  false after an error message.
  */
-bool io_buffers_new(IoSession *s, int argc, char **argv, int fill, uint8_t **buf, IOVector *iov);
+bool coroutine_fn io_buffers_new(IoSession *s, int argc, char **argv, int fill, uint8_t **buf,
+                                 IOVector *iov);
 
 /* One request in the home of the node.  0 or -errno. */
 int coroutine_fn io_cmd_read(IoSession *s, int64_t offset, IOVector *iov);

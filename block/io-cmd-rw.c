@@ -7,23 +7,23 @@
 #include "io-cmd-int.h"
 #include "qapi/error.h"
 
-static int usage(char **argv)
+static int usage(IoSession *s, char **argv)
 {
-    return io_command_usage(argv[0], NULL);
+    return io_command_usage(s, argv[0], NULL);
 }
 
 /* offset and length of a request of one buffer, argv[0] and argv[1]. */
-static bool parse_range(char **argv, int64_t *offset, int64_t *bytes)
+static bool parse_range(IoSession *s, char **argv, int64_t *offset, int64_t *bytes)
 {
-    return io_parse_bytes(argv[0], offset) && io_parse_bytes(argv[1], bytes);
+    return io_parse_bytes(s, argv[0], offset) && io_parse_bytes(s, argv[1], bytes);
 }
 
 /* VM state and compressed data come in whole sectors. */
-static bool check_sectors(int64_t offset, int64_t bytes)
+static bool check_sectors(IoSession *s, int64_t offset, int64_t bytes)
 {
     if (offset % 512 || bytes % 512) {
-        printf("%" PRId64 " is not a sector-aligned value for '%s'\n",
-               offset % 512 ? offset : bytes, offset % 512 ? "offset" : "count");
+        io_printf(s, "%" PRId64 " is not a sector-aligned value for '%s'\n",
+                  offset % 512 ? offset : bytes, offset % 512 ? "offset" : "count");
         return false;
     }
     return true;
@@ -39,42 +39,61 @@ typedef struct Read {
     int64_t start, count; /* of what is compared, within the buffer */
 } Read;
 
-static bool parse_verification(Read *r, int64_t bytes)
+static bool parse_verification(IoSession *s, Read *r, int64_t bytes)
 {
     r->verify = r->pattern;
     r->count = bytes;
-    if (r->pattern && !io_parse_pattern(r->pattern, &r->byte)) {
+    if (r->pattern && !io_parse_pattern(s, r->pattern, &r->byte)) {
         return false;
     }
-    if ((r->pattern_start && !io_parse_bytes(r->pattern_start, &r->start)) ||
-        (r->pattern_len && !io_parse_bytes(r->pattern_len, &r->count))) {
+    if ((r->pattern_start && !io_parse_bytes(s, r->pattern_start, &r->start)) ||
+        (r->pattern_len && !io_parse_bytes(s, r->pattern_len, &r->count))) {
         return false;
     }
     if (!r->pattern_len) {
         r->count = bytes - r->start;
     }
     if (r->start > bytes || r->count < 0 || r->count > bytes - r->start) {
-        printf("pattern verification range exceeds end of read data\n");
+        io_printf(s, "pattern verification range exceeds end of read data\n");
         return false;
     }
     return true;
 }
 
-/* What was read into buf: compares, dumps, reports. */
-static int show_read(const Read *r, const uint8_t *buf, int64_t offset, int64_t bytes)
+typedef struct Shown {
+    IoSession *s;
+    const Read *r;
+    const uint8_t *buf;
+    int64_t offset, bytes;
+} Shown;
+
+static int show(void *opaque)
 {
+    const Shown *shown = opaque;
+    IoSession *s = shown->s;
+    const Read *r = shown->r;
+    const uint8_t *buf = shown->buf;
     int ret = 0;
 
     if (r->verify && !io_buffer_matches(buf + r->start, r->byte, r->count)) {
-        printf("Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
-               offset + r->start, r->count);
+        io_printf(s, "Pattern verification failed at offset %" PRId64 ", %" PRId64 " bytes\n",
+                  shown->offset + r->start, r->count);
         ret = -EINVAL;
     }
     if (r->dump) {
-        io_buffer_dump(buf, offset, bytes);
+        io_buffer_dump(s, buf, shown->offset, shown->bytes);
     }
-    io_report(&r->report, offset, bytes);
+    io_report(s, &r->report, shown->offset, shown->bytes);
     return ret;
+}
+
+/* What was read into buf: compares, dumps, reports. */
+static int coroutine_fn show_read(IoSession *s, const Read *r, const uint8_t *buf, int64_t offset,
+                                  int64_t bytes)
+{
+    Shown shown = { s, r, buf, offset, bytes };
+
+    return io_run(s, show, &shown, bytes);
 }
 
 static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t bytes)
@@ -87,9 +106,9 @@ static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t b
     r->report.start_ns = clock_now_ns();
     ret = r->vm_state ? -ENOTSUP : io_cmd_read(s, offset, &iov);
     if (ret < 0) {
-        printf("read failed: %s\n", strerror(-ret));
+        io_printf(s, "read failed: %s\n", strerror(-ret));
     } else {
-        ret = show_read(r, buf, offset, bytes);
+        ret = show_read(s, r, buf, offset, bytes);
     }
     io_buffer_free(s, buf);
     return ret;
@@ -105,23 +124,23 @@ static int coroutine_fn run_read(IoSession *s, int argc, char **argv)
         { 's', IO_LETTER_TEXT, &r.pattern_start }, { 'v', IO_LETTER_FLAG, &r.dump },
         { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters);
+    int at = io_parse_letters(s, argc, argv, letters);
     int64_t offset, bytes;
 
     if (at < 0) {
         return -EINVAL;
     }
     if (at != argc - 2 || (!r.pattern && (r.pattern_start || r.pattern_len))) {
-        return usage(argv);
+        return usage(s, argv);
     }
-    if (!parse_range(argv + at, &offset, &bytes)) {
+    if (!parse_range(s, argv + at, &offset, &bytes)) {
         return -EINVAL;
     }
     if (bytes > IO_CMD_MAX_BYTES) {
-        printf("length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[at + 1]);
+        io_printf(s, "length cannot exceed %d, given %s\n", IO_CMD_MAX_BYTES, argv[at + 1]);
         return -EINVAL;
     }
-    if (!parse_verification(&r, bytes) || (r.vm_state && !check_sectors(offset, bytes))) {
+    if (!parse_verification(s, &r, bytes) || (r.vm_state && !check_sectors(s, offset, bytes))) {
         return -EINVAL;
     }
     return do_read(s, &r, offset, bytes);
@@ -135,7 +154,7 @@ static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
         { 'q', IO_LETTER_FLAG, &r.report.quiet },   { 'v', IO_LETTER_FLAG, &r.dump },
         { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters), ret;
+    int at = io_parse_letters(s, argc, argv, letters), ret;
     uint8_t *buf;
     int64_t offset;
     IOVector iov;
@@ -144,9 +163,9 @@ static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
         return -EINVAL;
     }
     if (at > argc - 2) {
-        return usage(argv);
+        return usage(s, argv);
     }
-    if (!io_parse_bytes(argv[at], &offset) ||
+    if (!io_parse_bytes(s, argv[at], &offset) ||
         !io_buffers_new(s, argc - at - 1, argv + at + 1, 0xab, &buf, &iov)) {
         return -EINVAL;
     }
@@ -154,9 +173,9 @@ static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
     r.report.start_ns = clock_now_ns();
     ret = io_cmd_read(s, offset, &iov);
     if (ret < 0) {
-        printf("readv failed: %s\n", strerror(-ret));
+        io_printf(s, "readv failed: %s\n", strerror(-ret));
     } else {
-        ret = show_read(&r, buf, offset, iov.size);
+        ret = show_read(s, &r, buf, offset, iov.size);
     }
     io_vector_destroy(&iov);
     io_buffer_free(s, buf);
@@ -173,7 +192,7 @@ typedef struct Write {
     int byte;
 } Write;
 
-static bool check_write_options(const Write *w)
+static bool check_write_options(IoSession *s, const Write *w)
 {
     const char *complaint = NULL;
 
@@ -189,7 +208,7 @@ static bool check_write_options(const Write *w)
         complaint = "Only one of -z, -P, and -s can be specified at the same time";
     }
     if (complaint) {
-        printf("%s\n", complaint);
+        io_printf(s, "%s\n", complaint);
     }
     return !complaint;
 }
@@ -224,13 +243,14 @@ static int fill_worker(void *opaque)
     return ret;
 }
 
-static bool coroutine_fn fill_from_file(const char *path, uint8_t *buf, int64_t bytes)
+static bool coroutine_fn fill_from_file(IoSession *s, const char *path, uint8_t *buf,
+                                        int64_t bytes)
 {
     Fill fill = { path, buf, bytes };
     int ret = co_run_in_worker(fill_worker, &fill);
 
     if (ret) {
-        fprintf(stderr, "%s: %s\n", path, ret < 0 ? strerror(-ret) : "file is empty");
+        io_eprintf(s, "%s: %s\n", path, ret < 0 ? strerror(-ret) : "file is empty");
     }
     return ret == 0;
 }
@@ -246,7 +266,7 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
 
     if (!w->zero) {
         buf = io_buffer_new(s, bytes, w->byte);
-        if (w->file && !fill_from_file(w->file, buf, bytes)) {
+        if (w->file && !fill_from_file(s, w->file, buf, bytes)) {
             io_buffer_free(s, buf);
             return -EINVAL;
         }
@@ -261,16 +281,16 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
         ret = io_cmd_write(s, offset, &iov, flags);
     }
     if (ret < 0) {
-        printf("write failed: %s\n", strerror(-ret));
+        io_printf(s, "write failed: %s\n", strerror(-ret));
     } else {
-        io_report(&w->report, offset, bytes);
+        io_report(s, &w->report, offset, bytes);
     }
     io_buffer_free(s, buf);
     return ret;
 }
 
 /* The options of write: the index of the arguments, or -1 after what is to be said. */
-static int parse_write_options(int argc, char **argv, Write *w)
+static int parse_write_options(IoSession *s, int argc, char **argv, Write *w)
 {
     const IoLetter letters[] = {
         { 'b', IO_LETTER_FLAG, &w->vm_state },    { 'c', IO_LETTER_FLAG, &w->compressed },
@@ -281,29 +301,30 @@ static int parse_write_options(int argc, char **argv, Write *w)
         { 'u', IO_LETTER_FLAG, &w->unmap },       { 'z', IO_LETTER_FLAG, &w->zero },
         { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters);
+    int at = io_parse_letters(s, argc, argv, letters);
 
     if (at >= 0 && at != argc - 2) {
-        usage(argv);
+        usage(s, argv);
         return -1;
     }
-    return at >= 0 && check_write_options(w) ? at : -1;
+    return at >= 0 && check_write_options(s, w) ? at : -1;
 }
 
 static int coroutine_fn run_write(IoSession *s, int argc, char **argv)
 {
     Write w = { .report.verb = "wrote", .byte = 0xcd };
-    int at = parse_write_options(argc, argv, &w);
+    int at = parse_write_options(s, argc, argv, &w);
     int64_t offset, bytes;
 
-    if (at < 0 || !parse_range(argv + at, &offset, &bytes)) {
+    if (at < 0 || !parse_range(s, argv + at, &offset, &bytes)) {
         return -EINVAL;
     }
     if (bytes > IO_CMD_MAX_BYTES && !w.no_fallback) {
-        printf("length cannot exceed %d without -n, given %s\n", IO_CMD_MAX_BYTES, argv[at + 1]);
+        io_printf(s, "length cannot exceed %d without -n, given %s\n", IO_CMD_MAX_BYTES,
+                  argv[at + 1]);
         return -EINVAL;
     }
-    if ((w.vm_state || w.compressed) && !check_sectors(offset, bytes)) {
+    if ((w.vm_state || w.compressed) && !check_sectors(s, offset, bytes)) {
         return -EINVAL;
     }
     return do_write(s, &w, offset, bytes);
@@ -319,7 +340,7 @@ static int coroutine_fn run_writev(IoSession *s, int argc, char **argv)
         { 'P', IO_LETTER_BYTE, &byte },           { 'q', IO_LETTER_FLAG, &report.quiet },
         { 0 },
     };
-    int at = io_parse_letters(argc, argv, letters), ret;
+    int at = io_parse_letters(s, argc, argv, letters), ret;
     uint8_t *buf;
     int64_t offset;
     IOVector iov;
@@ -328,18 +349,18 @@ static int coroutine_fn run_writev(IoSession *s, int argc, char **argv)
         return -EINVAL;
     }
     if (at > argc - 2) {
-        return usage(argv);
+        return usage(s, argv);
     }
-    if (!io_parse_bytes(argv[at], &offset) ||
+    if (!io_parse_bytes(s, argv[at], &offset) ||
         !io_buffers_new(s, argc - at - 1, argv + at + 1, byte, &buf, &iov)) {
         return -EINVAL;
     }
     report.start_ns = clock_now_ns();
     ret = io_cmd_write(s, offset, &iov, fua ? BDRV_REQ_FUA : 0);
     if (ret < 0) {
-        printf("writev failed: %s\n", strerror(-ret));
+        io_printf(s, "writev failed: %s\n", strerror(-ret));
     } else {
-        io_report(&report, offset, iov.size);
+        io_report(s, &report, offset, iov.size);
     }
     io_vector_destroy(&iov);
     io_buffer_free(s, buf);

@@ -14,6 +14,8 @@
 #include "qapi/keyval.h"
 
 #define MISALIGN 16
+/* What is less than that is no work. */
+#define LONG_BYTES (64 * 1024)
 
 /* --- Sessions ------------------------------------------------------------------------------- */
 
@@ -35,6 +37,9 @@ void coroutine_fn io_session_unref(IoSession *s)
     }
     if (s->owned) {
         blk_co_free(s->blk);
+    }
+    if (s->output) {
+        s->output->free(s->output_opaque);
     }
     g_clear_error(&s->write_error);
     co_queue_destroy(&s->idle);
@@ -76,11 +81,88 @@ void *io_session_opaque(IoSession *s)
     return s->opaque;
 }
 
+void io_session_set_output(IoSession *s, const IoOutput *output, void *opaque)
+{
+    s->output = output;
+    s->output_opaque = opaque;
+}
+
 void coroutine_fn io_session_drain(IoSession *s)
 {
     while (s->pending) {
         co_queue_wait(&s->idle, NULL);
     }
+}
+
+/* --- Output ---------------------------------------------------------------------------------- */
+
+static void G_GNUC_PRINTF(3, 0) print(IoSession *s, IoStream stream, const char *format, va_list ap)
+{
+    g_autofree char *text = NULL;
+
+    if (!s->output) {
+        vfprintf(stream == IO_STDERR ? stderr : stdout, format, ap);
+        return;
+    }
+    text = g_strdup_vprintf(format, ap);
+    s->output->print(s->output_opaque, stream, text);
+}
+
+void io_printf(IoSession *s, const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    print(s, IO_STDOUT, format, ap);
+    va_end(ap);
+}
+
+void io_eprintf(IoSession *s, const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    print(s, IO_STDERR, format, ap);
+    va_end(ap);
+}
+
+void io_complain(IoSession *s, const char *format, ...)
+{
+    g_autofree char *line = NULL, *message = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    message = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    if (s->output) {
+        line = g_strconcat(message, "\n", NULL);
+        s->output->print(s->output_opaque, IO_MONITOR, line);
+    } else {
+        fprintf(stderr, "%s: %s\n", g_get_prgname(), message);
+    }
+}
+
+void io_print_monitor(IoSession *s, const char *text)
+{
+    if (s->output) {
+        s->output->print(s->output_opaque, IO_MONITOR, text);
+    } else {
+        fputs(text, stdout);
+    }
+}
+
+void coroutine_fn io_flush(IoSession *s)
+{
+    if (s->output) {
+        s->output->flush(s->output_opaque);
+    } else {
+        fflush(stdout);
+    }
+}
+
+int coroutine_fn io_run(IoSession *s, WorkerFunc *fn, void *opaque, size_t bytes)
+{
+    return s->output && bytes >= LONG_BYTES ? co_run_in_worker(fn, opaque) : fn(opaque);
 }
 
 /* --- Commands -------------------------------------------------------------------------------- */
@@ -118,18 +200,18 @@ static const IoCommand *find_command(const IoCommand *more, const char *name)
 }
 
 /* name: as it was called. */
-static void print_summary(const IoCommand *c, const char *name)
+static void print_summary(IoSession *s, const IoCommand *c, const char *name)
 {
-    printf("%s ", name);
+    io_printf(s, "%s ", name);
     if (c->args) {
-        printf("%s ", c->args);
+        io_printf(s, "%s ", c->args);
     }
-    printf("-- %s\n", c->summary);
+    io_printf(s, "-- %s\n", c->summary);
 }
 
-int io_command_usage(const char *name, const IoCommand *commands)
+int io_command_usage(IoSession *s, const char *name, const IoCommand *commands)
 {
-    print_summary(find_command(commands, name), name);
+    print_summary(s, find_command(commands, name), name);
     return -EINVAL;
 }
 
@@ -156,9 +238,9 @@ static void help_all(IoSession *s)
     for (guint i = 0; i < all->len; i++) {
         const IoCommand *c = all->pdata[i];
 
-        print_summary(c, c->name);
+        print_summary(s, c, c->name);
     }
-    printf("\nUse 'help commandname' for extended help.\n");
+    io_printf(s, "\nUse 'help commandname' for extended help.\n");
 }
 
 static int coroutine_fn run_help(IoSession *s, int argc, char **argv)
@@ -171,12 +253,12 @@ static int coroutine_fn run_help(IoSession *s, int argc, char **argv)
     }
     c = find_command(s->commands, argv[1]);
     if (!c) {
-        printf("command %s not found\n", argv[1]);
+        io_printf(s, "command %s not found\n", argv[1]);
         return -EINVAL;
     }
-    print_summary(c, argv[1]);
+    print_summary(s, c, argv[1]);
     if (c->help) {
-        printf("\n%s\n", c->help);
+        io_printf(s, "\n%s\n", c->help);
     }
     return 0;
 }
@@ -186,28 +268,27 @@ static bool check_call(IoSession *s, const IoCommand *c, const char *name, int a
 {
     if (args < c->min_args || (c->max_args >= 0 && args > c->max_args)) {
         if (c->max_args < 0) {
-            fprintf(stderr, "bad argument count %d to %s, expected at least %d arguments\n", args,
-                    name, c->min_args);
+            io_eprintf(s, "bad argument count %d to %s, expected at least %d arguments\n", args,
+                       name, c->min_args);
         } else if (c->min_args == c->max_args) {
-            fprintf(stderr, "bad argument count %d to %s, expected %d arguments\n", args, name,
-                    c->min_args);
+            io_eprintf(s, "bad argument count %d to %s, expected %d arguments\n", args, name,
+                       c->min_args);
         } else {
-            fprintf(stderr,
-                    "bad argument count %d to %s, expected between %d and %d arguments\n", args,
-                    name, c->min_args, c->max_args);
+            io_eprintf(s, "bad argument count %d to %s, expected between %d and %d arguments\n",
+                       args, name, c->min_args, c->max_args);
         }
         return false;
     }
     if (!c->without_file && !s->blk) {
-        fprintf(stderr, "no file open, try 'help open'\n");
+        io_eprintf(s, "no file open, try 'help open'\n");
         return false;
     }
     if (c->writes && bdrv_is_read_only(blk_bs(s->blk))) {
-        fprintf(stderr, "%s: Block node is read-only\n", g_get_prgname());
+        io_complain(s, "Block node is read-only");
         return false;
     }
     if (c->writes && s->write_error) {
-        fprintf(stderr, "%s: %s\n", g_get_prgname(), s->write_error->message);
+        io_complain(s, "%s", s->write_error->message);
         return false;
     }
     return true;
@@ -231,12 +312,12 @@ bool coroutine_fn io_command_run(IoSession *s, const char *line)
     }
     c = find_command(s->commands, argv[0]);
     if (!c) {
-        fprintf(stderr, "command \"%s\" not found\n", argv[0]);
+        io_eprintf(s, "command \"%s\" not found\n", argv[0]);
         return false;
     }
     s->refs++;
     ok = check_call(s, c, argv[0], argc - 1) && c->run(s, argc, argv) >= 0;
-    fflush(stdout);
+    io_flush(s);
     io_session_unref(s);
     return ok;
 }
@@ -251,7 +332,7 @@ static const IoLetter *find_letter(const IoLetter *letters, int c)
     return letters->letter ? letters : NULL;
 }
 
-int io_parse_letters(int argc, char **argv, const IoLetter *letters)
+int io_parse_letters(IoSession *s, int argc, char **argv, const IoLetter *letters)
 {
     g_autoptr(GString) known = g_string_new(NULL);
     int c;
@@ -264,14 +345,14 @@ int io_parse_letters(int argc, char **argv, const IoLetter *letters)
         const IoLetter *l = find_letter(letters, c);
 
         if (!l) {
-            io_command_usage(argv[0], NULL);
+            io_command_usage(s, argv[0], NULL);
             return -1;
         }
         if (l->kind == IO_LETTER_FLAG || l->kind == IO_LETTER_STOP) {
             *(bool *)l->to = true;
         } else if (l->kind == IO_LETTER_TEXT) {
             *(const char **)l->to = optarg;
-        } else if (l->kind == IO_LETTER_BYTE && !io_parse_pattern(optarg, l->to)) {
+        } else if (l->kind == IO_LETTER_BYTE && !io_parse_pattern(s, optarg, l->to)) {
             return -1;
         }
         if (l->given) {
@@ -298,7 +379,7 @@ static bool is_large_number(const char *text)
            (!text[digits] || strchr("bkmgtpeBKMGTPE", text[digits]));
 }
 
-bool io_parse_bytes(const char *text, int64_t *bytes)
+bool io_parse_bytes(IoSession *s, const char *text, int64_t *bytes)
 {
     uint64_t value = UINT64_MAX;
     bool ok = qapi_parse_size(text, &value);
@@ -307,20 +388,20 @@ bool io_parse_bytes(const char *text, int64_t *bytes)
         *bytes = value;
         return true;
     }
-    printf(ok || is_large_number(text)
-               ? "Parsing error: argument too large -- %s\n"
-               : "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- %s\n",
-           text);
+    io_printf(s, ok || is_large_number(text)
+                     ? "Parsing error: argument too large -- %s\n"
+                     : "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- "
+                       "%s\n", text);
     return false;
 }
 
-bool io_parse_pattern(const char *text, int *pattern)
+bool io_parse_pattern(IoSession *s, const char *text, int *pattern)
 {
     char *end;
     long value = strtol(text, &end, 0);
 
     if (!*text || *end || value < 0 || value > 255) {
-        printf("%s is not a valid pattern byte\n", text);
+        io_printf(s, "%s is not a valid pattern byte\n", text);
         return false;
     }
     *pattern = value;
@@ -359,7 +440,7 @@ static char *format_time(int64_t ns, bool full)
                            (int)(seconds / 60 % 60), (int)(seconds % 60), hundredths);
 }
 
-void io_report(const IoReport *r, int64_t offset, int64_t bytes)
+void io_report(IoSession *s, const IoReport *r, int64_t offset, int64_t bytes)
 {
     int64_t ns = MAX(clock_now_ns() - r->start_ns, 1);
     double seconds = ns / 1e9;
@@ -371,23 +452,37 @@ void io_report(const IoReport *r, int64_t offset, int64_t bytes)
         return;
     }
     if (r->machine) {
-        printf("%" PRId64 ",1,%s,%.3f,%.3f\n", bytes, time, bytes / seconds, 1 / seconds);
+        io_printf(s, "%" PRId64 ",1,%s,%.3f,%.3f\n", bytes, time, bytes / seconds, 1 / seconds);
         return;
     }
-    printf("%s %" PRId64 "/%" PRId64 " bytes at offset %" PRId64 "\n", r->verb, bytes, bytes,
-           offset);
-    printf("%s, 1 ops; %s (%s/sec and %.4f ops/sec)\n", size, time, rate, 1 / seconds);
+    io_printf(s, "%s %" PRId64 "/%" PRId64 " bytes at offset %" PRId64 "\n", r->verb, bytes, bytes,
+              offset);
+    io_printf(s, "%s, 1 ops; %s (%s/sec and %.4f ops/sec)\n", size, time, rate, 1 / seconds);
 }
 
 /* --- Buffers --------------------------------------------------------------------------------- */
 
-void *io_buffer_new(IoSession *s, size_t bytes, int fill)
+typedef struct Buffer {
+    uint8_t *mem;
+    size_t size;
+    int fill;
+} Buffer;
+
+static int fill_buffer(void *opaque)
+{
+    Buffer *b = opaque;
+
+    memset(b->mem, b->fill, b->size);
+    return 0;
+}
+
+void *coroutine_fn io_buffer_new(IoSession *s, size_t bytes, int fill)
 {
     size_t extra = s->misalign ? MISALIGN : 0;
-    uint8_t *buf = g_aligned_alloc(1, bytes + extra + 1, 4096);
+    Buffer b = { g_aligned_alloc(1, bytes + extra + 1, 4096), bytes + extra, fill };
 
-    memset(buf, fill, bytes + extra);
-    return buf + extra;
+    io_run(s, fill_buffer, &b, b.size);
+    return b.mem + extra;
 }
 
 void io_buffer_free(IoSession *s, void *buf)
@@ -404,42 +499,44 @@ bool io_buffer_matches(const void *buf, int pattern, size_t len)
     return len == 0 || (p[0] == pattern && !memcmp(p, p + 1, len - 1));
 }
 
-void io_buffer_dump(const void *buf, int64_t offset, size_t len)
+void io_buffer_dump(IoSession *s, const void *buf, int64_t offset, size_t len)
 {
+    static const char digits[] = "0123456789abcdef";
     const uint8_t *p = buf;
 
     for (size_t i = 0; i < len; i += 16) {
+        char hex[16 * 3 + 1], text[16 + 1];
         size_t n = MIN(16, len - i);
 
-        printf("%08" PRIx64 ":  ", offset + i);
         for (size_t j = 0; j < n; j++) {
-            printf("%02x ", p[i + j]);
+            hex[3 * j] = digits[p[i + j] >> 4];
+            hex[3 * j + 1] = digits[p[i + j] & 15];
+            hex[3 * j + 2] = ' ';
+            text[j] = g_ascii_isalnum(p[i + j]) ? p[i + j] : '.';
         }
-        putchar(' ');
-        for (size_t j = 0; j < n; j++) {
-            putchar(g_ascii_isalnum(p[i + j]) ? p[i + j] : '.');
-        }
-        putchar('\n');
+        hex[3 * n] = text[n] = '\0';
+        io_printf(s, "%08" PRIx64 ":  %s %s\n", offset + i, hex, text);
     }
 }
 
-bool io_buffers_new(IoSession *s, int argc, char **argv, int fill, uint8_t **buf, IOVector *iov)
+bool coroutine_fn io_buffers_new(IoSession *s, int argc, char **argv, int fill, uint8_t **buf,
+                                 IOVector *iov)
 {
     g_autofree int64_t *lengths = g_new(int64_t, argc);
     int64_t total = 0;
     uint8_t *p;
 
     for (int i = 0; i < argc; i++) {
-        if (!io_parse_bytes(argv[i], &lengths[i])) {
+        if (!io_parse_bytes(s, argv[i], &lengths[i])) {
             return false;
         }
         if (lengths[i] > IO_CMD_MAX_BYTES) {
-            printf("Argument '%s' exceeds maximum size %" PRId64 "\n", argv[i],
+            io_printf(s, "Argument '%s' exceeds maximum size %" PRId64 "\n", argv[i],
                    (int64_t)IO_CMD_MAX_BYTES);
             return false;
         }
         if (total > IO_CMD_MAX_BYTES - lengths[i]) {
-            printf("The total number of bytes exceed the maximum size %" PRId64 "\n",
+            io_printf(s, "The total number of bytes exceed the maximum size %" PRId64 "\n",
                    (int64_t)IO_CMD_MAX_BYTES);
             return false;
         }

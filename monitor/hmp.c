@@ -135,6 +135,39 @@ void coroutine_fn hmp_printf(HMPSession *s, const char *fmt, ...)
     }
 }
 
+bool hmp_is_interactive(HMPSession *s)
+{
+    return s->session != NULL;
+}
+
+struct HMPOutlet {
+    MonitorSession *session;
+};
+
+HMPOutlet *hmp_outlet_new(HMPSession *s)
+{
+    HMPOutlet *o = g_new0(HMPOutlet, 1);
+
+    o->session = monitor_session_ref(s->session);
+    return o;
+}
+
+void hmp_outlet_print(HMPOutlet *o, const char *text)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    if (o->session->chr && chardev_pending(o->session->chr) <= MONITOR_QUEUE_LIMIT) {
+        append_lines(out, text);
+        monitor_session_write(o->session, out->str, out->len);
+    }
+}
+
+void hmp_outlet_free(HMPOutlet *o)
+{
+    monitor_session_unref(o->session);
+    g_free(o);
+}
+
 bool coroutine_fn hmp_handle_error(HMPSession *s, GError *err)
 {
     if (!err) {

@@ -202,13 +202,13 @@ void coroutine_fn io_image_close(IoSession *s)
 
 /* --- Commands --------------------------------------------------------------------------------- */
 
-static int usage(char **argv)
+static int usage(IoSession *s, char **argv)
 {
-    return io_command_usage(argv[0], io_tool_commands);
+    return io_command_usage(s, argv[0], io_tool_commands);
 }
 
 /* The options of open; false after an error message or the usage. */
-static bool parse_open(int argc, char **argv, IoImage *image)
+static bool parse_open(IoSession *s, int argc, char **argv, IoImage *image)
 {
     int c;
 
@@ -252,7 +252,7 @@ static bool parse_open(int argc, char **argv, IoImage *image)
             image->force_share = true;
             break;
         default:
-            usage(argv);
+            usage(s, argv);
             return false;
         }
         if (!ok) {
@@ -260,7 +260,7 @@ static bool parse_open(int argc, char **argv, IoImage *image)
         }
     }
     if (optind < argc - 1 || (optind == argc && !image->options)) {
-        usage(argv);
+        usage(s, argv);
         return false;
     }
     image->name = g_strdup(argv[optind]);
@@ -273,7 +273,7 @@ static int coroutine_fn run_open(IoSession *s, int argc, char **argv)
     IoState *state = io_session_opaque(s);
 
     image->is_options = state->image_opts;
-    if (!parse_open(argc, argv, image)) {
+    if (!parse_open(s, argc, argv, image)) {
         return -EINVAL;
     }
     if (state->image) {
@@ -332,7 +332,7 @@ static bool parse_changes(IoImage *image, const char *text, bool *has_rights, bo
 }
 
 /* The changes that reopen asks for, in image; false after an error message or the usage. */
-static bool parse_reopen(int argc, char **argv, IoImage *image)
+static bool parse_reopen(IoSession *s, int argc, char **argv, IoImage *image)
 {
     bool has_rights = false, has_cache = false, option_rights = false, option_cache = false;
     int c;
@@ -361,12 +361,12 @@ static bool parse_reopen(int argc, char **argv, IoImage *image)
             has_rights = true;
             break;
         default:
-            usage(argv);
+            usage(s, argv);
             return false;
         }
     }
     if (optind != argc) {
-        usage(argv);
+        usage(s, argv);
         return false;
     }
     if (has_rights && option_rights) {
@@ -386,7 +386,7 @@ static int coroutine_fn run_reopen(IoSession *s, int argc, char **argv)
     IoState *state = io_session_opaque(s);
     g_autoptr(IoImage) image = io_image_copy(state->image);
 
-    if (!parse_reopen(argc, argv, image)) {
+    if (!parse_reopen(s, argc, argv, image)) {
         return -EINVAL;
     }
     if (image->snapshot) {

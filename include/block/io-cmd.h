@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The commands of qemu-io on a handle: reads and writes with patterns, maps, breakpoints.
- * kf-io runs them from its command line, the human monitor with "qemu-io".  What they print
- * goes to the process's stdout and stderr, in QEMU's words, in both cases.  All of it in
- * coroutines in the main thread; I/O hops to the home of the node and back.
+ * kf-io runs them from its command line, the human monitor with "qemu-io".  What they print, in
+ * QEMU's words, goes to the process's stdout and stderr unless the session has another output.  All
+ * of it in coroutines in the main thread; I/O hops to the home of the node and back.
  */
 #ifndef BLOCK_IO_CMD_H
 #define BLOCK_IO_CMD_H
@@ -44,9 +44,26 @@ void *io_session_opaque(IoSession *s);
 /* Waits until no asynchronous request of the session is under way. */
 void coroutine_fn io_session_drain(IoSession *s);
 
+typedef enum IoStream {
+    IO_STDOUT,
+    IO_STDERR,
+    IO_MONITOR, /* what QEMU, too, says to the monitor that asked */
+} IoStream;
+
+typedef struct IoOutput {
+    /* Maybe in a worker, while the command or request that prints waits for it. */
+    void (*print)(void *opaque, IoStream stream, const char *text);
+    /* What is printed should be seen now. */
+    void coroutine_fn (*flush)(void *opaque);
+    void (*free)(void *opaque); /* with the session */
+} IoOutput;
+
+/* Another output, and one that nothing may wait for: long work on buffers is left to workers. */
+void io_session_set_output(IoSession *s, const IoOutput *output, void *opaque);
+
 /* Runs a line; false when it failed.  An empty line does nothing. */
 bool coroutine_fn io_command_run(IoSession *s, const char *line);
 /* Says how a command is called; returns -EINVAL, for its run(). */
-int io_command_usage(const char *name, const IoCommand *commands);
+int io_command_usage(IoSession *s, const char *name, const IoCommand *commands);
 
 #endif

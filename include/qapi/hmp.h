@@ -17,6 +17,17 @@ void coroutine_fn hmp_printf(HMPSession *s, const char *fmt, ...) G_GNUC_PRINTF(
 /* Prints "Error: MESSAGE" in one line and frees err; returns false if err is NULL. */
 bool coroutine_fn hmp_handle_error(HMPSession *s, GError *err);
 
+/* Whether somebody reads what is printed as it comes; false: it is human-monitor-command's. */
+bool hmp_is_interactive(HMPSession *s);
+
+/* The way back to an interactive user, for what is to be said after the handler has returned. */
+typedef struct HMPOutlet HMPOutlet;
+/* The session must be interactive. */
+HMPOutlet *hmp_outlet_new(HMPSession *s);
+/* Dropped if the user is gone, or does not read.  Main thread. */
+void hmp_outlet_print(HMPOutlet *o, const char *text);
+void hmp_outlet_free(HMPOutlet *o);
+
 /*
  * While the handler waits for something that can be given up: fn(opaque) is called, in the
  * main thread, when the user types Ctrl-C.  NULL: no more.  Handlers of the session only.

@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import bare
+from kfvm import VM, Serial
 from rig import Rig, fails, on, slow, tags
 import tap
 
@@ -617,6 +618,100 @@ def test_ctrl_c_gives_the_prompt_back(rig):
     t.shows('(qemu) hal^C', '(qemu)')
     t.close()
     rig.stop()
+
+
+def wait_suspended(vm):
+    """Until blkdebug has said that it holds a request."""
+    deadline = time.monotonic() + 20
+    while 'Suspended request' not in vm.errors():
+        assert time.monotonic() < deadline, vm.errors()
+        time.sleep(0.01)
+
+
+def test_qemu_io_answers_who_asked(rig):
+    """In the monitor; what a request says that ends after its command, and what is long, too."""
+    rig.start('-monitor', f'unix:{rig.path("hmp")},server=on,wait=off')
+    path = rig.image('io.qcow2', '1M')
+    rig.add('io', path)
+    user = Serial(rig.path('hmp'))
+    user.expect('(qemu) ')
+
+    def ask(line, *answers):
+        user.send(line + '\n')
+        user.expect('\r\n')
+        for answer in answers:
+            user.expect(answer + '\r\n')
+        return user.expect('(qemu) ')
+
+    assert ask('qemu-io io "write -q -P 7 0 64k"') == '(qemu) '
+    assert '4 KiB, 1 ops; ' in ask('qemu-io io "read -P 7 0 4k"',
+                                   'read 4096/4096 bytes at offset 0')
+    ask('qemu-io io foo', 'command "foo" not found')
+    assert ask('qemu-io io "read -q -P 8 0 64k"', 'Pattern verification failed at offset 0, '
+               '65536 bytes') == '(qemu) '
+    ask('qemu-io io info', 'format name: qcow2', '    compat: 1.1')
+    dump = ask('qemu-io io "read -qv 0 512k"')
+    lines = dump.split('\r\n')
+    assert len(lines) == 32768 + 1, len(lines)
+    assert lines[0] == '00000000:  ' + '07 ' * 16 + ' ' + '.' * 16
+    assert lines[-2] == '0007fff0:  ' + '00 ' * 16 + ' ' + '.' * 16
+    # a request that is held: the prompt comes back, its result later
+    ask('qemu-io io "break write_aio A"')
+    assert ask('qemu-io io "aio_write 0 64k"') == '(qemu) '
+    wait_suspended(rig.vm)
+    assert user.log.endswith(b'(qemu) ')
+    rig.vm.qmp.hmp('qemu-io io "resume A"')
+    user.expect('wrote 65536/65536 bytes at offset 0\r\n')
+    user.expect('\r\n')
+    ask('qemu-io io "aio_flush"')
+    assert 'wrote' not in rig.vm.errors() and 'format name' not in rig.vm.errors()
+    user.close()
+    rig.unharmed()
+    rig.delete('io')
+
+
+def test_truncate_waits_for_requests(rig):
+    rig.start('-monitor', f'unix:{rig.path("hmp")},server=on,wait=off', '-drive', 'if=none,id=io,'
+              f'file=blkdebug::{rig.image("truncate.qcow2", "1M")},format=qcow2')
+    user = Serial(rig.path('hmp'))
+    user.expect('(qemu) ')
+    user.send('qemu-io io "break write_aio A"\nqemu-io io "aio_write 0 64k"\n')
+    wait_suspended(rig.vm)
+    user.send('qemu-io io "truncate 2M"\n')
+    user.expect('truncate 2M"')
+    user.expect('\r\n')
+    for _ in range(20):
+        assert rig.vm.qmp.hmp('info status') == 'VM status: running\r\n'
+    assert not user.log.endswith(b'(qemu) '), user.log
+    rig.vm.qmp.hmp('qemu-io io "resume A"')
+    user.expect('wrote 65536/65536')
+    user.expect('(qemu) ')
+    user.send('qemu-io io length\n')
+    user.expect('\r\n2 MiB\r\n')
+    user.close()
+    rig.stop()
+
+
+def test_a_stdout_that_nobody_reads(rig):
+    """What human-monitor-command's qemu-io prints goes there, as in QEMU, and may wait there."""
+    rig.stop()
+    path = rig.image('stdout.qcow2', '1M')
+    out, theirs = os.pipe()
+    vm = VM(PROGRAM, ['-S', '-blockdev', f'qcow2,node-name=io,file.driver=file,file.filename={path}'],
+            monitors=2, preexec=lambda: os.dup2(theirs, 1))
+    os.close(theirs)
+    stuck = vm.session(1)
+    stuck.send({'execute': 'human-monitor-command',
+                'arguments': {'command-line': 'qemu-io io "read -qv 0 256k"'}})
+    for _ in range(100):
+        assert vm.qmp.cmd('query-status')['status'] == 'prelaunch'
+    with os.fdopen(out, 'rb') as pipe:
+        text = b''.join(pipe.readline() for _ in range(16384))
+        assert text.endswith(b'0003fff0:  ' + b'00 ' * 16 + b' ' + b'.' * 16 + b'\n')
+        assert stuck.reply()['return'] == ''
+        stuck.close()
+        assert vm.quit() == 0
+        assert pipe.read() == b''
 
 
 if __name__ == '__main__':
