@@ -2,25 +2,75 @@
 /*
  * Completion of an HMP line: names of commands, behind "help" and "info" too, and arguments
  * as the command offers them.  In the coroutine of the session; what may wait, such as a
- * directory, is read by a worker.
+ * directory, is read by a worker.  However many candidates there are, few are kept: the first
+ * in order, and the last, with which it is known what all of them have in common.
  */
 #include <dirent.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "monitor/monitor-int.h"
 
+#define FOUND_MAX 256
+
 struct HMPCompletion {
     GPtrArray *args; /* char *, in front of the word, without flags */
     const char *word;
-    GPtrArray *found;
+    GPtrArray *found; /* char *, the first FOUND_MAX, sorted */
+    char *last;       /* of all others the last in order */
+    uint64_t more;    /* how many others there are */
+    atomic_bool given_up;
 };
+
+/* The first of found that is not less than word. */
+static guint place_of(const HMPCompletion *c, const char *word)
+{
+    guint low = 0, high = c->found->len;
+
+    while (low < high) {
+        guint middle = (low + high) / 2;
+
+        if (strcmp(c->found->pdata[middle], word) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* Takes word. */
+static void leave_out(HMPCompletion *c, char *word)
+{
+    c->more++;
+    if (!c->last || strcmp(word, c->last) > 0) {
+        g_free(c->last);
+        c->last = word;
+    } else {
+        g_free(word);
+    }
+}
 
 void hmp_complete_add(HMPCompletion *c, const char *word)
 {
-    if (g_str_has_prefix(word, c->word)) {
-        g_ptr_array_add(c->found, g_strdup(word));
+    guint place;
+
+    if (!g_str_has_prefix(word, c->word)) {
+        return;
     }
+    place = place_of(c, word);
+    if (place < c->found->len && !strcmp(c->found->pdata[place], word)) {
+        return;
+    }
+    if (place == FOUND_MAX) {
+        leave_out(c, g_strdup(word));
+        return;
+    }
+    if (c->found->len == FOUND_MAX) {
+        leave_out(c, g_ptr_array_steal_index(c->found, FOUND_MAX - 1));
+    }
+    g_ptr_array_insert(c->found, place, g_strdup(word));
 }
 
 const char *hmp_complete_word(const HMPCompletion *c)
@@ -57,6 +107,16 @@ static void add_names(const HMPCommand *cmd, void *opaque)
 
 /* --- Files ----------------------------------------------------------------------------- */
 
+static bool is_directory(const struct dirent *e, const char *path)
+{
+    struct stat st;
+
+    if (e->d_type == DT_UNKNOWN || e->d_type == DT_LNK) {
+        return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    }
+    return e->d_type == DT_DIR;
+}
+
 /* Worker. */
 static int list_files(void *opaque)
 {
@@ -67,21 +127,16 @@ static int list_files(void *opaque)
     DIR *d = opendir(*dir ? dir : ".");
     struct dirent *e;
 
-    while (d && (e = readdir(d))) {
-        g_autofree char *path = g_strconcat(dir, e->d_name, NULL);
-        struct stat st;
+    while (d && !atomic_load(&c->given_up) && (e = readdir(d))) {
+        g_autofree char *path = NULL, *shown = NULL;
 
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
             !g_str_has_prefix(e->d_name, prefix)) {
             continue;
         }
-        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-            g_autofree char *shown = g_strconcat(path, "/", NULL);
-
-            hmp_complete_add(c, shown);
-        } else {
-            hmp_complete_add(c, path);
-        }
+        path = g_strconcat(dir, e->d_name, NULL);
+        shown = is_directory(e, path) ? g_strconcat(path, "/", NULL) : g_strdup(path);
+        hmp_complete_add(c, shown);
     }
     if (d) {
         closedir(d);
@@ -130,24 +185,40 @@ static void coroutine_fn complete_arg(HMPCompletion *c, const HMPCommand *cmd)
     }
 }
 
-static gint compare_words(gconstpointer a, gconstpointer b)
+/* The user has typed Ctrl-C, or is gone. */
+static void give_up(void *opaque)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    HMPCompletion *c = opaque;
+
+    atomic_store(&c->given_up, true);
 }
 
-static void sort_unique(GPtrArray *words)
+static void coroutine_fn complete_arg_or_give_up(HMPSession *s, HMPCompletion *c,
+                                                 const HMPCommand *cmd)
 {
-    g_ptr_array_sort(words, compare_words);
-    for (guint i = 1; i < words->len;) {
-        if (!strcmp(words->pdata[i - 1], words->pdata[i])) {
-            g_ptr_array_remove_index(words, i);
-        } else {
-            i++;
-        }
+    hmp_set_interrupt(s, give_up, c);
+    s->reader = true;
+    complete_arg(c, cmd);
+    hmp_set_interrupt(s, NULL, NULL);
+}
+
+/* With the last one, from which readline sees what all have in common. */
+static GPtrArray *result(HMPCompletion *c, uint64_t *more)
+{
+    if (atomic_load(&c->given_up)) {
+        g_ptr_array_set_size(c->found, 0);
+        g_clear_pointer(&c->last, g_free);
+        c->more = 0;
     }
+    if (c->last) {
+        g_ptr_array_add(c->found, c->last);
+        c->more--;
+    }
+    *more = c->more;
+    return c->found;
 }
 
-GPtrArray *coroutine_fn hmp_complete_line(const char *line)
+GPtrArray *coroutine_fn hmp_complete_line(HMPSession *s, const char *line, uint64_t *more)
 {
     HMPCompletion c = {.args = g_ptr_array_new(), .word = strrchr(line, ' '),
                        .found = g_ptr_array_new_with_free_func(g_free)};
@@ -178,9 +249,8 @@ GPtrArray *coroutine_fn hmp_complete_line(const char *line)
         while (c.args->len && *(char *)c.args->pdata[0] == '-') {
             g_ptr_array_remove_index(c.args, 0);
         }
-        complete_arg(&c, cmd);
+        complete_arg_or_give_up(s, &c, cmd);
     }
     g_ptr_array_unref(c.args);
-    sort_unique(c.found);
-    return c.found;
+    return result(&c, more);
 }

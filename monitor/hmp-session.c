@@ -55,10 +55,11 @@ static bool peer_take_input(HMPPeer *p, ReadlineEvent *event, char **line)
 static void coroutine_fn peer_complete(HMPPeer *p)
 {
     g_autofree char *text = readline_text(p->hmp.readline);
-    g_autoptr(GPtrArray) words = hmp_complete_line(text);
+    uint64_t more;
+    g_autoptr(GPtrArray) words = hmp_complete_line(&p->hmp, text, &more);
 
     if (p->parent.chr) {
-        readline_complete(p->hmp.readline, words);
+        readline_complete(p->hmp.readline, words, more);
     }
 }
 

@@ -115,8 +115,11 @@ void hmp_end_reader(HMPSession *s);
 const HMPCommand *hmp_find_command(const char *line, const char **rest);
 /* Calls fn for every command. */
 void hmp_for_each_command(void (*fn)(const HMPCommand *cmd, void *opaque), void *opaque);
-/* Candidates for the last word of line, sorted: char *. */
-GPtrArray *coroutine_fn hmp_complete_line(const char *line);
+/*
+ * Candidates for the last word of line, sorted: char *; if there are many, the first and the last
+ * of them, and *more is how many are left out.  None if the user gives up.
+ */
+GPtrArray *coroutine_fn hmp_complete_line(HMPSession *s, const char *line, uint64_t *more);
 /* The monitor's own commands. */
 extern const HMPCommand hmp_own_commands[], hmp_chardev_commands[], hmp_trace_commands[];
 

@@ -238,7 +238,7 @@ static size_t common_prefix(const GPtrArray *words)
     return len;
 }
 
-static void show_candidates(Readline *rl, const GPtrArray *words)
+static void show_candidates(Readline *rl, const GPtrArray *words, uint64_t more)
 {
     size_t width = MIN_COLUMN, per_line;
 
@@ -258,6 +258,11 @@ static void show_candidates(Readline *rl, const GPtrArray *words)
 
         print(rl, cell, strlen(cell));
     }
+    if (more) {
+        g_autofree char *left_out = g_strdup_printf("(and %" G_GUINT64_FORMAT " more)\r\n", more);
+
+        print(rl, left_out, strlen(left_out));
+    }
     readline_show(rl);
 }
 
@@ -266,7 +271,7 @@ char *readline_text(const Readline *rl)
     return g_strndup(rl->line->str, rl->cursor);
 }
 
-void readline_complete(Readline *rl, const GPtrArray *words)
+void readline_complete(Readline *rl, const GPtrArray *words, uint64_t more)
 {
     size_t have, common;
     const char *first;
@@ -284,7 +289,7 @@ void readline_complete(Readline *rl, const GPtrArray *words)
     if (common > have) {
         insert(rl, first + have, common - have);
     } else if (words->len > 1) {
-        show_candidates(rl, words);
+        show_candidates(rl, words, more);
     }
     if (words->len == 1 && !g_str_has_suffix(first, "/")) {
         insert(rl, " ", 1);

@@ -32,9 +32,10 @@ ReadlineEvent readline_input(Readline *rl, char c, char **line);
 char *readline_text(const Readline *rl);
 /*
  * Completes the last word of readline_text() with what words, candidates for it, have in
- * common, or shows them.  One that ends in '/' may go on.
+ * common, or shows them.  One that ends in '/' may go on.  more: how many there are between the
+ * last two.
  */
-void readline_complete(Readline *rl, const GPtrArray *words);
+void readline_complete(Readline *rl, const GPtrArray *words, uint64_t more);
 /* The lines so far, oldest first. */
 const GPtrArray *readline_history(const Readline *rl);
 

@@ -36,7 +36,7 @@ static void complete(Readline *rl)
     g_autofree char *text = readline_text(rl);
     g_autoptr(GPtrArray) words = candidates(text);
 
-    readline_complete(rl, words);
+    readline_complete(rl, words, 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

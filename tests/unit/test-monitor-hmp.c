@@ -168,7 +168,7 @@ static void complete(Readline *rl)
             g_ptr_array_add(found, (char *)words[i]);
         }
     }
-    readline_complete(rl, found);
+    readline_complete(rl, found, 0);
 }
 
 /* Feeds keys, which end in a line; returns the last line. */
@@ -525,12 +525,14 @@ static void test_sessions_are_independent(void)
 typedef struct Completed {
     const char *line, *words;
     char *found;
+    uint64_t more;
 } Completed;
 
 static void coroutine_fn complete_entry(void *opaque)
 {
     Completed *c = opaque;
-    g_autoptr(GPtrArray) words = hmp_complete_line(c->line);
+    HMPSession hmp = {0};
+    g_autoptr(GPtrArray) words = hmp_complete_line(&hmp, c->line, &c->more);
     GString *s = g_string_new(NULL);
 
     for (guint i = 0; i < words->len; i++) {
@@ -575,10 +577,48 @@ static void test_completion(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         aio_co_run_sync(main_aio_context(), complete_entry, &cases[i]);
         g_assert_cmpstr(cases[i].found, ==, cases[i].words);
+        g_assert_cmpuint(cases[i].more, ==, 0);
         g_free(cases[i].found);
     }
     g_assert_cmpint(g_rmdir(sub), ==, 0);
     g_assert_cmpint(g_unlink(file), ==, 0);
+    teardown();
+}
+
+/* Of many candidates the first in order are shown, and the last; all count for what is common. */
+static void test_many_candidates(void)
+{
+    enum { FILES = 1000, SHOWN = 257 };
+    g_autofree char *typed = NULL, *most = NULL;
+    Completed c = {0};
+    g_auto(GStrv) words = NULL;
+
+    setup();
+    for (int i = 0; i < FILES; i++) {
+        g_autofree char *path = g_strdup_printf("%s/m-%03d", dir, i * 7 % FILES);
+
+        g_assert_true(g_file_set_contents(path, "", 0, NULL));
+    }
+    c.line = typed = g_strdup_printf("write on %s/m", dir);
+    aio_co_run_sync(main_aio_context(), complete_entry, &c);
+    words = g_strsplit(c.found, " ", -1);
+    g_assert_cmpuint(g_strv_length(words), ==, SHOWN);
+    g_assert_cmpuint(c.more, ==, FILES - SHOWN);
+    for (int i = 0; i < SHOWN; i++) {
+        g_autofree char *path = g_strdup_printf("%s/m-%03d", dir, i < SHOWN - 1 ? i : FILES - 1);
+
+        g_assert_cmpstr(words[i], ==, path);
+    }
+    g_free(c.found);
+    c.line = most = g_strdup_printf("write on %s/m-9", dir);
+    aio_co_run_sync(main_aio_context(), complete_entry, &c);
+    g_assert_cmpuint(c.more, ==, 0);
+    g_free(c.found);
+    for (int i = 0; i < FILES; i++) {
+        g_autofree char *path = g_strdup_printf("%s/m-%03d", dir, i);
+
+        g_assert_cmpint(g_unlink(path), ==, 0);
+    }
     teardown();
 }
 
@@ -696,6 +736,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hmp/session", test_session);
     g_test_add_func("/hmp/independent-sessions", test_sessions_are_independent);
     g_test_add_func("/hmp/completion", test_completion);
+    g_test_add_func("/hmp/many-candidates", test_many_candidates);
     g_test_add_func("/hmp/interrupt", test_interrupt);
     g_test_add_func("/hmp/long-output", test_long_output);
     g_test_add_func("/hmp/user-gone", test_user_gone);
