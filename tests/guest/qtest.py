@@ -9,6 +9,7 @@ usage: qtest.py KF-SYSTEM
 import base64
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ UART_IRQ, RTC_IRQ, LAST_SLOT_IRQ = 10, 11, 8
 class Driven:
     def __init__(self, *extra, accel='qtest', monitors=1):
         self.dir = tempfile.TemporaryDirectory(prefix='kfqtest-')
-        path = self.dir.name + '/qtest'
+        self.path = path = self.dir.name + '/qtest'
         self.vm = VM(BINARY, ['-accel', accel, '-m', '16M', '-bios', 'none', '-qtest-log', 'none',
                               '-qtest', f'unix:{path},server=on,wait=off', *extra], monitors=monitors)
         self.q = QTest(path)
@@ -64,6 +65,49 @@ def test_memory():
         assert q.get('q', 0) == 0 and q.get('l', 0x40000000) == 0  # where nothing is
         q.set('l', 0x40000000, 1)
         assert q.get('l', UART + 0x102) == q.get('q', UART) == q.get('w', UART + 1) == 0
+
+
+def test_interrupts_do_not_cut_replies():
+    """An interrupt while a long reply waits for its reader is told behind it; all else is whole."""
+    with Driven() as d:
+        q = d.q
+        q.ok('irq_intercept_in plic')
+        q.set('b', UART + 1, 1)  # data available
+        blob = os.urandom(1 << 20)
+        q.write(RAM, blob)
+        for command, decode in (('read', lambda text: bytes.fromhex(text[5:])),
+                                ('b64read', lambda text: base64.b64decode(text[3:]))):
+            q.send(f'{command} {RAM} {len(blob)}')
+            select.select([q.sock], [], [], 20)
+            d.vm.serial.send('x')
+            while not int(d.vm.qmp.hmp(f'xp /1xb {UART + 5:#x}').split(':')[1], 16) & 1:
+                pass
+            first = q.line()
+            assert first.startswith('OK ') and decode(first) == blob
+            q.wait_irq(UART_IRQ)
+            assert q.get('b', UART) == ord('x') and q.irqs[UART_IRQ] is False
+
+
+def test_a_client_that_sends_much():
+    """A thousand lines at once, and one after the other in odd pieces."""
+    with Driven() as d:
+        d.q.sock.sendall(b'endianness\n' * 20000)
+        assert {d.q.line() for _ in range(20000)} == {'OK little'}
+        for piece in (b'wri', b'teb 0x80000000 0x5', b'a\nreadb', b'  0x80000000 ', b'\n'):
+            d.q.sock.sendall(piece)
+            d.vm.qmp.cmd('query-status')
+        assert [d.q.line(), d.q.line()] == ['OK', 'OK 0x000000000000005a']
+
+
+def test_another_client():
+    """Who comes next hears nothing of what the one before has asked."""
+    with Driven() as d:
+        d.q.write(RAM, b'\x11' * (1 << 20))
+        d.q.send(f'read {RAM} {1 << 20}')
+        select.select([d.q.sock], [], [], 20)
+        d.q.close()
+        d.q = QTest(d.path)
+        assert d.q.ask('endianness') == 'OK little'
 
 
 def test_errors():

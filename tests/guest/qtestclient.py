@@ -30,6 +30,10 @@ class QTest:
         line, self._buffer = self._buffer.split(b'\n', 1)
         return line.decode()
 
+    def line(self):
+        """The next line, whatever it is."""
+        return self._line(time.monotonic() + self.timeout)
+
     def _note_irq(self, line):
         _, what, number = line.split()
         self.irqs[int(number)] = what == 'raise'
