@@ -6,6 +6,7 @@
 #include "block/qapi-format.h"
 #include "io-cmd-int.h"
 #include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-commands-block-stats.h"
 
 static void coroutine_fn print_images(HMPSession *s, const ImageInfo *info)
 {
@@ -170,6 +171,25 @@ static void coroutine_fn complete_snapshot_blkdev(HMPCompletion *c, int nr)
     }
 }
 
+static void coroutine_fn hmp_info_blockstats(HMPSession *s, const HMPArgs *args)
+{
+    BlockStatsList *list = qmp_query_blockstats(false, false, NULL);
+
+    for (BlockStatsList *l = list; l; l = l->next) {
+        const BlockDeviceStats *d = l->value->stats;
+
+        hmp_printf(s, "%s: rd_bytes=%" PRId64 " wr_bytes=%" PRId64 " rd_operations=%" PRId64
+                      " wr_operations=%" PRId64 " flush_operations=%" PRId64, l->value->device,
+                   d->rd_bytes, d->wr_bytes, d->rd_operations, d->wr_operations,
+                   d->flush_operations);
+        hmp_printf(s, " wr_total_time_ns=%" PRId64 " rd_total_time_ns=%" PRId64
+                      " flush_total_time_ns=%" PRId64 " rd_merged=%" PRId64 " wr_merged=%" PRId64
+                      " idle_time_ns=%" PRId64 "\n", d->wr_total_time_ns, d->rd_total_time_ns,
+                   d->flush_total_time_ns, d->rd_merged, d->wr_merged, d->idle_time_ns);
+    }
+    qapi_free_BlockStatsList(list);
+}
+
 const HMPCommand block_hmp_commands[] = {
     {
         .name = "block_resize",
@@ -214,6 +234,13 @@ const HMPCommand block_hmp_commands[] = {
         .help = "run a qemu-io command on a block device\n\t\t\t"
                 "-d: [device] is a device ID rather than a drive ID or node name",
         .handler = hmp_qemu_io,
+    },
+    {
+        .name = "info blockstats",
+        .args_type = "",
+        .params = "",
+        .help = "show block device statistics",
+        .handler = hmp_info_blockstats,
     },
     {
         .name = "info block",

@@ -29,6 +29,33 @@ static void coroutine_fn hmp_info_jobs(HMPSession *s, const HMPArgs *args)
     }
 }
 
+/* Those that QEMU, too, lists there. */
+static bool is_block_job(JobType type)
+{
+    return type == JOB_TYPE_COMMIT || type == JOB_TYPE_STREAM || type == JOB_TYPE_MIRROR ||
+           type == JOB_TYPE_BACKUP;
+}
+
+static void coroutine_fn hmp_info_block_jobs(HMPSession *s, const HMPArgs *args)
+{
+    g_autoptr(JobInfoList) list = qmp_query_jobs(NULL);
+    bool any = false;
+
+    for (JobInfoList *l = list; l; l = l->next) {
+        const JobInfo *job = l->value;
+
+        if (is_block_job(job->type)) {
+            any = true;
+            hmp_printf(s, "Type %s, device %s: Completed %" PRId64 " of %" PRId64 " bytes, speed "
+                          "limit %" PRId64 " bytes/s\n", JobType_str(job->type), job->id,
+                       job->current_progress, job->total_progress, job_speed_by_id(job->id));
+        }
+    }
+    if (!any) {
+        hmp_printf(s, "No active jobs\n");
+    }
+}
+
 /* What QEMU calls a block job is any job here. */
 static bool coroutine_fn find_job(HMPSession *s, const char *id)
 {
@@ -92,6 +119,11 @@ const HMPCommand job_hmp_commands[] = {
      .params = "",
      .help = "show the jobs and how far they are",
      .handler = hmp_info_jobs},
+    {.name = "info block-jobs",
+     .args_type = "",
+     .params = "",
+     .help = "show progress of ongoing block device operations",
+     .handler = hmp_info_block_jobs},
     {.name = "block_job_set_speed",
      .args_type = "device:B,speed:o",
      .params = "device speed",

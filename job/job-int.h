@@ -18,6 +18,7 @@ void job_rate_init(JobRate *r);
 void job_rate_destroy(JobRate *r);
 /* now: clock_now_ns().  Any thread. */
 void job_rate_set(JobRate *r, uint64_t speed, int64_t now);
+uint64_t job_rate_speed(JobRate *r);
 void job_rate_add(JobRate *r, uint64_t bytes, int64_t now);
 bool job_rate_exceeded(JobRate *r, int64_t now);
 

@@ -42,6 +42,16 @@ void job_rate_set(JobRate *r, uint64_t speed, int64_t now)
     pthread_mutex_unlock(&r->lock);
 }
 
+uint64_t job_rate_speed(JobRate *r)
+{
+    uint64_t speed;
+
+    pthread_mutex_lock(&r->lock);
+    speed = r->speed;
+    pthread_mutex_unlock(&r->lock);
+    return speed;
+}
+
 void job_rate_add(JobRate *r, uint64_t bytes, int64_t now)
 {
     pthread_mutex_lock(&r->lock);

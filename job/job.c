@@ -604,6 +604,19 @@ bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp)
     return ok;
 }
 
+int64_t job_speed_by_id(const char *id)
+{
+    int64_t speed = 0;
+
+    lock();
+    Job *job = find(id);
+    if (job) {
+        speed = job_rate_speed(&job->rate);
+    }
+    unlock();
+    return speed;
+}
+
 bool job_complete_by_id(const char *id, GError **errp)
 {
     /* No driver reaches 'ready', so the state machine always refuses. */

@@ -90,7 +90,7 @@ static void coroutine_fn complete_object(HMPCompletion *c, int nr)
 }
 
 /* A path as far as it is typed, then a property. */
-static void coroutine_fn complete_path(HMPCompletion *c, int nr)
+void coroutine_fn hmp_complete_qom_path(HMPCompletion *c, int nr)
 {
     g_autofree char *above = nr == 0 ? g_path_get_dirname(hmp_complete_word(c)) : NULL;
     const char *path = nr == 0 ? above : nr == 1 ? hmp_complete_arg(c, 0) : NULL;
@@ -136,12 +136,12 @@ static void coroutine_fn hmp_info_memdev(HMPSession *s, const HMPArgs *args)
 }
 
 const HMPCommand qom_hmp_commands[] = {
-    {"qom-list", "path:s?", "path", "list QOM properties", hmp_qom_list, complete_path},
+    {"qom-list", "path:s?", "path", "list QOM properties", hmp_qom_list, hmp_complete_qom_path},
     {"qom-get", "path:s,property:s", "path property", "print QOM property", hmp_qom_get,
-     complete_path},
+     hmp_complete_qom_path},
     {"qom-set", "json:-j,path:s,property:s,value:S", "[-j] path property value",
      "set QOM property.\n\t\t\t-j: the value is specified in json format.", hmp_qom_set,
-     complete_path},
+     hmp_complete_qom_path},
     {"object_add", "object:S", "[qom-type=]type,id=str[,prop=value][,...]",
      "create QOM object", hmp_object_add},
     {"object_del", "id:s", "id", "destroy QOM object", hmp_object_del, complete_object},

@@ -30,6 +30,7 @@ struct SifivePlic {
     void (*observer)(void *opaque, int n, bool level);
     void *observer_opaque;
     bool out_level[SIFIVE_PLIC_MAX_CONTEXTS];
+    uint64_t count[SIFIVE_PLIC_SOURCES + 1];
     /* machine state */
     uint32_t priority[SIFIVE_PLIC_SOURCES + 1];
     uint32_t level[WORDS];   /* the wires as they are */
@@ -102,6 +103,7 @@ static void set_input(void *opaque, int n, bool level)
     pthread_mutex_lock(&s->lock);
     if (level != test_bit(s->level, n)) {
         assign_bit(s->level, n, level);
+        s->count[n] += level;
         tell(s, SIFIVE_PLIC_OBSERVE_IN, n, level);
         if (level && !test_bit(s->claimed, n)) {
             assign_bit(s->pending, n, true);
@@ -277,6 +279,46 @@ void sifive_plic_observe(SifivePlic *s, SifivePlicObserve what,
     s->observer = fn;
     s->observer_opaque = opaque;
     pthread_mutex_unlock(&s->lock);
+}
+
+/* " name=00000000 00000000...", the sources from 0 on in the first word's lowest bit. */
+static void print_words(GString *out, const char *name, const uint32_t *words)
+{
+    g_string_append_printf(out, " %s=", name);
+    for (int w = 0; w < WORDS; w++) {
+        g_string_append_printf(out, "%s%08x", w ? "," : "", words[w]);
+    }
+}
+
+void sifive_plic_print(SifivePlic *s, GString *out)
+{
+    pthread_mutex_lock(&s->lock);
+    g_string_append(out, "plic:");
+    print_words(out, "level", s->level);
+    print_words(out, "pending", s->pending);
+    print_words(out, "claimed", s->claimed);
+    for (int c = 0; c < s->nr_contexts; c++) {
+        g_string_append_printf(out, "\nplic: context=%d out=%d threshold=%u", c, s->out_level[c],
+                               s->threshold[c]);
+        print_words(out, "enable", enable_word(s, c, 0));
+    }
+    for (int n = 1; n <= SIFIVE_PLIC_SOURCES; n++) {
+        if (s->priority[n]) {
+            g_string_append_printf(out, "\nplic: source=%d priority=%u", n, s->priority[n]);
+        }
+    }
+    g_string_append_c(out, '\n');
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t sifive_plic_count(SifivePlic *s, int n)
+{
+    uint64_t count;
+
+    pthread_mutex_lock(&s->lock);
+    count = s->count[n];
+    pthread_mutex_unlock(&s->lock);
+    return count;
 }
 
 void sifive_plic_reset(SifivePlic *s)

@@ -158,14 +158,17 @@ static bool add_elf(BootImages *b, const char *filename, int fd, uint64_t size,
     }
     *place = (BootPlace){.start = UINT64_MAX, .entry = eh.e_entry};
     for (int i = 0; i < eh.e_phnum; i++) {
+        g_autofree char *name = NULL;
+
         if (ph[i].p_type != PT_LOAD || ph[i].p_memsz == 0) {
             continue;
         }
         if (!check_segment(&ph[i], size, b, errp)) {
             return false;
         }
-        add_blob(b, filename, fd, ph[i].p_offset, ph[i].p_filesz,
-                 ph[i].p_memsz - ph[i].p_filesz, ph[i].p_paddr);
+        name = g_strdup_printf("%s ELF program header segment %d", filename, i);
+        add_blob(b, name, fd, ph[i].p_offset, ph[i].p_filesz, ph[i].p_memsz - ph[i].p_filesz,
+                 ph[i].p_paddr);
         place->start = MIN(place->start, ph[i].p_paddr);
         place->end = MAX(place->end, ph[i].p_paddr + ph[i].p_memsz);
         /* an entry point is virtual, the CPU starts without translation */
@@ -277,6 +280,21 @@ void boot_images_add_data(BootImages *b, const void *data, size_t len, uint64_t 
 
     *blob = (Blob){.fd = -1, .data = g_memdup2(data, len), .len = len, .addr = addr};
     g_ptr_array_add(b->blobs, blob);
+}
+
+bool boot_images_get(const BootImages *b, unsigned i, const char **name, uint64_t *addr,
+                     uint64_t *size)
+{
+    const Blob *blob;
+
+    if (i >= b->blobs->len) {
+        return false;
+    }
+    blob = b->blobs->pdata[i];
+    *name = blob->name;
+    *addr = blob->addr;
+    *size = blob->len + blob->clear;
+    return true;
 }
 
 static bool load_blob(AddressSpace *as, const Blob *blob, uint8_t *buf, GError **errp)

@@ -28,6 +28,8 @@ enum {
     FW_DYNAMIC_MAGIC = 0x4942534f, /* "OSBI" */
     FW_DYNAMIC_VERSION = 2,
     FW_DYNAMIC_MODE_S = 1,
+    ROM_RESET_SIZE = 0x28, /* what fill_rom() writes: code with its addresses, */
+    ROM_INFO_SIZE = 0x30,  /* and struct fw_dynamic_info */
 };
 
 struct VirtMachine {
@@ -348,6 +350,35 @@ void virt_reset_devices(VirtMachine *m)
     goldfish_rtc_reset(m->rtc);
     riscv_clint_reset(m->clint);
     sifive_plic_reset(m->plic);
+}
+
+static gint by_address(gconstpointer a, gconstpointer b)
+{
+    const VirtRom *x = a, *y = b;
+
+    return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+bool virt_rom(VirtMachine *m, unsigned i, VirtRom *rom)
+{
+    g_autoptr(GArray) all = g_array_new(false, false, sizeof(VirtRom));
+    VirtRom r = {"mrom.reset", VIRT_ROM_BASE, ROM_RESET_SIZE, true};
+
+    g_array_append_val(all, r);
+    r = (VirtRom){"mrom.finfo", VIRT_ROM_BASE + ROM_RESET_SIZE, ROM_INFO_SIZE, true};
+    g_array_append_val(all, r);
+    r = (VirtRom){"fdt", m->fdt_addr, fdt_totalsize(m->fdt), false};
+    g_array_append_val(all, r);
+    r.read_only = false;
+    for (unsigned n = 0; boot_images_get(m->images, n, &r.name, &r.addr, &r.size); n++) {
+        g_array_append_val(all, r);
+    }
+    g_array_sort(all, by_address);
+    if (i >= all->len) {
+        return false;
+    }
+    *rom = g_array_index(all, VirtRom, i);
+    return true;
 }
 
 const void *virt_fdt(VirtMachine *m, size_t *size)

@@ -107,6 +107,8 @@ bool job_pause_by_id(const char *id, GError **errp);
 bool job_resume_by_id(const char *id, GError **errp);
 /* speed: bytes per second, 0 for no limit.  A job whose driver has no has_speed refuses. */
 bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp);
+/* The limit, 0 if there is none. */
+int64_t job_speed_by_id(const char *id);
 bool job_complete_by_id(const char *id, GError **errp);
 bool job_finalize_by_id(const char *id, GError **errp);
 bool job_dismiss_by_id(const char *id, GError **errp);

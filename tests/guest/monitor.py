@@ -8,6 +8,7 @@ usage: monitor.py KF-SYSTEM
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -174,6 +175,43 @@ def test_the_rest_looks_as_in_qemu(_):
     both.close()
 
 
+def is_part(ours, theirs):
+    """Whether the lines of ours are among those of theirs, in the same order."""
+    rest = iter(theirs.splitlines())
+    return all(line in rest for line in ours.splitlines())
+
+
+DISKS = ['-blockdev', 'null-co,node-name=n,size=1048576', '-device',
+         'virtio-blk-device,drive=n,id=disk,serial=s1', '-blockdev',
+         'null-co,node-name=second,size=2097152', '-device', 'virtio-blk-device,drive=second']
+
+
+def test_tables_look_as_in_qemu(_):
+    both = Both('-S', '-object', 'iothread,id=it0', '-chardev', 'null,id=nothing', *DISKS)
+    topics = ('balloon', 'block-jobs', 'blockstats', 'hotpluggable-cpus', 'irq', 'memory-devices',
+              'mice', 'network', 'numa', 'pic', 'qom-tree', 'qtree', 'ramblock', 'roms', 'tpm',
+              'usb', 'virtio')
+    both.same(*(f'help info {topic}' for topic in topics))
+    both.same('info balloon', 'info block-jobs', 'info blockstats', 'info hotpluggable-cpus',
+              'info memory-devices', 'info mice', 'info network', 'info numa', 'info tpm',
+              'info usb', 'info virtio', 'info qtree x', 'info qom-tree /nosuch',
+              'info qom-tree /chardevs', 'info qom-tree disk',
+              'info qom-tree /machine/peripheral', 'info qom-tree /machine/peripheral-anon')
+    # QEMU's device tree has room to grow
+    both.same('info roms', change=lambda text: '\n'.join(
+        line for line in text.splitlines() if '"fdt"' not in line))
+    # QEMU has more devices
+    for line in ('info qom-tree', 'info qom-tree /', 'info qom-tree /objects', 'info ramblock',
+                 'info qtree'):
+        ours, theirs = both.ours.hmp(line), both.theirs.hmp(line)
+        assert is_part(ours, theirs), f'{line!r}:\n{ours}\nand not\n{theirs}'
+    for line in ('      dev: virtio-blk-device, id "disk"', '        drive = "n"',
+                 '        serial = "s1"', '        drive = "second"', '  dev: goldfish_rtc, id ""',
+                 '        queue-size = 256 (0x100)', '        write-cache = "auto"'):
+        assert line in ours.splitlines(), line
+    both.close()
+
+
 def test_block_commands_look_as_in_qemu(_):
     """Each of the two has a disk of its own."""
     with tempfile.TemporaryDirectory(prefix='kfmon-') as directory:
@@ -198,6 +236,18 @@ def test_block_commands_look_as_in_qemu(_):
             ours, theirs = (vm.hmp(line.format(path=path)).replace(path, 'PATH')
                             for vm, path in zip(vms, paths))
             assert ours == theirs, f'{line!r}:\n{ours}\nand not\n{theirs}'
+        for vm, path in zip(vms, paths):
+            subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', path + '-copy', '32M'],
+                           check=True)
+            vm.cmd('blockdev-add', driver='qcow2', **{'node-name': 'copy'},
+                   file={'driver': 'file', 'filename': path + '-copy'})
+            assert 'return' in vm.send('blockdev-backup', device='hd0', target='copy', speed=1,
+                                       sync='full', **{'job-id': 'copying'})
+        ours, theirs = (re.sub('Completed [0-9]+', 'Completed N', vm.hmp('info block-jobs'))
+                        for vm in vms)
+        assert ours == theirs and ours.startswith('Type backup, device copying: Comp'), (ours, theirs)
+        for vm in vms:
+            assert vm.hmp('block_job_cancel copying') == ''
         sizes = [vm.cmd('query-block')[0]['inserted']['image']['virtual-size'] for vm in vms]
         assert sizes == [32 << 20] * 2, sizes
         for vm in vms:

@@ -202,6 +202,15 @@ def test_plic():
         assert q.get('l', PLIC + 0x1000) == 1 << UART_IRQ
         assert q.get('l', PLIC + 0x201004) == UART_IRQ  # claim
         assert q.irqs[1] is False
+        assert d.vm.qmp.hmp('info irq') == (
+            f'IRQ statistics for riscv.sifive.plic:\r\n{UART_IRQ}: 1\r\n')
+        wires = f'{1 << UART_IRQ:08x},00000000,00000000,00000000'
+        nothing = wires.replace(f'{1 << UART_IRQ:08x}', '00000000')
+        assert d.vm.qmp.hmp('info pic').splitlines() == [
+            f'plic: level={wires} pending={nothing} claimed={wires}',
+            f'plic: context=0 out=0 threshold=0 enable={nothing}',
+            f'plic: context=1 out=0 threshold=0 enable={wires}',
+            f'plic: source={UART_IRQ} priority=3']
         q.set('b', UART + 1, 0)
         q.set('l', PLIC + 0x201004, UART_IRQ)  # complete
         assert q.get('l', PLIC + 0x1000) == 0

@@ -3,6 +3,7 @@
 #ifndef HW_INTC_SIFIVE_PLIC_H
 #define HW_INTC_SIFIVE_PLIC_H
 
+#include <glib.h>
 #include "hw/address-space.h"
 #include "hw/irq.h"
 #include "migration/vmstate.h"
@@ -30,6 +31,10 @@ typedef enum SifivePlicObserve {
 } SifivePlicObserve;
 void sifive_plic_observe(SifivePlic *s, SifivePlicObserve what,
                          void (*fn)(void *opaque, int n, bool level), void *opaque);
+/* The registers that are not zero, for people: lines.  Any thread. */
+void sifive_plic_print(SifivePlic *s, GString *out);
+/* How often source n has been raised since the machine was made.  Any thread. */
+uint64_t sifive_plic_count(SifivePlic *s, int n);
 void sifive_plic_reset(SifivePlic *s);
 void sifive_plic_register(SifivePlic *s, VMStateRegistry *r);
 void sifive_plic_free(SifivePlic *s);

@@ -31,6 +31,9 @@ bool boot_images_add_file(BootImages *b, const char *what, const char *filename,
                           uint64_t limit, BootPlace *place, GError **errp);
 /* Adds a copy of data. */
 void boot_images_add_data(BootImages *b, const void *data, size_t len, uint64_t addr);
+/* Image number i in order of adding; false behind the last one.  *name is the file's, and stays. */
+bool boot_images_get(const BootImages *b, unsigned i, const char **name, uint64_t *addr,
+                     uint64_t *size);
 /* Writes all of them.  May block on files and page faults: start-up or a worker thread. */
 bool boot_images_load(BootImages *b, GError **errp);
 

@@ -97,6 +97,14 @@ void virt_load_ended(VirtMachine *m, bool loaded);
 VmGenId *virt_vmgenid(VirtMachine *m);
 /* Resets all devices.  vCPUs parked, no virtio request in flight, machine lock. */
 void virt_reset_devices(VirtMachine *m);
+/* What is written into ROM and RAM before the guest runs. */
+typedef struct VirtRom {
+    const char *name; /* a file, or what it is; stays */
+    uint64_t addr, size;
+    bool read_only;
+} VirtRom;
+/* Number i in order of addresses; false behind the last one. */
+bool virt_rom(VirtMachine *m, unsigned i, VirtRom *rom);
 /* The device tree as the guest will get it. */
 const void *virt_fdt(VirtMachine *m, size_t *size);
 
