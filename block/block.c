@@ -262,6 +262,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.raw.file;
     case BLOCKDEV_DRIVER_QCOW2:
         return o->u.qcow2.file;
+    case BLOCKDEV_DRIVER_VDI:
+        return o->u.vdi.file;
     case BLOCKDEV_DRIVER_BLKDEBUG:
         return o->u.blkdebug.image;
     case BLOCKDEV_DRIVER_BLKLOGWRITES:
@@ -442,6 +444,14 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->overlay = inherit->overlay;
     bs->depth = inherit->depth;
     bs->by_image = inherit->by_image;
+    if (bs->drv->only_reads && !bs->read_only) {
+        if (!o->has_auto_read_only || !o->auto_read_only) {
+            error_setg(errp, "Images of format '%s' cannot be written, only opened with "
+                       "read-only=on", bs->drv->name);
+            return false;
+        }
+        bs->read_only = true;
+    }
     if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !bs->discard_unmap) {
         error_setg(errp, "setting detect-zeroes to unmap is not allowed without setting "
                    "discard operation to unmap");

@@ -223,7 +223,8 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
     }
     if (!s->existing) {
         if (!drv || !drv->co_create) {
-            img_error("Unknown file format '%s'", format);
+            img_error(drv ? "Format driver '%s' does not support image creation"
+                          : "Unknown file format '%s'", format);
             return false;
         }
         if (!check_target_options(s, drv) || !check_compression(s, drv) ||

@@ -121,7 +121,8 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
     const BlockDriver *drv = bdrv_driver_by_name(format);
 
     if (!drv || !drv->co_create) {
-        error_setg(errp, "Unknown file format '%s'", format);
+        error_setg(errp, drv ? "Format driver '%s' does not support image creation"
+                             : "Unknown file format '%s'", format);
         return false;
     }
     if (g_hash_table_contains(options, "backing_file") && !drv->supports_backing) {

@@ -51,7 +51,7 @@ struct BlockDriverState {
     bool read_only;
     bool user_owned; /* made by blockdev-add / -blockdev */
     bool no_backing; /* a backing file named in the image is not opened */
-    bool no_io;      /* opened to be looked at only: nor is a data file */
+    bool no_io;      /* opened to be looked at only: nor need a data file be */
     bool for_check;  /* opened to be checked: writable even if it is marked as damaged */
     bool opening;    /* name is taken, but the node cannot be found yet */
     bool probed;     /* raw by guess: must not turn into another format by a write */
@@ -183,6 +183,7 @@ struct BlockDriver {
     bool is_format; /* has a BDRV_CHILD_FILE below it */
     bool is_filter; /* content is that of bs->file, unchanged */
     bool supports_backing;
+    bool only_reads; /* a node is read-only, or cannot be opened */
     bool writes_compressed; /* co_pwritev knows BDRV_REQ_WRITE_COMPRESSED */
     /* Writes to bs->file only on behalf of its own parents: needs the right to write no
      * earlier than one of them has it (raw, filters). */
@@ -261,7 +262,8 @@ struct BlockDriver {
 /* Registry: block/drivers.c lists all drivers explicitly. */
 extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
     bdrv_blkdebug_driver, bdrv_blklogwrites_driver, bdrv_blkverify_driver,
-    bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver;
+    bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver,
+    bdrv_vdi_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
 /* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
