@@ -264,6 +264,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.qcow2.file;
     case BLOCKDEV_DRIVER_VDI:
         return o->u.vdi.file;
+    case BLOCKDEV_DRIVER_VHDX:
+        return o->u.vhdx.file;
     case BLOCKDEV_DRIVER_BLKDEBUG:
         return o->u.blkdebug.image;
     case BLOCKDEV_DRIVER_BLKLOGWRITES:
