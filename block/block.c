@@ -266,6 +266,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.vdi.file;
     case BLOCKDEV_DRIVER_VHDX:
         return o->u.vhdx.file;
+    case BLOCKDEV_DRIVER_VMDK:
+        return o->u.vmdk.file;
     case BLOCKDEV_DRIVER_BLKDEBUG:
         return o->u.blkdebug.image;
     case BLOCKDEV_DRIVER_BLKLOGWRITES:
@@ -279,7 +281,9 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
 
 static const BlockdevRefOrNull *backing_ref(const BlockdevOptions *o)
 {
-    return o->driver == BLOCKDEV_DRIVER_QCOW2 ? o->u.qcow2.backing : NULL;
+    return o->driver == BLOCKDEV_DRIVER_QCOW2  ? o->u.qcow2.backing
+           : o->driver == BLOCKDEV_DRIVER_VMDK ? o->u.vmdk.backing
+                                               : NULL;
 }
 
 static const BlockdevRef *data_file_ref(const BlockdevOptions *o)

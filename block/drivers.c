@@ -15,6 +15,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_null_co_driver,
     &bdrv_vdi_driver,
     &bdrv_vhdx_driver,
+    &bdrv_vmdk_driver,
 };
 
 const BlockDriver *bdrv_driver_by_name(const char *name)

@@ -287,7 +287,7 @@ bool coroutine_fn bdrv_co_open_data_file(BlockDriverState *bs, const char *filen
     BlockDriverState *data;
 
     IO_CODE(bs);
-    if (bs->data_file || bs->no_io) {
+    if (bs->data_file) {
         return true;
     }
     bdrv_co_move_to(main_aio_context());

@@ -93,10 +93,42 @@ static void format_qcow2(GString *out, const ImageInfoSpecificQCow2 *q)
     }
 }
 
+static void format_vmdk(GString *out, const ImageInfoSpecificVmdk *v)
+{
+    int i = 0;
+
+    g_string_append_printf(out, "    cid: %" PRId64 "\n    parent cid: %" PRId64 "\n"
+                           "    create type: %s\n    extents:\n", v->cid, v->parent_cid,
+                           v->create_type);
+    for (const ImageInfoList *l = v->extents; l; l = l->next) {
+        g_string_append_printf(out, "        [%d]:\n", i++);
+        if (l->value->has_compressed) {
+            g_string_append_printf(out, "            compressed: %s\n",
+                                   truth(l->value->compressed));
+        }
+        g_string_append_printf(out, "            virtual size: %" PRId64 "\n            "
+                               "filename: %s\n", l->value->virtual_size, l->value->filename);
+        if (l->value->has_cluster_size) {
+            g_string_append_printf(out, "            cluster size: %" PRId64 "\n",
+                                   l->value->cluster_size);
+        }
+        g_string_append_printf(out, "            format: %s\n", l->value->format);
+    }
+}
+
 void bdrv_format_specific_info(GString *out, const ImageInfoSpecific *specific)
 {
     g_string_append(out, "Format specific information:\n");
-    format_qcow2(out, specific->u.qcow2.data);
+    switch (specific->type) {
+    case IMAGE_INFO_SPECIFIC_TYPE_QCOW2:
+        format_qcow2(out, specific->u.qcow2.data);
+        break;
+    case IMAGE_INFO_SPECIFIC_TYPE_VMDK:
+        format_vmdk(out, specific->u.vmdk.data);
+        break;
+    default:
+        break;
+    }
 }
 
 void bdrv_format_image_info(GString *out, const ImageInfo *info)

@@ -263,7 +263,7 @@ struct BlockDriver {
 extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
     bdrv_blkdebug_driver, bdrv_blklogwrites_driver, bdrv_blkverify_driver,
     bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver,
-    bdrv_vdi_driver, bdrv_vhdx_driver;
+    bdrv_vdi_driver, bdrv_vhdx_driver, bdrv_vmdk_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
 /* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);

@@ -526,8 +526,8 @@ TEST_CO(test_open_file)
     g_assert_no_error(err);
     g_assert_cmpstr(bdrv_filename(bs), ==, path);
     bdrv_co_unref(bs);
-    g_assert_null(bdrv_co_open_file(path, "vmdk", true, test_ctx, &err));
-    g_assert_cmpstr(err->message, ==, "Unknown driver 'vmdk'");
+    g_assert_null(bdrv_co_open_file(path, "parallels", true, test_ctx, &err));
+    g_assert_cmpstr(err->message, ==, "Unknown driver 'parallels'");
     g_clear_error(&err);
     g_assert_null(bdrv_co_open_file("", NULL, true, test_ctx, &err));
     g_assert_cmpstr(err->message, ==, "The 'file' block driver requires a file name");
