@@ -10,7 +10,7 @@
 #include "vmdk.h"
 
 #define DESCRIPTOR_FILE_MAX (1 << 20)
-#define HEAD 512 /* bytes by which a file is recognised */
+#define HEAD 2048 /* bytes by which a file is recognised */
 
 static int vmdk_probe(const uint8_t *buf, size_t len, const char *filename)
 {

@@ -308,14 +308,14 @@ static void drop_mem_node(BdrvChild *edge)
 }
 
 /*
- * Opens the image in m; backing may be NULL, and so may be options. What is returned is an
- * edge to do I/O on.
+ * Opens the image in m, which has the format of drv; backing may be NULL, and so may be options.
+ * What is returned is an edge to do I/O on.
  */
-static BdrvChild *coroutine_fn image_open_with(MemFile *m, BlockDriverState *backing,
-                                               bool read_only, const BlockdevOptions *options,
-                                               GError **errp)
+static BdrvChild *coroutine_fn image_open_as(const BlockDriver *drv, MemFile *m,
+                                             BlockDriverState *backing, bool read_only,
+                                             const BlockdevOptions *options, GError **errp)
 {
-    BlockDriverState *bs = node_new(&bdrv_qcow2_driver, read_only);
+    BlockDriverState *bs = node_new(drv, read_only);
 
     bs->no_backing = true;
     bs->file = edge_new(mem_node(m, read_only), bs, BDRV_CHILD_FILE);
@@ -335,8 +335,16 @@ static BdrvChild *coroutine_fn image_open_with(MemFile *m, BlockDriverState *bac
     return edge_new(bs, NULL, BDRV_CHILD_FILE);
 }
 
-static BdrvChild *coroutine_fn image_open(MemFile *m, BlockDriverState *backing, bool read_only,
-                                          GError **errp)
+static inline BdrvChild *coroutine_fn image_open_with(MemFile *m, BlockDriverState *backing,
+                                                      bool read_only,
+                                                      const BlockdevOptions *options,
+                                                      GError **errp)
+{
+    return image_open_as(&bdrv_qcow2_driver, m, backing, read_only, options, errp);
+}
+
+static inline BdrvChild *coroutine_fn image_open(MemFile *m, BlockDriverState *backing,
+                                                 bool read_only, GError **errp)
 {
     return image_open_with(m, backing, read_only, NULL, errp);
 }
