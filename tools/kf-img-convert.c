@@ -131,12 +131,15 @@ static bool coroutine_fn find_cluster(Convert *s)
     return true;
 }
 
-/* Where the sources' backing chains meet the target's backing file. */
+/*
+ * Where the sources' backing chains meet the target's backing file, if the user has named that (-B):
+ * an image that is there may hold something of its own in front of it.
+ */
 static void find_common_base(Convert *s)
 {
     BlockDriverState *backing = bdrv_backing(s->bs);
 
-    if (!backing || s->n_sources != 1) {
+    if (!backing || s->n_sources != 1 || !g_hash_table_contains(s->options, "backing_file")) {
         return;
     }
     for (BlockDriverState *b = bdrv_backing(s->sources[0].bs); b; b = bdrv_backing(b)) {
