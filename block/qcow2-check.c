@@ -298,48 +298,6 @@ static void set_rt_entry(Check *k, uint32_t index, uint64_t offset)
     k->s->write_seq++;
 }
 
-/* References to refcount table and blocks, which are made anew if they must and may be. */
-static void coroutine_fn count_refcount_structure(Check *k)
-{
-    Qcow2State *s = k->s;
-    uint64_t rt_first = s->rt_offset >> s->cluster_bits;
-    bool rebuild;
-    uint64_t faults = check_refcount_faults(k, &rebuild);
-
-    if (rebuild && k->fix & BDRV_FIX_ERRORS && check_rebuild(k) >= 0) {
-        k->res->corruptions_fixed += faults;
-        rt_first = s->rt_offset >> s->cluster_bits;
-    } else {
-        k->res->corruptions += faults;
-    }
-    if (rt_first < k->file_clusters) {
-        uint64_t n = MIN(s->rt_clusters, k->file_clusters - rt_first);
-
-        count_range(k, s->rt_offset, n << s->cluster_bits);
-    }
-    for (uint64_t i = 0; i < s->rt_size; i++) {
-        uint64_t offset = s->rt[i] & ~511ULL;
-
-        if (s->rt[i] & 511) {
-            check_line(k, true, "%s refcount table entry %" PRIu64 " has reserved bits set",
-                       k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
-            if (k->fix & BDRV_FIX_ERRORS) {
-                set_rt_entry(k, i, offset);
-                k->res->corruptions_fixed++;
-            } else {
-                k->res->corruptions++;
-            }
-        }
-        if (!offset) {
-            continue;
-        }
-        /* Others have been reported. */
-        if (!(offset & (s->cluster_size - 1)) && offset >> s->cluster_bits < k->file_clusters) {
-            count_range(k, offset, s->cluster_size);
-        }
-    }
-}
-
 /* A refcount block for a range that has none, at the end of all that is in use. */
 static bool add_block(Check *k, uint64_t index)
 {
@@ -472,6 +430,97 @@ static void coroutine_fn compare_all(Check *k)
     }
 }
 
+static void count_valid_range(Check *k, uint64_t offset, uint64_t bytes)
+{
+    count_range(k, offset, bytes);
+}
+
+/* Takes back what count_range() has counted. */
+static void uncount_range(Check *k, uint64_t offset, uint64_t bytes)
+{
+    uint64_t first = offset >> k->s->cluster_bits, n = qcow2_clusters(k->s, bytes);
+
+    for (uint64_t c = first; c < first + n; c++) {
+        --*check_count(k, c, true);
+    }
+}
+
+/* Counts refcount table and blocks, or no longer.  Those in no valid place have been reported. */
+static void count_refcount_tables(Check *k, bool take_back)
+{
+    void (*count)(Check *k, uint64_t offset, uint64_t bytes) = take_back ? uncount_range
+                                                                         : count_valid_range;
+    Qcow2State *s = k->s;
+    uint64_t rt_first = s->rt_offset >> s->cluster_bits;
+
+    if (rt_first < k->file_clusters) {
+        count(k, s->rt_offset,
+              MIN(s->rt_clusters, k->file_clusters - rt_first) << s->cluster_bits);
+    }
+    for (uint64_t i = 0; i < s->rt_size; i++) {
+        uint64_t offset = s->rt[i] & ~511ULL;
+
+        if (offset && !(offset & (s->cluster_size - 1)) &&
+            offset >> s->cluster_bits < k->file_clusters) {
+            count(k, offset, s->cluster_size);
+        }
+    }
+}
+
+static void check_reserved_bits(Check *k)
+{
+    Qcow2State *s = k->s;
+
+    for (uint64_t i = 0; i < s->rt_size; i++) {
+        if (!(s->rt[i] & 511)) {
+            continue;
+        }
+        check_line(k, true, "%s refcount table entry %" PRIu64 " has reserved bits set",
+                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
+        if (k->fix & BDRV_FIX_ERRORS) {
+            set_rt_entry(k, i, s->rt[i] & ~511ULL);
+            k->res->corruptions_fixed++;
+        } else {
+            k->res->corruptions++;
+        }
+    }
+}
+
+/*
+ * References to refcount table and blocks.  Where these must and may be made anew, what is wrong
+ * with the old counts is reported first, and has been repaired then.
+ */
+static void coroutine_fn count_refcount_structure(Check *k)
+{
+    BdrvCheckResult *res = k->res, before = *res;
+    int64_t faults;
+    bool rebuild;
+
+    faults = check_refcount_faults(k, &rebuild);
+    count_refcount_tables(k, false);
+    if (rebuild && k->fix & BDRV_FIX_ERRORS) {
+        uint64_t end = k->end;
+        int fix = k->fix;
+
+        k->fix = 0;
+        compare_all(k);
+        k->fix = fix;
+        k->end = end;
+        count_refcount_tables(k, true);
+        if (check_rebuild(k) >= 0) {
+            res->corruptions_fixed += res->corruptions - before.corruptions + faults;
+            res->leaks_fixed += res->leaks - before.leaks;
+            faults = 0;
+        }
+        res->corruptions = before.corruptions; /* what is left is found again */
+        res->leaks = before.leaks;
+        res->check_errors = before.check_errors;
+        count_refcount_tables(k, false);
+    }
+    res->corruptions += faults;
+    check_reserved_bits(k);
+}
+
 /* Whether the flag says what the count says; repairs the entry if asked to. */
 static bool coroutine_fn copied_ok(Check *k, uint64_t cluster, bool copied, uint64_t *refcount)
 {
@@ -519,8 +568,7 @@ static void coroutine_fn check_copied(Check *k)
     for (uint32_t i = 0; i < s->l1_size; i++) {
         uint64_t entry = s->l1[i], offset = entry & QCOW2_OFFSET_MASK, refcount;
 
-        if (!offset || offset & (s->cluster_size - 1) ||
-            offset >> s->cluster_bits >= k->file_clusters) {
+        if (!offset || offset & (s->cluster_size - 1)) {
             continue;
         }
         if (!copied_ok(k, offset >> s->cluster_bits, entry & QCOW2_COPIED, &refcount)) {
@@ -534,7 +582,9 @@ static void coroutine_fn check_copied(Check *k)
                 k->res->corruptions++;
             }
         }
-        check_copied_l2(k, entry);
+        if (offset >> s->cluster_bits < k->file_clusters) {
+            check_copied_l2(k, entry);
+        }
     }
 }
 
@@ -584,7 +634,7 @@ static void coroutine_fn check_l1_place(Check *k)
         return;
     }
     if (qcow2_refcount_get(k->bs, last, &stored) >= 0 && stored) { /* else its count is reported */
-        check_line(k, true, "%s L1 table lies beyond the end of the file",
+        check_line(k, true, "%s L1 table beyond the end of the file",
                    repair ? "Repairing" : "ERROR");
         *(repair ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
     }
