@@ -451,7 +451,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->depth = inherit->depth;
     bs->by_image = inherit->by_image;
     if (bs->drv->only_reads && !bs->read_only) {
-        if (!o->has_auto_read_only || !o->auto_read_only) {
+        if (!(o->has_auto_read_only ? o->auto_read_only : inherit->auto_read_only)) {
             error_setg(errp, "Images of format '%s' cannot be written, only opened with "
                        "read-only=on", bs->drv->name);
             return false;

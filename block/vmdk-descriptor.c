@@ -4,6 +4,7 @@
  * ("RW 4192256 SPARSE "disk-s001.vmdk""), and comments.  What is not needed for reading the
  * disk is passed over.  Any thread.
  */
+#include <stdio.h>
 #include "qapi/error.h"
 #include "vmdk.h"
 
@@ -105,20 +106,18 @@ static bool take_extent(VmdkDescriptor *d, const char *line, GError **errp)
 {
     const char *open = strchr(line, '"'), *close = open ? strchr(open + 1, '"') : NULL;
     g_autofree char *head = g_strndup(line, open ? (size_t)(open - line) : strlen(line));
-    g_auto(GStrv) words = NULL;
     g_autofree char *start = NULL;
+    char sectors[21], type[17], more;
 
     if (d->extents++) {
         return true;
     }
-    g_strdelimit(head, "\t", ' ');
-    words = g_strsplit_set(g_strstrip(head), " ", -1);
-    if (g_strv_length(words) != 3 || (open && !close) ||
-        !parse_number(words[1], 10, INT64_MAX / VMDK_SECTOR, &d->extent_sectors)) {
+    if (sscanf(head, "%*s %20s %16s %c", sectors, type, &more) != 2 || (open && !close) ||
+        !parse_number(sectors, 10, INT64_MAX / VMDK_SECTOR, &d->extent_sectors)) {
         error_setg(errp, "Invalid extent line in the VMDK descriptor: %.80s", line);
         return false;
     }
-    d->extent_type = g_strdup(words[2]);
+    d->extent_type = g_strdup(type);
     if (close) {
         d->extent_file = g_strndup(open + 1, close - open - 1);
         start = g_strstrip(g_strdup(close + 1));
@@ -132,11 +131,11 @@ static bool take_extent(VmdkDescriptor *d, const char *line, GError **errp)
 
 static bool is_extent(const char *line)
 {
-    static const char *const access[] = { "RW ", "RDONLY ", "NOACCESS " };
+    static const char *const access[] = { "RW", "RDONLY", "NOACCESS" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(access); i++) {
         if (g_str_has_prefix(line, access[i])) {
-            return true;
+            return g_ascii_isspace(line[strlen(access[i])]);
         }
     }
     return false;
@@ -144,10 +143,11 @@ static bool is_extent(const char *line)
 
 static bool take_line(VmdkDescriptor *d, char *line, bool *has_parent, GError **errp)
 {
-    char *equals = strchr(line, '=');
+    char *equals;
 
-    g_strstrip(line);
-    if (*line == '#' || !*line) {
+    g_strstrip(line); /* moves it */
+    equals = strchr(line, '=');
+    if (*line == '#') {
         return true;
     }
     if (is_extent(line)) {
@@ -163,12 +163,15 @@ static bool take_line(VmdkDescriptor *d, char *line, bool *has_parent, GError **
 bool vmdk_descriptor_parse(VmdkDescriptor *d, const char *text, size_t len, GError **errp)
 {
     g_autofree char *copy = g_strndup(text, len);
-    g_auto(GStrv) lines = g_strsplit(copy, "\n", -1);
     bool has_parent = false;
 
     d->cid = d->parent_cid = VMDK_NO_PARENT;
-    for (int i = 0; lines[i]; i++) {
-        if (!take_line(d, lines[i], &has_parent, errp)) {
+    for (char *line = copy, *next; line; line = next) {
+        next = strchr(line, '\n');
+        if (next) {
+            *next++ = '\0';
+        }
+        if (!take_line(d, line, &has_parent, errp)) {
             return false;
         }
     }
