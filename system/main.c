@@ -292,6 +292,8 @@ int main(int argc, char **argv)
     if (o->dumpdtb) {
         dump_dtb(o->dumpdtb);
     } else {
+        /* Nobody has waited for the main loop so far. */
+        aio_loop_stats(main_aio_context(), true);
         make_monitors(o);
         make_gdbstub(o);
         make_qtest(o);

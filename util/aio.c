@@ -212,6 +212,7 @@ AioLoopStats aio_loop_stats(AioContext *ctx, bool reset)
     g_assert(aio_in_home_thread(ctx));
     if (reset) {
         ctx->stats = (AioLoopStats){0};
+        ctx->woken_at = clock_now_ns(); /* what this turn has taken so far is past, too */
     }
     return stats;
 }

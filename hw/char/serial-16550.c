@@ -5,13 +5,15 @@
  * timeout is signalled at once.  A back end that cannot take a byte leaves it in the FIFO
  * until it says that there is room; the guest sees a busy transmitter, nobody waits.
  *
- * State: machine lock.  Registers from vCPU threads, the back end's calls in the main thread.
+ * State: machine lock.  Registers from vCPU threads, the back end's calls in the main thread, which
+ * does not wait for the lock: what it has for the guest stays with it until it gets the lock.
  */
 #include <glib.h>
 #include <string.h>
 #include "hw/char/serial-16550.h"
 #include "hw/machine-lock.h"
 #include "qapi/error.h"
+#include "util/aio.h"
 
 enum { RBR_THR = 0, IER = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
@@ -37,6 +39,12 @@ struct Serial16550 {
     Chardev *chr;
     bool attached;
     bool starved; /* the back end was told that there is no room */
+    /* Main thread: what the back end has brought or told and the registers do not show yet. */
+    uint8_t arrived[FIFO_SIZE];
+    size_t n_arrived;
+    bool got_break, can_write, overrun;
+    bool refused; /* the back end was told that there is no room because of that */
+    AioTimer *retry;
     /* machine state */
     Fifo rx, tx;
     uint8_t ier, fcr, lcr, mcr, lsr, msr, scr, dll, dlm;
@@ -287,12 +295,46 @@ static const MMIOOps serial_ops = {
 
 /* --- The back end's calls: main thread, no lock --------------------------------------- */
 
+/* What has been kept for the registers; if a vCPU has the lock, soon. */
+static void catch_up(void *opaque)
+{
+    Serial16550 *s = opaque;
+
+    if (!machine_lock_soon()) {
+        aio_timer_mod(s->retry, clock_now_ns() + MACHINE_LOCK_RETRY_NS);
+        return;
+    }
+    for (size_t i = 0; i < s->n_arrived; i++) {
+        receive_byte(s, s->arrived[i]);
+    }
+    s->lsr |= s->overrun ? LSR_OE : 0;
+    if (s->got_break) {
+        receive_byte(s, 0);
+        s->lsr |= LSR_BI;
+    }
+    if (s->can_write) {
+        transmit(s);
+    }
+    update_irq(s);
+    machine_unlock();
+    s->n_arrived = 0;
+    s->got_break = s->can_write = s->overrun = false;
+    if (s->refused) {
+        s->refused = false;
+        chardev_accept_input(s->chr);
+    }
+}
+
 static size_t serial_can_receive(void *opaque)
 {
     Serial16550 *s = opaque;
     size_t n;
 
-    machine_lock();
+    s->refused = s->n_arrived || s->got_break || !machine_lock_soon();
+    if (s->refused) {
+        aio_timer_mod(s->retry, clock_now_ns() + MACHINE_LOCK_RETRY_NS);
+        return 0;
+    }
     n = depth(s) > s->rx.count ? depth(s) - s->rx.count : 0;
     s->starved = n == 0;
     machine_unlock();
@@ -303,12 +345,19 @@ static void serial_receive(void *opaque, const uint8_t *buf, size_t len)
 {
     Serial16550 *s = opaque;
 
-    machine_lock();
-    for (size_t i = 0; i < len; i++) {
-        receive_byte(s, buf[i]);
+    while (len) {
+        size_t n = MIN(len, FIFO_SIZE - s->n_arrived);
+
+        if (n == 0) { /* a back end that does not ask */
+            s->overrun = true;
+            return;
+        }
+        memcpy(s->arrived + s->n_arrived, buf, n);
+        s->n_arrived += n;
+        buf += n;
+        len -= n;
+        catch_up(s);
     }
-    update_irq(s);
-    machine_unlock();
 }
 
 static void serial_event(void *opaque, ChardevEvent event)
@@ -316,11 +365,8 @@ static void serial_event(void *opaque, ChardevEvent event)
     Serial16550 *s = opaque;
 
     if (event == CHARDEV_BREAK) {
-        machine_lock();
-        receive_byte(s, 0);
-        s->lsr |= LSR_BI;
-        update_irq(s);
-        machine_unlock();
+        s->got_break = true;
+        catch_up(s);
     }
 }
 
@@ -328,10 +374,8 @@ static void serial_writable(void *opaque)
 {
     Serial16550 *s = opaque;
 
-    machine_lock();
-    transmit(s);
-    update_irq(s);
-    machine_unlock();
+    s->can_write = true;
+    catch_up(s);
 }
 
 static void serial_change(void *opaque, Chardev *chr)
@@ -417,6 +461,7 @@ Serial16550 *serial_16550_new(AddressSpace *as, uint64_t base, IrqLine irq, Char
     s->chr = chr;
     s->dll = 0x0c;
     address_space_add_mmio(as, "serial", base, SERIAL_16550_SIZE, &serial_ops, s);
+    s->retry = aio_timer_new(main_aio_context(), catch_up, s);
     serial_16550_reset(s);
     return s;
 }
@@ -455,5 +500,6 @@ void serial_16550_free(Serial16550 *s)
     if (s->attached) {
         chardev_attach(s->chr, NULL, NULL);
     }
+    aio_timer_free(s->retry);
     g_free(s);
 }

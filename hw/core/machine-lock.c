@@ -16,6 +16,17 @@ void machine_lock(void)
     held = true;
 }
 
+bool machine_lock_soon(void)
+{
+    enum { TRIES = 200 };
+
+    g_assert(!held);
+    for (int i = 0; i < TRIES && !held; i++) {
+        held = pthread_mutex_trylock(&mutex) == 0;
+    }
+    return held;
+}
+
 void machine_unlock(void)
 {
     g_assert(held);

@@ -24,7 +24,10 @@ static void host_timer_fired(void *opaque)
 {
     VmTimer *t = opaque;
 
-    machine_lock();
+    if (!machine_lock_soon()) {
+        aio_timer_mod(t->host, clock_now_ns() + MACHINE_LOCK_RETRY_NS);
+        return;
+    }
     if (t->armed && vm_clock_running()) {
         if (vm_clock_ns() >= t->expire_ns) {
             t->armed = false;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "hw/char/serial-16550.h"
 #include "hw/machine-lock.h"
+#include "util/aio.h"
 
 enum { RBR = 0, THR = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 
@@ -141,6 +142,69 @@ static void test_slow_peer(Fixture *f, gconstpointer data)
     g_assert_cmphex(rd(f, IIR), ==, 0xc2);
 }
 
+typedef struct Holder {
+    GMutex mutex;
+    GCond cond;
+    bool has_it, may_end;
+} Holder;
+
+/* A vCPU that the scheduler has put aside while it has the machine lock. */
+static gpointer hold_lock(gpointer opaque)
+{
+    Holder *h = opaque;
+
+    machine_lock();
+    g_mutex_lock(&h->mutex);
+    h->has_it = true;
+    g_cond_signal(&h->cond);
+    while (!h->may_end) {
+        g_cond_wait(&h->cond, &h->mutex);
+    }
+    g_mutex_unlock(&h->mutex);
+    machine_unlock();
+    return NULL;
+}
+
+/* The main thread does not wait for it; what has come is there afterwards, in order. */
+static void test_lock_held(Fixture *f, gconstpointer data)
+{
+    Holder h = {0};
+    GThread *thread;
+    uint8_t lsr;
+
+    wr(f, FCR, 1);
+    f->chr.accepted = 0;
+    g_mutex_init(&h.mutex);
+    g_cond_init(&h.cond);
+    thread = g_thread_new("holder", hold_lock, &h);
+    g_mutex_lock(&h.mutex);
+    while (!h.has_it) {
+        g_cond_wait(&h.cond, &h.mutex);
+    }
+    g_mutex_unlock(&h.mutex);
+    g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 0);
+    type(f, "abc");
+    type(f, "defghijklmnopq"); /* one more than there is room for */
+    g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 0);
+    g_mutex_lock(&h.mutex);
+    h.may_end = true;
+    g_cond_signal(&h.cond);
+    g_mutex_unlock(&h.mutex);
+    g_thread_join(thread);
+    while (!((lsr = rd(f, LSR)) & 1)) {
+        aio_poll(main_aio_context(), true);
+    }
+    g_assert_cmphex(lsr & 2, ==, 2);
+    g_assert_cmpint(f->chr.accepted, ==, 1);
+    g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 0);
+    for (char c = 'a'; c < 'q'; c++) {
+        g_assert_cmpint(rd(f, THR), ==, c);
+    }
+    g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 16);
+    g_mutex_clear(&h.mutex);
+    g_cond_clear(&h.cond);
+}
+
 static void test_receive(Fixture *f, gconstpointer data)
 {
     g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 1);
@@ -218,9 +282,11 @@ static void test_busy_back_end(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    main_aio_context_init();
     ADD("/serial/transmit", test_transmit);
     ADD("/serial/slow-peer", test_slow_peer);
     ADD("/serial/receive", test_receive);
+    ADD("/serial/lock-held", test_lock_held);
     ADD("/serial/registers", test_registers);
     ADD("/serial/busy-back-end", test_busy_back_end);
     return g_test_run();
