@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "page-table.h"
 #include "util/guest-memory.h"
 
 #define MAX_POINTS 1024u
@@ -295,43 +296,11 @@ static uint64_t address_view(CPUState *cpu)
     return priv == PRIV_M || cpu->satp >> SATP_MODE_SHIFT == SATP_BARE ? 0 : cpu->satp;
 }
 
-static bool read_pte(CPUState *cpu, uint64_t pa, uint64_t *pte)
-{
-    uint64_t *host = address_space_map(cpu->config.as, pa, sizeof(*pte), false);
-
-    if (!host) {
-        return false;
-    }
-    *pte = GUINT64_FROM_LE(__atomic_load_n(host, __ATOMIC_ACQUIRE));
-    return true;
-}
-
-/* Priv, "Virtual Address Translation Process", without permissions and without A and D. */
 static bool translate(CPUState *cpu, uint64_t view, uint64_t va, uint64_t *pa)
 {
-    int levels = view >> SATP_MODE_SHIFT == SATP_SV48 ? 4 : 3, va_bits = 12 + 9 * levels;
-    uint64_t table = (view & SATP_PPN_MASK) << 12, pte;
-
-    if (!view) {
-        *pa = va;
-        return true;
-    }
-    if ((int64_t)(va << (64 - va_bits)) >> (64 - va_bits) != (int64_t)va) {
-        return false;
-    }
-    for (int level = levels - 1; level >= 0; level--) {
-        uint64_t size = RV64_PAGE_SIZE << (9 * level);
-
-        if (!read_pte(cpu, table + ((va >> (12 + 9 * level)) & 0x1ff) * 8, &pte) || !(pte & PTE_V)) {
-            return false;
-        }
-        table = ((pte >> 10) & SATP_PPN_MASK) << 12;
-        if (pte & (PTE_R | PTE_X)) {
-            *pa = (table & ~(size - 1)) | (va & (size - 1));
-            return true;
-        }
-    }
-    return false;
+    *pa = va;
+    return !view || rv64_translate(cpu->config.as, rv64_satp_root(view), rv64_satp_levels(view), va,
+                                   pa);
 }
 
 static bool access_memory(CPUState *cpu, uint64_t view, uint64_t addr, void *buf, size_t len,

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "cpu.h"
+#include "page-table.h"
 #include "util/guest-memory.h"
 
 #define PTE_LEAF_BITS 0x0e /* R, W, X: one of them is set in a leaf */
@@ -21,22 +22,21 @@
 
 static void get_view(CPUState *cpu, CpuView *view)
 {
-    int mode = cpu->satp >> SATP_MODE_SHIFT;
-    int priv = cpu->priv;
+    int levels = rv64_satp_levels(cpu->satp), priv = cpu->priv;
 
     if (priv == PRIV_M && cpu->mstatus & MSTATUS_MPRV) {
         priv = (cpu->mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT;
     }
     *view = (CpuView){
-        .root = (cpu->satp & SATP_PPN_MASK) << RV64_PAGE_BITS,
-        .levels = mode == SATP_SV39 ? 3 : mode == SATP_SV48 ? 4 : 0,
-        .physical = priv == PRIV_M || mode == SATP_BARE,
+        .root = rv64_satp_root(cpu->satp),
+        .levels = levels,
+        .physical = priv == PRIV_M || levels == 0,
     };
 }
 
-static bool read_pte(AddressSpace *as, uint64_t table, unsigned index, uint64_t *pte)
+static bool read_pte(AddressSpace *as, uint64_t pa, uint64_t *pte)
 {
-    const uint64_t *p = address_space_map(as, table + 8 * index, 8, false);
+    const uint64_t *p = address_space_map(as, pa, sizeof(*pte), false);
 
     if (!p) {
         return false;
@@ -47,48 +47,32 @@ static bool read_pte(AddressSpace *as, uint64_t table, unsigned index, uint64_t 
     return true;
 }
 
-static uint64_t pte_address(uint64_t pte)
+bool rv64_translate(AddressSpace *as, uint64_t root, int levels, uint64_t va, uint64_t *pa)
 {
-    return (pte >> 10 & SATP_PPN_MASK) << RV64_PAGE_BITS;
-}
+    uint64_t table = root, pte;
 
-static unsigned level_shift(int level)
-{
-    return RV64_PAGE_BITS + 9 * level;
-}
+    if (rv64_canonical(va, levels) != va) {
+        return false;
+    }
+    for (int level = levels - 1; level >= 0; level--) {
+        uint64_t offset_mask = (UINT64_C(1) << rv64_level_shift(level)) - 1;
 
-/* The address as the hart has it: bits above the translated ones are copies of the highest. */
-static uint64_t canonical(uint64_t va, int levels)
-{
-    unsigned unused = 64 - level_shift(levels);
-
-    return (uint64_t)((int64_t)(va << unused) >> unused);
+        if (!read_pte(as, rv64_pte_place(table, va, level), &pte) || !(pte & PTE_V)) {
+            return false;
+        }
+        table = rv64_pte_address(pte);
+        if (pte & PTE_LEAF_BITS) {
+            *pa = (table & ~offset_mask) | (va & offset_mask);
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool translate(const CpuView *view, AddressSpace *as, uint64_t va, uint64_t *pa)
 {
-    uint64_t table = view->root, pte;
-
-    if (view->physical) {
-        *pa = va;
-        return true;
-    }
-    if (canonical(va, view->levels) != va) {
-        return false;
-    }
-    for (int level = view->levels - 1; level >= 0; level--) {
-        uint64_t offset_mask = (UINT64_C(1) << level_shift(level)) - 1;
-
-        if (!read_pte(as, table, va >> level_shift(level) & 511, &pte) || !(pte & 1)) {
-            return false;
-        }
-        if (pte & PTE_LEAF_BITS) {
-            *pa = (pte_address(pte) & ~offset_mask) | (va & offset_mask);
-            return true;
-        }
-        table = pte_address(pte);
-    }
-    return false;
+    *pa = va;
+    return view->physical || rv64_translate(as, view->root, view->levels, va, pa);
 }
 
 /* --- What is mapped --------------------------------------------------------------------- */
@@ -134,21 +118,21 @@ static void add_mapping(Mappings *m, Mapping next)
 static void walk_table(Mappings *m, uint64_t table, int level, uint64_t va)
 {
     for (unsigned i = 0; i < 512 && m->lines < MAX_LINES; i++) {
-        uint64_t at = canonical(va | (uint64_t)i << level_shift(level), m->levels);
+        uint64_t at = rv64_canonical(va | (uint64_t)i << rv64_level_shift(level), m->levels);
         uint64_t pte;
 
-        if (!read_pte(m->as, table, i, &pte)) {
+        if (!read_pte(m->as, table + 8 * i, &pte)) {
             return;
         }
         if (!(pte & 1)) {
             continue;
         }
         if (pte & PTE_LEAF_BITS) {
-            add_mapping(m, (Mapping){.va = at, .pa = pte_address(pte),
-                                     .size = UINT64_C(1) << level_shift(level),
+            add_mapping(m, (Mapping){.va = at, .pa = rv64_pte_address(pte),
+                                     .size = UINT64_C(1) << rv64_level_shift(level),
                                      .attr = pte >> PTE_ATTR_SHIFT & 0x7f});
         } else if (level > 0 && m->tables++ < MAX_TABLES) {
-            walk_table(m, pte_address(pte), level - 1, at);
+            walk_table(m, rv64_pte_address(pte), level - 1, at);
         }
     }
 }

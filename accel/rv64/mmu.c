@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "page-table.h"
 #include "util/log.h"
 
 /* Where an access goes. */
@@ -126,12 +127,12 @@ static bool pte_update(CPUState *cpu, uint64_t pte_pa, uint64_t pte, uint64_t ad
 static bool walk_leaf(CPUState *cpu, uint64_t va, MmuAccess access, int mode, int level,
                       uint64_t pte_pa, uint64_t pte, Walk *w, bool *retry)
 {
-    uint64_t ppn = (pte >> 10) & SATP_PPN_MASK;
+    uint64_t page = rv64_pte_address(pte);
     uint64_t add = PTE_A | (access == MMU_WRITE ? PTE_D : 0);
 
     *retry = false;
-    w->page_size = RV64_PAGE_SIZE << (9 * level);
-    if (!pte_allows(cpu, pte, access, mode) || ((ppn << 12) & (w->page_size - 1))) {
+    w->page_size = UINT64_C(1) << rv64_level_shift(level);
+    if (!pte_allows(cpu, pte, access, mode) || (page & (w->page_size - 1))) {
         return page_fault(cpu, va, access);
     }
     if ((pte & add) != add &&
@@ -139,30 +140,29 @@ static bool walk_leaf(CPUState *cpu, uint64_t va, MmuAccess access, int mode, in
         return false;
     }
     pte |= add;
-    w->pa = (ppn << 12) | (va & (w->page_size - 1));
+    w->pa = page | (va & (w->page_size - 1));
     w->writable = (pte & PTE_D) && pte_allows(cpu, pte, MMU_WRITE, mode);
     return true;
 }
 
 static bool walk(CPUState *cpu, uint64_t va, MmuAccess access, int mode, Walk *w)
 {
-    int satp_mode = cpu->satp >> SATP_MODE_SHIFT;
-    int levels = satp_mode == SATP_SV48 ? 4 : 3, va_bits = 12 + 9 * levels;
+    int levels = rv64_satp_levels(cpu->satp);
     bool retry;
 
-    if (mode == MMU_M || satp_mode == SATP_BARE) {
+    if (mode == MMU_M || levels == 0) {
         *w = (Walk){.pa = va, .page_size = RV64_PAGE_SIZE, .writable = true};
         return true;
     }
-    if ((int64_t)(va << (64 - va_bits)) >> (64 - va_bits) != (int64_t)va) {
+    if (rv64_canonical(va, levels) != va) {
         return page_fault(cpu, va, access);
     }
     do {
-        uint64_t table = (cpu->satp & SATP_PPN_MASK) << 12;
+        uint64_t table = rv64_satp_root(cpu->satp);
 
         retry = false;
         for (int level = levels - 1;; level--) {
-            uint64_t pte_pa = table + ((va >> (12 + 9 * level)) & 0x1ff) * 8;
+            uint64_t pte_pa = rv64_pte_place(table, va, level);
             uint64_t *host = pte_pointer(cpu, pte_pa, va, access, false), pte;
 
             if (!host) {
@@ -182,7 +182,7 @@ static bool walk(CPUState *cpu, uint64_t va, MmuAccess access, int mode, Walk *w
             if (level == 0 || (pte & (PTE_U | PTE_A | PTE_D))) {
                 return page_fault(cpu, va, access);
             }
-            table = ((pte >> 10) & SATP_PPN_MASK) << 12;
+            table = rv64_pte_address(pte);
         }
     } while (retry);
     return false;
