@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What checking an image (qcow2-check.c) and making its reference counts anew share. */
+/* What checking an image (qcow2-check.c), its counts, and making these anew share. */
 #ifndef BLOCK_QCOW2_CHECK_INT_H
 #define BLOCK_QCOW2_CHECK_INT_H
 
@@ -25,6 +25,25 @@ uint32_t *check_count(Check *k, uint64_t cluster, bool create);
 
 /* The file has at least so many clusters from now on. */
 void check_file_grows(Check *k, uint64_t clusters);
+
+/*
+ * One more reference to all clusters of [offset, offset + bytes).  The last cluster of a file may
+ * be cut short, or be missing if little of it is needed; false, with a report, where it is not so.
+ */
+bool check_count_range(Check *k, uint64_t offset, uint64_t bytes);
+
+/* qcow2-check-refcount.c */
+
+/*
+ * References to refcount table and blocks.  Where these must and may be made anew, what is wrong
+ * with the old counts is reported first, and has been repaired then.
+ */
+void coroutine_fn check_refcount_structure(Check *k);
+/*
+ * Compares and repairs: all refcount blocks that exist, and ranges without one in which something
+ * is in use.
+ */
+void coroutine_fn check_compare_counts(Check *k);
 
 /* qcow2-check-rebuild.c */
 
