@@ -11,9 +11,9 @@
  * of the RAM blocks, which follow the headers.  Page tables are the guest's and may say
  * anything: the work and the number of segments are bounded.
  */
-#include <elf.h>
 #include <errno.h>
 #include <string.h>
+#include "migration/elf-core.h"
 #include "vmstate-fs-int.h"
 
 #define PAGE 4096u
@@ -290,82 +290,27 @@ static bool read_cpu(Builder *b, const VMDecodedDevice *d, Cpu *c)
     return true;
 }
 
-static void put_le(GByteArray *out, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++) {
-        uint8_t byte = v >> (8 * i);
-
-        g_byte_array_append(out, &byte, 1);
-    }
-}
-
-static void put_note(GByteArray *out, uint32_t type, const GByteArray *content)
-{
-    put_le(out, sizeof("CORE"), 4);
-    put_le(out, content->len, 4);
-    put_le(out, type, 4);
-    g_byte_array_append(out, (const uint8_t *)"CORE\0\0\0", 8);
-    g_byte_array_append(out, content->data, content->len);
-    put_le(out, 0, -content->len & 3);
-}
-
-/* struct elf_prstatus of riscv64: 376 bytes, registers at 112. */
 static void put_cpu_notes(GByteArray *out, const Cpu *c, int number)
 {
-    g_autoptr(GByteArray) status = g_byte_array_new(), fp = g_byte_array_new();
+    uint64_t regs[ELF_CORE_REGISTERS] = {c->pc}, fp[33];
 
-    g_byte_array_set_size(status, 112);
-    memset(status->data, 0, 112);
-    status->data[32] = number & 0xff; /* pr_pid: threads are numbered from 1 */
-    status->data[33] = number >> 8;
-    put_le(status, c->pc, 8);
-    for (int i = 1; i < 32; i++) {
-        put_le(status, c->x[i], 8);
-    }
-    put_le(status, 1, 8); /* pr_fpvalid */
-    put_note(out, NT_PRSTATUS, status);
-
+    memcpy(regs + 1, c->x + 1, sizeof(regs) - sizeof(regs[0]));
+    elf_core_put_prstatus(out, number, regs, true);
     for (int i = 0; i < 32; i++) {
-        put_le(fp, c->f[i], 8);
+        fp[i] = GUINT64_TO_LE(c->f[i]);
     }
-    put_le(fp, c->fcsr, 8);
-    put_note(out, NT_FPREGSET, fp);
+    fp[32] = GUINT64_TO_LE(c->fcsr);
+    elf_core_put_note(out, NT_FPREGSET, fp, sizeof(fp));
 }
 
 /* --- The file ------------------------------------------------------------------------------------ */
 
-static void put_elf_header(GByteArray *out, size_t segments)
+static void put_segment(GByteArray *out, uint64_t offset, const Run *r)
 {
-    static const uint8_t ident[EI_NIDENT] = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64,
-                                             ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE};
-
-    g_byte_array_append(out, ident, sizeof(ident));
-    put_le(out, ET_CORE, 2);
-    put_le(out, EM_RISCV, 2);
-    put_le(out, EV_CURRENT, 4);
-    put_le(out, 0, 8); /* e_entry */
-    put_le(out, sizeof(Elf64_Ehdr), 8); /* e_phoff */
-    put_le(out, 0, 8); /* e_shoff */
-    put_le(out, EF_RISCV_RVC | EF_RISCV_FLOAT_ABI_DOUBLE, 4);
-    put_le(out, sizeof(Elf64_Ehdr), 2);
-    put_le(out, sizeof(Elf64_Phdr), 2);
-    put_le(out, segments, 2);
-    put_le(out, 0, 6); /* no sections */
-}
-
-static void put_segment(GByteArray *out, uint32_t type, uint64_t offset, uint64_t va, uint64_t pa,
-                        uint64_t size)
-{
-    bool load = type == PT_LOAD;
-
-    put_le(out, type, 4);
-    put_le(out, load ? PF_R | PF_W | PF_X : 0, 4);
-    put_le(out, offset, 8);
-    put_le(out, va, 8);
-    put_le(out, pa, 8);
-    put_le(out, size, 8);
-    put_le(out, load ? size : 0, 8);
-    put_le(out, load ? PAGE : 4, 8);
+    elf_core_put_segment(out, &(Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_W | PF_X,
+                                            .p_offset = offset, .p_vaddr = r->va,
+                                            .p_paddr = r->pa, .p_filesz = r->size,
+                                            .p_memsz = r->size, .p_align = PAGE});
 }
 
 static VMCore *assemble(Builder *b, GArray *runs, const GArray *cpus)
@@ -388,13 +333,13 @@ static VMCore *assemble(Builder *b, GArray *runs, const GArray *cpus)
         core->block_offset[i] = core->size;
         core->size += b->layout->blocks[i].length; /* their sum was checked */
     }
-    put_elf_header(core->head, segments);
-    put_segment(core->head, PT_NOTE, notes_at, 0, 0, notes->len);
+    elf_core_put_header(core->head, segments, 0, EF_RISCV_RVC | EF_RISCV_FLOAT_ABI_DOUBLE);
+    elf_core_put_segment(core->head, &(Elf64_Phdr){.p_type = PT_NOTE, .p_offset = notes_at,
+                                                   .p_filesz = notes->len, .p_align = 4});
     for (size_t i = 0; i < segments - 1; i++) {
         const Run *r = &g_array_index(runs, Run, i);
 
-        put_segment(core->head, PT_LOAD, core->block_offset[r->block] + r->offset, r->va, r->pa,
-                    r->size);
+        put_segment(core->head, core->block_offset[r->block] + r->offset, r);
     }
     g_byte_array_append(core->head, notes->data, notes->len);
     return core;

@@ -6,8 +6,6 @@
 #include <glib.h>
 #include <stdint.h>
 
-enum { DUMP_REGISTERS = 32 }; /* pc, x1 to x31 */
-
 /* A piece of guest physical memory. */
 typedef struct DumpRange {
     uint64_t base, size;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "dump-int.h"
+#include "migration/elf-core.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-dump.h"
 #include "qapi/qapi-events-dump.h"
@@ -117,14 +118,14 @@ static void take_registers(const CpuInspectOps *ops, CPUState *cpu, void *opaque
 /* The machine is parked. */
 static bool coroutine_fn write_dump(Dump *d, GError **errp)
 {
-    g_autofree uint64_t *regs = g_new0(uint64_t, CPUS_MAX * DUMP_REGISTERS);
+    g_autofree uint64_t *regs = g_new0(uint64_t, CPUS_MAX * ELF_CORE_REGISTERS);
     g_autofree uint8_t *buf = g_malloc(PIECE);
     g_autoptr(GByteArray) header = NULL;
     const uint8_t *trailer;
     unsigned nr_cpus = 0;
     size_t size;
 
-    while (cpus_co_inspect(nr_cpus, take_registers, regs + nr_cpus * DUMP_REGISTERS)) {
+    while (cpus_co_inspect(nr_cpus, take_registers, regs + nr_cpus * ELF_CORE_REGISTERS)) {
         nr_cpus++;
     }
     header = dump_elf_header(d->ranges, d->nr_ranges, regs, nr_cpus);
