@@ -5,6 +5,7 @@
  * Where alignment makes a write read first (request_alignment > 1), overlapping writes
  * are put in order; elsewhere they are as unordered as on a real disk.
  */
+#include <string.h>
 #include "block/debug.h"
 #include "block/dirty-bitmap.h"
 #include "block/trace.h"
@@ -275,6 +276,20 @@ static void note_written(BlockDriverState *bs, int64_t end)
     }
 }
 
+/* What a piece of one unit holds now, for a write to a part of it: zeroes behind the end. */
+static int coroutine_fn read_unit(BlockDriverState *bs, int64_t offset, void *buf)
+{
+    int64_t align = bs->request_alignment;
+    IOVector part;
+
+    if (offset >= bs->length) {
+        memset(buf, 0, align);
+        return 0;
+    }
+    io_vector_init_buf(&part, buf, align);
+    return driver_preadv(bs, offset, align, &part, 0);
+}
+
 /* Writes an unaligned range in aligned pieces; the caller has serialised it. */
 static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       IOVector *iov, int flags)
@@ -296,15 +311,13 @@ static int coroutine_fn bounced_write(BlockDriverState *bs, int64_t offset, int6
             len = room;
         }
         if (skip) {
-            io_vector_init_buf(&part, buf, align);
             debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_HEAD);
-            ret = driver_preadv(bs, start, align, &part, 0);
+            ret = read_unit(bs, start, buf);
             debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_HEAD);
         }
         if (ret == 0 && skip + n < len && (len > align || !skip)) {
-            io_vector_init_buf(&part, buf + len - align, align);
             debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_TAIL);
-            ret = driver_preadv(bs, start + len - align, align, &part, 0);
+            ret = read_unit(bs, start + len - align, buf + len - align);
             debug_event(bs, BLKDEBUG_EVENT_PWRITEV_RMW_AFTER_TAIL);
         }
         if (ret == 0) {
