@@ -62,6 +62,12 @@ static int coroutine_fn load_entry(BlockDriverState *bs, uint32_t block, uint32_
     return ret;
 }
 
+/* Of a block that is there. */
+static int64_t block_offset(const VdiState *s, uint32_t entry)
+{
+    return s->data_offset + (int64_t)entry * BLOCK_SIZE;
+}
+
 static int coroutine_fn vdi_find(BlockDriverState *bs, int64_t offset, MappedPart *part)
 {
     VdiState *s = bs->opaque;
@@ -78,7 +84,7 @@ static int coroutine_fn vdi_find(BlockDriverState *bs, int64_t offset, MappedPar
             return -EIO;
         }
         part->kind = MAPPED_DATA;
-        part->host = s->data_offset + (int64_t)entry * BLOCK_SIZE + inside;
+        part->host = block_offset(s, entry) + inside;
     }
     return 0;
 }
@@ -213,6 +219,10 @@ static int coroutine_fn check_map(BlockDriverState *bs, BdrvCheckResult *result,
             continue;
         }
         allocated++;
+        if (block_offset(s, entry) >= bs->file->bs->length) {
+            mapped_report(result, "ERROR: block index %" PRIu32 " lies beyond the end of the file, "
+                          "is %" PRIu32, i, entry);
+        }
         if (used[entry / 8] & 1 << entry % 8) {
             mapped_report(result, "ERROR: block index %" PRIu32 " also used by %" PRIu32, entry,
                           entry);

@@ -437,6 +437,10 @@ static void coroutine_fn test_check(void)
     m = vdi_sample();
     put(m, 0x184, 4, 5);
     expect_check(&bdrv_vdi_driver, m, "ERROR: allocated blocks mismatch, is 2, should be 5\n");
+    m = vdi_sample();
+    m->len = VDI_DATA + MIB;
+    expect_check(&bdrv_vdi_driver, m, "ERROR: block index 0 lies beyond the end of the file, is "
+                                      "1\n");
     m = vmdk_sample(false, false);
     put(m, VMDK_TABLES, 4, 5000);
     put(m, VMDK_DIRECTORY + 8, 4, 6000);
