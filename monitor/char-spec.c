@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From what the user writes to an open character device: the short forms of -serial,
- * -monitor and -qmp, and the options of -chardev.  Both become a ChardevOpts, from which a
- * back end is opened.  Main thread.
+ * Opening a character device from a ChardevOpts, and what becomes one: the short forms of -serial,
+ * -monitor and -qmp.  (-chardev: chardev-options.c.)  Main thread.
  */
 #include <string.h>
 
@@ -32,6 +31,13 @@ static const ChardevDriver *find_backend(const char *name, GError **errp)
     error_setg(errp, g_strv_contains(others, name) ? "char driver '%s' is not supported"
                                                    : "'%s' is not a valid char driver name", name);
     return NULL;
+}
+
+bool chardev_opts_check_backend(const ChardevOpts *opts, GError **errp)
+{
+    const ChardevDriver *backend = find_backend(opts->backend, errp);
+
+    return backend && chardev_opts_check(opts, common_options, backend->options, errp);
 }
 
 /* --- Making a device --------------------------------------------------------------------- */
@@ -340,17 +346,6 @@ Chardev *coroutine_fn chardev_co_new_from_spec(const char *label, const char *sp
     return chr ? front_from_spec(chr, spec, errp) : NULL;
 }
 
-static bool id_is_valid(const char *id)
-{
-    if (!g_ascii_isalpha(*id)) {
-        return false;
-    }
-    while (g_ascii_isalnum(*id) || (*id && strchr("-._", *id))) {
-        id++;
-    }
-    return !*id;
-}
-
 bool chardev_opts_forbid_wait(ChardevOpts *opts, GError **errp)
 {
     bool server, wait;
@@ -367,50 +362,4 @@ bool chardev_opts_forbid_wait(ChardevOpts *opts, GError **errp)
         chardev_opts_set(opts, "wait", "off");
     }
     return true;
-}
-
-/* The options of a device that can be made; NULL and errp. */
-static ChardevOpts *opts_from_text(const char *text, GError **errp)
-{
-    g_autoptr(ChardevOpts) opts = chardev_opts_new();
-    bool json = *text == '{';
-
-    if (!(json ? chardev_opts_parse_json(opts, text, errp)
-               : chardev_opts_parse(opts, text, true, errp))) {
-        return NULL;
-    }
-    if (opts->id && !id_is_valid(opts->id)) {
-        error_setg(errp, "Parameter 'id' expects an identifier");
-        return NULL;
-    }
-    if (!opts->id) {
-        error_setg(errp, "chardev: no id specified");
-        return NULL;
-    }
-    if (chardev_label_in_use(opts->id)) {
-        error_setg(errp, "Duplicate ID '%s' for chardev", opts->id);
-        return NULL;
-    }
-    if (!opts->backend) {
-        error_setg(errp, "chardev: \"%s\" missing backend", opts->id);
-        return NULL;
-    }
-    return g_steal_pointer(&opts);
-}
-
-Chardev *chardev_new_from_opts(const char *text, GError **errp)
-{
-    g_autoptr(ChardevOpts) opts = opts_from_text(text, errp);
-
-    return opts ? chardev_new_from_table(opts->id, opts, errp) : NULL;
-}
-
-Chardev *coroutine_fn chardev_co_new_from_opts(const char *text, GError **errp)
-{
-    g_autoptr(ChardevOpts) opts = opts_from_text(text, errp);
-
-    if (!opts || !chardev_opts_forbid_wait(opts, errp)) {
-        return NULL;
-    }
-    return chardev_co_new_from_table(opts->id, opts, errp);
 }

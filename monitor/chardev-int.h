@@ -114,6 +114,8 @@ Chardev *coroutine_fn chardev_co_new_from_table(const char *label, ChardevOpts *
 /* The same without registering it: for chardev_replace().  The caller owns it. */
 Chardev *coroutine_fn chardev_co_new_unregistered(const char *label, ChardevOpts *opts,
                                                   GError **errp);
+/* Whether there is such a back end, and it has all these options; else errp. */
+bool chardev_opts_check_backend(const ChardevOpts *opts, GError **errp);
 /* chardev_new_from_opts() in a running VM, where nothing waits for a first client. */
 Chardev *coroutine_fn chardev_co_new_from_opts(const char *opts, GError **errp);
 /* Whether a device has the label or is about to. */

@@ -4,7 +4,6 @@
 
 #include "monitor/chardev-opts.h"
 #include "qapi/error.h"
-#include "qapi/json.h"
 
 ChardevOpts *chardev_opts_new(void)
 {
@@ -57,7 +56,7 @@ static const char *const flags[] = {"server", "wait", "nodelay", "mux", "signal"
 
 static void set_flag(ChardevOpts *opts, const char *name)
 {
-    if (g_str_has_prefix(name, "no") && g_strv_contains(flags, name + 2)) {
+    if (g_str_has_prefix(name, "no") && !g_strv_contains(flags, name)) {
         chardev_opts_set(opts, name + 2, "off");
     } else {
         chardev_opts_set(opts, name, "on");
@@ -87,41 +86,6 @@ bool chardev_opts_parse(ChardevOpts *opts, const char *text, bool with_backend, 
         first = false;
     }
     return true;
-}
-
-bool chardev_opts_parse_json(ChardevOpts *opts, const char *text, GError **errp)
-{
-    json_object *obj = json_parse_text(text, strlen(text), errp);
-    bool ok = true;
-
-    if (!obj) {
-        return false;
-    }
-    if (!json_object_is_type(obj, json_type_object)) {
-        error_setg(errp, "Character device options must be a JSON object");
-        json_object_put(obj);
-        return false;
-    }
-    json_object_object_foreach(obj, key, value)
-    {
-        switch (json_object_get_type(value)) {
-        case json_type_boolean:
-            chardev_opts_set(opts, key, json_object_get_boolean(value) ? "on" : "off");
-            break;
-        case json_type_int:
-        case json_type_string:
-            chardev_opts_set(opts, key, json_object_get_string(value));
-            break;
-        default:
-            error_setg(errp, "Invalid parameter type for '%s', expected: string", key);
-            ok = false;
-        }
-        if (!ok) {
-            break;
-        }
-    }
-    json_object_put(obj);
-    return ok;
 }
 
 const char *chardev_opts_get(const ChardevOpts *opts, const char *key)

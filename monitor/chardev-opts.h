@@ -22,8 +22,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChardevOpts, chardev_opts_free)
 
 /* Adds "k=v,k2=v2" (",," is a comma; a lone "k" means k=on, "nok" k=off). */
 bool chardev_opts_parse(ChardevOpts *opts, const char *text, bool with_backend, GError **errp);
-/* Adds the members of a flat JSON object. */
-bool chardev_opts_parse_json(ChardevOpts *opts, const char *text, GError **errp);
 void chardev_opts_set(ChardevOpts *opts, const char *key, const char *value);
 
 /* NULL if missing. */

@@ -97,8 +97,10 @@ static void make_objects(const VmOptions *o)
         }
     }
     for (guint i = 0; i < o->chardevs->len; i++) {
-        if (!chardev_new_from_opts(o->chardevs->pdata[i], &err)) {
-            g_prefix_error(&err, "-chardev %s: ", (char *)o->chardevs->pdata[i]);
+        ChardevOption *chardev = o->chardevs->pdata[i];
+
+        if (!chardev_new_from_options(chardev->chardev, &err)) {
+            g_prefix_error(&err, "%s: ", chardev->text);
             fail(err);
         }
     }

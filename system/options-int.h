@@ -14,6 +14,9 @@ typedef bool OptionFunc(VmOptions *o, const char *option, const char *arg, GErro
  */
 typedef bool OptionInspect(json_object *tree, bool is_json, GError **errp);
 
+/* An argument as a tree; *keyval: all its leaves are text. */
+typedef json_object *OptionTree(const char *arg, bool *keyval, GError **errp);
+
 /* *slot becomes a copy of value. */
 void option_replace(char **slot, const char *value);
 /* The text of a member of tree; NULL if it is missing or not a string. */

@@ -30,6 +30,7 @@ typedef struct Option {
     const char *key;
     const char *fixed; /* "": the argument as it is; else what an option without one says */
     OptionInspect *inspect;
+    OptionTree *tree; /* instead of key=value and JSON as they are everywhere */
 } Option;
 
 static const Option options[];
@@ -76,6 +77,9 @@ static json_object *argument_tree(const Option *option, const QapiType *type, co
     *keyval = true;
     if (type->kind != QAPI_KIND_OBJECT) {
         return json_object_new_string(arg ? arg : option->fixed ? option->fixed : "on");
+    }
+    if (option->tree) {
+        return option->tree(arg, keyval, errp);
     }
     if (option->fixed) {
         tree = json_object_new_object();
@@ -157,6 +161,8 @@ static const struct {
                "name \"virtio-blk-device\", bus virtio-bus\n"
                "\nMisc devices:\n"
                "name \"vmgenid\"\n"},
+    {"chardev", "Available chardev backend types: \n"
+                "  file\n  pipe\n  socket\n  pty\n  null\n  mux\n  stdio\n  ringbuf\n  memory\n"},
     {"object", "List of user creatable objects:\n  iothread\n  memory-backend-ram\n  secret\n"},
 };
 
@@ -325,7 +331,10 @@ static bool opt_object(VmOptions *o, const char *option, const char *arg, GError
 
 static bool opt_chardev(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
-    g_ptr_array_add(o->chardevs, g_strdup(arg));
+    ChardevOption *c = g_new(ChardevOption, 1);
+
+    *c = (ChardevOption){describe(option, arg), LAST(o->given->chardev)};
+    g_ptr_array_add(o->chardevs, c);
     return true;
 }
 
@@ -417,7 +426,8 @@ static const Option options[] = {
      "driver", .inspect = inspect_device},
     {"object", "[qom-type=]TYPE,id=ID", opt_object, "an object: iothread, memory-backend-ram, secret", "object", "qom-type"},
     {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET", "add-fd"},
-    {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device", "chardev"},
+    {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device", "chardev",
+     .tree = chardev_options_tree},
     {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:...", "serial"},
     {"monitor", "DEV", opt_monitor, "a human monitor", "monitor"},
     {"qmp", "DEV", opt_monitor, "a QMP monitor", "qmp"},
@@ -580,7 +590,7 @@ VmOptions *options_parse(int argc, char **argv, int *exit_code, GError **errp)
     o->blockdevs = g_ptr_array_new_with_free_func(free_use);
     o->devices = g_ptr_array_new_with_free_func(free_use);
     o->objects = g_ptr_array_new_with_free_func(free_use);
-    o->chardevs = g_ptr_array_new_with_free_func(g_free);
+    o->chardevs = g_ptr_array_new_with_free_func(free_use);
     o->serials = g_ptr_array_new_with_free_func(g_free);
     o->monitors = g_ptr_array_new_with_free_func(free_monitor);
 

@@ -8,6 +8,8 @@
 
 #include <glib.h>
 #include "qapi/hmp.h"
+#include <json-c/json_object.h>
+#include "qapi/qapi-types-char.h"
 #include "util/chardev.h"
 #include "util/coroutine.h"
 
@@ -33,6 +35,11 @@ Chardev *chardev_new_from_spec(const char *label, const char *spec, GError **err
 Chardev *coroutine_fn chardev_co_new_from_spec(const char *label, const char *spec, GError **errp);
 /* From -chardev: "socket,id=c0,path=...,server=on,wait=off" or JSON. */
 Chardev *chardev_new_from_opts(const char *opts, GError **errp);
+/* The same in two steps: what the text says, and the device. */
+ChardevOptions *chardev_options_from_text(const char *text, GError **errp);
+Chardev *chardev_new_from_options(const ChardevOptions *options, GError **errp);
+/* The text as a tree for the visitor of ChardevOptions; *keyval: qapi_input_keyval(). */
+json_object *chardev_options_tree(const char *text, bool *keyval, GError **errp);
 Chardev *chardev_find(const char *label);
 /* The option -add-fd: "fd=N,set=M[,opaque=TEXT]". */
 bool monitor_add_fd_option(const char *text, GError **errp);

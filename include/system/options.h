@@ -32,6 +32,11 @@ typedef struct ObjectOption {
     ObjectOptions *object;
 } ObjectOption;
 
+typedef struct ChardevOption {
+    char *text;
+    ChardevOptions *chardev;
+} ChardevOption;
+
 typedef enum MonitorKind { MONITOR_KIND_HMP, MONITOR_KIND_QMP, MONITOR_KIND_QMP_PRETTY } MonitorKind;
 
 typedef struct MonitorOption {
@@ -59,7 +64,7 @@ typedef struct VmOptions {
     bool pflash_in_state;
     GPtrArray *data_dirs; /* char *, NULL-terminated */
     GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */
-    GPtrArray *chardevs;  /* char *: -chardev's argument */
+    GPtrArray *chardevs;  /* ChardevOption */
     GPtrArray *serials;   /* char *: -serial's argument */
     GPtrArray *monitors;  /* MonitorOption */
 } VmOptions;

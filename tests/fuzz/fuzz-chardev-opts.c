@@ -2,24 +2,23 @@
 /* The options of -chardev, as key=value text and as JSON. */
 #include "fuzz.h"
 #include "monitor/chardev-opts.h"
+#include "monitor/monitor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autofree char *text = fuzz_text(data, size);
     static const char *const known[] = {"path", "server", "wait", NULL};
+    g_autoptr(ChardevOpts) opts = chardev_opts_new();
+    g_autoptr(ChardevOptions) options = NULL;
+    g_autoptr(GError) err = NULL, options_err = NULL;
+    int64_t number;
+    bool flag, ok = chardev_opts_parse(opts, text, true, &err);
 
-    for (int json = 0; json < 2; json++) {
-        g_autoptr(ChardevOpts) opts = chardev_opts_new();
-        g_autoptr(GError) err = NULL;
-        int64_t number;
-        bool ok, flag;
-
-        ok = json ? chardev_opts_parse_json(opts, text, &err)
-                  : chardev_opts_parse(opts, text, true, &err);
-        fuzz_check_outcome(ok, err);
-        chardev_opts_get_bool(opts, "server", true, &flag, NULL);
-        chardev_opts_get_int(opts, "wait", -1, &number, NULL);
-        chardev_opts_check(opts, known, NULL, NULL);
-    }
+    fuzz_check_outcome(ok, err);
+    chardev_opts_get_bool(opts, "server", true, &flag, NULL);
+    chardev_opts_get_int(opts, "wait", -1, &number, NULL);
+    chardev_opts_check(opts, known, NULL, NULL);
+    options = chardev_options_from_text(text, &options_err);
+    fuzz_check_outcome(options != NULL, options_err);
     return 0;
 }

@@ -200,9 +200,23 @@ static void test_bad_opts(void)
         {"file,id=a", "chardev: file: no filename given"},
         {"pipe,id=a", "chardev: pipe: no device path given"},
         {"null,id=a,=x", "Invalid parameter ''"},
-        {"{'backend':'null'}", "chardev: no id specified"},
-        {"{'backend':'null','id':'a','x':[]}",
-         "Invalid parameter type for 'x', expected: string"},
+        {"null,id=a,foo", "Invalid parameter 'foo'"},
+        {"null,id=a,nofoo", "Invalid parameter 'foo'"},
+        {"socket,id=a,host=h,port=1,to=x", "Parameter 'to' expects a number"},
+        {"socket,id=a,host=h,port=1,reconnect=x", "Parameter 'reconnect' expects a number"},
+        {"ringbuf,id=a,size=x",
+         "Parameter 'size' expects a non-negative number below 2^64"},
+        {"ringbuf,id=a,size=3k", "size of ringbuf chardev must be power of two"},
+        {"{'backend':'null'}", "Parameter 'id' is missing"},
+        {"{'id':'a'}", "Parameter 'backend' is missing"},
+        {"{'backend':'serial','id':'a'}",
+         "Parameter 'backend' does not accept value 'serial'"},
+        {"{'backend':'null','id':'1a'}", "Parameter 'id' expects an identifier"},
+        {"{'backend':'null','id':'used'}", "Duplicate ID 'used' for chardev"},
+        {"{'backend':'null','id':'a','x':[]}", "Parameter 'x' is unexpected"},
+        {"{'backend':'file','id':'a'}", "Parameter 'path' is missing"},
+        {"{'backend':'stdio','id':'a','signal':'on'}",
+         "Invalid parameter type for 'signal', expected: boolean"},
         {"{'backend':'null','id':'a'", "JSON parse error, premature EOI"},
         {"{'backend':'null','id':'a'} x",
          "Expecting at most one JSON value"},
@@ -236,6 +250,10 @@ static void test_good_opts(void)
     g_assert_true(chardev_new_from_spec("serial0", "chardev:s", &err) == chr);
     g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
     g_assert_nonnull(chardev_new_from_opts(json, &err));
+    g_assert_no_error(err);
+    g_assert_nonnull(chardev_new_from_opts("ringbuf,id=r1,size=1M,mux=off", &err));
+    g_assert_no_error(err);
+    g_assert_nonnull(chardev_new_from_opts("{'backend':'ringbuf','id':'r2','size':4096}", &err));
     g_assert_no_error(err);
     g_assert_nonnull(chardev_new_from_spec("n", "none", &err));
     chardev_cleanup();
