@@ -88,7 +88,8 @@ static int coroutine_fn add_entry(BlockDriverState *bs, uint64_t flags, int64_t 
     if (ret >= 0 && iov) {
         ret = bdrv_co_pwritev(bs->data_file, s->next + s->sector, data, iov, 0);
     } else if (ret >= 0 && data) {
-        ret = bdrv_co_pwrite_zeroes(bs->data_file, s->next + s->sector, data, 0);
+        ret = bdrv_co_pwrite_zeroes(bs->data_file, s->next + s->sector, data,
+                                    BDRV_REQ_MAY_UNMAP);
     }
     if (ret < 0) {
         return ret;
