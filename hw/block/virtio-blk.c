@@ -306,6 +306,9 @@ static void retry_bh(void *opaque)
 {
     VirtIOBlock *s = opaque;
 
+    if (s->stopped || !virtio_is_running(&s->vdev)) {
+        return; /* the vCPU may just be resetting the device: what failed is its to forget */
+    }
     s->retry = s->nr_failed > 0;
     process_queue(s);
 }
