@@ -194,8 +194,7 @@ TEST_CO(test_write_behind_storm)
     static const char *const options[] = {
         "{'driver':'file','filename':'%s'}",
         "{'driver':'file','aio':'threads','filename':'%s'}",
-        "{'driver':'blkdebug','max-transfer':65536,"
-        "'image':{'driver':'file','filename':'%s'}}",
+        "{'driver':'blkdebug','image':{'driver':'file','filename':'%s'},'max-transfer':65536}",
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
