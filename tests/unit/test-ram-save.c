@@ -442,6 +442,7 @@ static void test_stopped(void)
 static void test_bounce_limit(void)
 {
     Fixture f;
+    uint64_t waits = 0;
 
     if (!can_be_live()) {
         g_test_skip("no userfaultfd");
@@ -449,9 +450,12 @@ static void test_bounce_limit(void)
     }
     setup(&f, true);
     f.bounce_limit = 8 * RAM_PAGE;
-    stamped_rounds(&f, rounds(5), 977);
-    g_assert_cmpuint(f.stats.bounce_peak, <=, 8 * RAM_PAGE);
-    g_assert_cmpuint(f.stats.bounce_waits, >, 0);
+    for (int i = 0; i < rounds(5) || (!waits && i < 100); i++) {
+        stamped_rounds(&f, 1, 977);
+        g_assert_cmpuint(f.stats.bounce_peak, <=, 8 * RAM_PAGE);
+        waits += f.stats.bounce_waits;
+    }
+    g_assert_cmpuint(waits, >, 0); /* the guest is not always scheduled when it would have to */
     teardown(&f);
 }
 
