@@ -450,8 +450,8 @@ static void test_bounce_limit(void)
     }
     setup(&f, true);
     f.bounce_limit = 8 * RAM_PAGE;
-    for (int i = 0; i < rounds(5) || (!waits && i < 100); i++) {
-        stamped_rounds(&f, 1, 977);
+    for (int i = 0; i < rounds(2) || (!waits && i < 30); i++) {
+        stamped_rounds(&f, 3, 977);
         g_assert_cmpuint(f.stats.bounce_peak, <=, 8 * RAM_PAGE);
         waits += f.stats.bounce_waits;
     }
