@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "util/guest-memory.h"
+
 /*
  * What one request moves at most.  The kernel copies to and from its cache without giving
  * the CPU to anybody else for as long as a request takes.
@@ -24,6 +26,7 @@ static int disk_request_in_worker(void *opaque)
 {
     DiskRequest *req = opaque;
 
+    guest_memory_begin(); /* which a request may be about */
     do {
         switch (req->op) {
         case DISK_READ:
@@ -43,6 +46,7 @@ static int disk_request_in_worker(void *opaque)
     if (req->result < 0) {
         req->result = -errno;
     }
+    guest_memory_end();
     return 0;
 }
 
