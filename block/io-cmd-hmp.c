@@ -3,14 +3,12 @@
  * The human monitor's "qemu-io": one command of qemu-io on a drive, a device's drive or a node.
  *
  * Its output goes to the user's monitor, that of a request which ends later, too.  That of
- * human-monitor-command goes where it goes in QEMU: most of it to the program's stdout and stderr,
- * which a worker writes, because nobody may read them.  Main thread, but for printing.
+ * human-monitor-command goes where it goes in QEMU: most of it to the program's stdout and stderr.
+ * Main thread, but for printing.
  */
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include "block/io-cmd.h"
 #include "io-cmd-int.h"
 #include "qapi/error.h"
@@ -79,39 +77,15 @@ static GString *sink_take(Sink *sink, IoStream stream)
     return text;
 }
 
-typedef struct Written {
-    int fd;
-    const GString *text;
-} Written;
-
-/* Worker: as long as it takes. */
-static int write_text(void *opaque)
-{
-    const Written *w = opaque;
-    struct pollfd fd = { .fd = w->fd, .events = POLLOUT };
-    size_t done = 0;
-
-    while (done < w->text->len) {
-        ssize_t n = write(fd.fd, w->text->str + done, w->text->len - done);
-
-        if (n < 0 && errno != EINTR && errno != EAGAIN) {
-            return -errno; /* nobody is there to be told */
-        }
-        if (n < 0 && errno == EAGAIN) {
-            poll(&fd, 1, -1);
-        }
-        done += MAX(n, 0);
-    }
-    return 0;
-}
-
-static void coroutine_fn write_stream(Sink *sink, IoStream stream)
+/* Does not wait: in this program the streams are over outlets. */
+static void write_stream(Sink *sink, IoStream stream)
 {
     g_autoptr(GString) text = sink_take(sink, stream);
-    Written w = { stream == IO_STDOUT ? STDOUT_FILENO : STDERR_FILENO, text };
+    FILE *file = stream == IO_STDOUT ? stdout : stderr;
 
     if (text->len) {
-        co_run_in_worker(write_text, &w);
+        fputs(text->str, file);
+        fflush(file);
     }
 }
 
