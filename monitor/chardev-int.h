@@ -70,16 +70,18 @@ struct Chardev {
     int n_passed;
     AioBH *kick;           /* work that another thread leaves to the main thread */
 
+    /* Atomic. */
+    bool short_write;  /* the front end waits for writable() */
+    bool input_wanted; /* chardev_accept_input() was called */
+
     /* Leaf; guards what follows.  connected and out_fd change in the main thread only. */
     pthread_mutex_t lock;
     bool connected;
     bool out_is_socket;
     bool broken;       /* writing failed: to be closed by the main thread */
-    bool short_write;  /* the front end waits for writable() */
-    bool input_wanted; /* chardev_accept_input() was called */
     int out_fd;
     int64_t last_flush_ns;
-    ByteQueue out;
+    ByteQueue out; /* its length is atomic: looked at without the lock, too */
 };
 
 /* Makes a Chardev of the back end without opening it.  The caller owns one reference. */

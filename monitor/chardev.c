@@ -5,8 +5,9 @@
  * Output: any thread appends under a leaf lock.  The main thread writes directly when
  * nothing is queued.  So does a vCPU thread, but at most every FLUSH_INTERVAL_NS: what a
  * guest prints in between is left to one bottom half, so a burst costs neither a system
- * call per character nor a wait for the main loop.  Input: descriptors are read in the main
- * thread, never more than the front end takes.
+ * call per character nor a wait for the main loop.  A vCPU thread may be put aside by the
+ * scheduler while it writes: the main thread does not wait for it to flush, but comes back.
+ * Input: descriptors are read in the main thread, never more than the front end takes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,12 @@ static void chardev_flush(void *opaque);
 
 /* --- The queue ----------------------------------------------------------------------- */
 
+/* The length is looked at without the lock, too. */
+static void queue_set_len(ByteQueue *q, size_t len)
+{
+    __atomic_store_n(&q->len, len, __ATOMIC_RELAXED);
+}
+
 static void queue_append(ByteQueue *q, const void *buf, size_t len)
 {
     if (q->head + q->len + len > q->capacity) {
@@ -39,29 +46,35 @@ static void queue_append(ByteQueue *q, const void *buf, size_t len)
         }
     }
     memcpy(q->data + q->head + q->len, buf, len);
-    q->len += len;
+    queue_set_len(q, q->len + len);
 }
 
 static void queue_consume(ByteQueue *q, size_t len)
 {
     q->head += len;
-    q->len -= len;
+    queue_set_len(q, q->len - len);
     if (!q->len) {
         q->head = 0;
         if (q->capacity > CHARDEV_QUEUE_MAX) {
-            g_free(q->data);
-            memset(q, 0, sizeof(*q));
+            g_clear_pointer(&q->data, g_free);
+            q->capacity = 0;
         }
     }
 }
 
 static void queue_clear(ByteQueue *q)
 {
-    g_free(q->data);
-    memset(q, 0, sizeof(*q));
+    g_clear_pointer(&q->data, g_free);
+    q->head = q->capacity = 0;
+    queue_set_len(q, 0);
 }
 
 /* --- Writing ------------------------------------------------------------------------- */
+
+static void set_short_write(Chardev *chr, bool value)
+{
+    __atomic_store_n(&chr->short_write, value, __ATOMIC_SEQ_CST);
+}
 
 /* Lock held.  Returns what the peer took; a failure marks the device broken. */
 static size_t write_fd_locked(Chardev *chr, const void *buf, size_t len)
@@ -131,7 +144,7 @@ static size_t write_locked(Chardev *chr, const void *buf, size_t len, size_t max
         done = len;
     }
     if (done < len) {
-        chr->short_write = true;
+        set_short_write(chr, true);
     }
     if (chr->broken || (chr->out.len && !(in_main && chr->writing))) {
         aio_bh_schedule(chr->kick);
@@ -147,13 +160,6 @@ static size_t write_to(Chardev *chr, const void *buf, size_t len, size_t max)
     n = write_locked(chr, buf, len, max);
     pthread_mutex_unlock(&chr->lock);
     return n;
-}
-
-static void set_short_write(Chardev *chr, bool value)
-{
-    pthread_mutex_lock(&chr->lock);
-    chr->short_write = value;
-    pthread_mutex_unlock(&chr->lock);
 }
 
 size_t chardev_write(Chardev *chr, const void *buf, size_t len)
@@ -179,15 +185,8 @@ void chardev_write_all(Chardev *chr, const void *buf, size_t len)
 
 size_t chardev_pending(Chardev *chr)
 {
-    size_t n;
-
-    if (chr->through) {
-        return chardev_pending(chr->through);
-    }
-    pthread_mutex_lock(&chr->lock);
-    n = chr->out.len;
-    pthread_mutex_unlock(&chr->lock);
-    return n;
+    return chr->through ? chardev_pending(chr->through)
+                        : __atomic_load_n(&chr->out.len, __ATOMIC_RELAXED);
 }
 
 void chardev_want_writable(Chardev *chr)
@@ -202,12 +201,8 @@ void chardev_want_writable(Chardev *chr)
 
 void chardev_front_writable(Chardev *chr)
 {
-    bool tell;
+    bool tell = __atomic_exchange_n(&chr->short_write, false, __ATOMIC_SEQ_CST);
 
-    pthread_mutex_lock(&chr->lock);
-    tell = chr->short_write;
-    chr->short_write = false;
-    pthread_mutex_unlock(&chr->lock);
     if (tell && chr->ops && chr->ops->writable) {
         chr->ops->writable(chr->opaque);
     }
@@ -363,14 +358,29 @@ static void chardev_read(void *opaque)
     chardev_unref(chr);
 }
 
+/* Takes the lock, unless a thread has it that does not go on. */
+static bool lock_soon(Chardev *chr)
+{
+    enum { TRIES = 200 };
+    bool locked = false;
+
+    for (int i = 0; i < TRIES && !locked; i++) {
+        locked = pthread_mutex_trylock(&chr->lock) == 0;
+    }
+    return locked;
+}
+
 /* The descriptor takes more, or another thread asks for work to be done here. */
 static void chardev_flush(void *opaque)
 {
     Chardev *chr = opaque;
     bool broken, room;
 
+    if (!lock_soon(chr)) {
+        aio_bh_schedule(chr->kick);
+        return;
+    }
     chardev_ref(chr);
-    pthread_mutex_lock(&chr->lock);
     if (chr->connected) {
         flush_locked(chr);
     }
@@ -392,12 +402,7 @@ static void chardev_flush(void *opaque)
 static void chardev_kicked(void *opaque)
 {
     Chardev *chr = opaque;
-    bool input;
-
-    pthread_mutex_lock(&chr->lock);
-    input = chr->input_wanted;
-    chr->input_wanted = false;
-    pthread_mutex_unlock(&chr->lock);
+    bool input = __atomic_exchange_n(&chr->input_wanted, false, __ATOMIC_SEQ_CST);
 
     chardev_ref(chr);
     if (input && chr->backend->accept_input) {
@@ -410,9 +415,7 @@ static void chardev_kicked(void *opaque)
 void chardev_accept_input(Chardev *chr)
 {
     /* Never at once: the caller may hold what can_receive() takes, the machine lock. */
-    pthread_mutex_lock(&chr->lock);
-    chr->input_wanted = true;
-    pthread_mutex_unlock(&chr->lock);
+    __atomic_store_n(&chr->input_wanted, true, __ATOMIC_SEQ_CST);
     aio_bh_schedule(chr->kick);
 }
 

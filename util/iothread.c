@@ -7,6 +7,7 @@
 #include "util/iothread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,9 +16,7 @@ struct IOThread {
     char *name;
     AioContext *ctx;
     pthread_t thread;
-    pthread_mutex_t lock; /* leaf; guards tid until the thread has started */
-    pthread_cond_t started;
-    int tid;
+    int tid;   /* atomic; 0 until the thread has started */
     bool stop; /* the thread's own: set by a bottom half */
 };
 
@@ -29,10 +28,7 @@ static void *iothread_run(void *opaque)
     g_strlcpy(name, t->name, sizeof(name));
     pthread_setname_np(pthread_self(), name);
     aio_context_adopt(t->ctx);
-    pthread_mutex_lock(&t->lock);
-    t->tid = syscall(SYS_gettid);
-    pthread_cond_signal(&t->started);
-    pthread_mutex_unlock(&t->lock);
+    __atomic_store_n(&t->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
     while (!t->stop) {
         aio_poll(t->ctx, true);
     }
@@ -56,9 +52,6 @@ IOThread *iothread_new(const char *name, GError **errp)
         return NULL;
     }
     t->name = g_strdup(name);
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->started, NULL);
-
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     ret = pthread_create(&t->thread, NULL, iothread_run, t);
@@ -66,18 +59,11 @@ IOThread *iothread_new(const char *name, GError **errp)
     if (ret) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(ret),
                     "Could not start thread '%s': %s", name, g_strerror(ret));
-        pthread_cond_destroy(&t->started);
-        pthread_mutex_destroy(&t->lock);
         aio_context_unref(t->ctx);
         g_free(t->name);
         g_free(t);
         return NULL;
     }
-    pthread_mutex_lock(&t->lock);
-    while (!t->tid) {
-        pthread_cond_wait(&t->started, &t->lock);
-    }
-    pthread_mutex_unlock(&t->lock);
     return t;
 }
 
@@ -92,8 +78,6 @@ void iothread_destroy(IOThread *t)
 {
     aio_bh_schedule_oneshot(t->ctx, iothread_stop, t);
     pthread_join(t->thread, NULL);
-    pthread_cond_destroy(&t->started);
-    pthread_mutex_destroy(&t->lock);
     aio_context_unref(t->ctx);
     g_free(t->name);
     g_free(t);
@@ -111,5 +95,11 @@ const char *iothread_name(IOThread *t)
 
 int iothread_tid(IOThread *t)
 {
-    return t->tid;
+    int tid;
+
+    /* A thread that was made just now is about to tell. */
+    while (!(tid = __atomic_load_n(&t->tid, __ATOMIC_ACQUIRE))) {
+        sched_yield();
+    }
+    return tid;
 }
