@@ -14,6 +14,7 @@ static void coroutine_fn go_on(VirtIOBlock *s)
     s->nr_failed = 2;
     s->failed[0] = 3;
     s->failed[1] = 5;
+    virtio_blk_vdev(s)->status = VIRTIO_STATUS_DRIVER_OK; /* else there is nothing to try again */
     virtio_blk_retry(s);
     while (!s->retry) {
         co_sleep_ns(100000);
