@@ -13,6 +13,16 @@
 
 /* --- I/O path ------------------------------------------------------------------------- */
 
+static void error_no_room(GError **errp, const BdrvDirtyBitmap *b, const char *name)
+{
+    if (bdrv_bits_number(&b->bits) > BDRV_BITS_MAX) {
+        error_setg(errp, "The granularity of the bitmap '%s' is too small for %" PRId64 " bytes",
+                   name, b->bits.size);
+    } else {
+        error_setg(errp, "Not enough memory for the bitmap '%s'", name);
+    }
+}
+
 /* Makes room for a node that has become longer; what is new counts as dirty. */
 static bool fit(BdrvBits *bits, int64_t size)
 {
@@ -131,8 +141,8 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_new(BlockDriverState *bs, const char *name,
     }
     b = g_new0(BdrvDirtyBitmap, 1);
     if (!bdrv_bits_init(&b->bits, bs->length, granularity)) {
+        error_no_room(errp, b, name);
         g_free(b);
-        error_setg(errp, "Not enough memory for the bitmap '%s'", name);
         return NULL;
     }
     b->bs = bs;
@@ -155,8 +165,8 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_add_stored(BlockDriverState *bs, const char *
 
     IO_CODE(bs);
     if (!bdrv_bits_init(&b->bits, size, granularity)) {
+        error_no_room(errp, b, name);
         g_free(b);
-        error_setg(errp, "Not enough memory for the bitmap '%s'", name);
         return NULL;
     }
     b->bs = bs;

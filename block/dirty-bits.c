@@ -6,6 +6,9 @@
  */
 #include <string.h>
 #include "block/dirty-bitmap.h"
+#include "util/iov.h"
+
+#define COPY_WORDS 512
 
 static size_t words_of(const BdrvBits *b)
 {
@@ -18,7 +21,8 @@ bool bdrv_bits_init(BdrvBits *b, int64_t size, int64_t granularity)
 {
     b->size = size;
     b->granularity = granularity;
-    b->words = g_try_new0(uint64_t, words_of(b) + 1);
+    b->words = bdrv_bits_number(b) > BDRV_BITS_MAX ? NULL
+                                                   : g_try_new0(uint64_t, words_of(b) + 1);
     return b->words != NULL;
 }
 
@@ -27,7 +31,14 @@ bool bdrv_bits_copy(BdrvBits *b, const BdrvBits *from)
     if (!bdrv_bits_init(b, from->size, from->granularity)) {
         return false;
     }
-    memcpy(b->words, from->words, words_of(b) * 8);
+    /* What is clear is not touched: a large array may be mostly memory that nobody has yet. */
+    for (size_t w = 0; w < words_of(b); w += COPY_WORDS) {
+        size_t bytes = MIN(words_of(b) - w, COPY_WORDS) * 8;
+
+        if (!buffer_is_zero(from->words + w, bytes)) {
+            memcpy(b->words + w, from->words + w, bytes);
+        }
+    }
     return true;
 }
 

@@ -60,7 +60,7 @@ int64_t bounce_get(BouncePool *p, bool reserve)
     pthread_mutex_lock(&p->lock);
     if (p->nr_free > keep) {
         n = p->free[--p->nr_free];
-        p->peak = MAX(p->peak, p->nr - p->nr_free);
+        __atomic_store_n(&p->peak, MAX(p->peak, p->nr - p->nr_free), __ATOMIC_RELAXED);
     }
     pthread_mutex_unlock(&p->lock);
     return n;

@@ -554,7 +554,7 @@ void ram_save_get_stats(RamSave *s, RamSaveStats *stats)
     pthread_mutex_lock(&s->fault_lock);
     *stats = s->stats;
     pthread_mutex_unlock(&s->fault_lock);
-    stats->bounce_peak = (uint64_t)s->pool.peak * RAM_PAGE;
+    stats->bounce_peak = (uint64_t)__atomic_load_n(&s->pool.peak, __ATOMIC_RELAXED) * RAM_PAGE;
 }
 
 /* Lifts everything in pieces: neither the kernel's locks nor the caller's thread for long. */

@@ -25,7 +25,11 @@ typedef struct BdrvBits {
     int64_t granularity; /* bytes, a power of two */
 } BdrvBits;
 
-/* All clear (or a copy, of the same size); false where there is no memory for it. */
+/* 512 MiB of them, as large as a bitmap that is stored in a qcow2 image may be for QEMU. */
+#define BDRV_BITS_MAX (1LL << 32)
+
+/* All clear (or a copy, of the same size); false where there is no memory for it, or where
+ * there would be more than BDRV_BITS_MAX bits. */
 bool bdrv_bits_init(BdrvBits *b, int64_t size, int64_t granularity);
 bool bdrv_bits_copy(BdrvBits *b, const BdrvBits *from);
 void bdrv_bits_free(BdrvBits *b);

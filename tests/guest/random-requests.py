@@ -27,7 +27,7 @@ SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 4
 # Left out: what ends the program, what would mount something, what takes as long as it is told.
 LEFT_OUT = {'quit', 'set-action', 'qmp_capabilities', 'block-export-add', 'memsave', 'pmemsave',
             'dump-guest-memory'}
-FORBIDDEN = (b'quit', b'exec:', b'"q"', b'fuse', b'"/')
+FORBIDDEN = (b'quit', b'exec:', b'"q"', b'fuse', b'"/', b'latency-ns', b'delay-ns')
 LINES = ['info', 'status', 'block', 'savevm', 'delvm', 'stop', 'cont', 'help', 'chardev-add',
          'null,id=', 'chardev-remove', 'ringbuf_read', 'a', '-f', '"', '\\', '%s', '99999999999',
          'system_reset', 'info snapshots', 'info chardev', 'sendkey', 'commit', 'x /4x 0x80000000']

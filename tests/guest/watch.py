@@ -54,11 +54,15 @@ def idle(vm, seconds=0.3):
 
 def undisturbed(vm, what, function, factor=25):
     """Runs function() while another session is answered as if it were alone: that the median is
-    within a factor of the idle one does not depend on how fast the host is."""
+    within a factor of the idle one does not depend on how fast the host is; nor does it that
+    in a long time no answer took a good part of it."""
     before = max(idle(vm), 2e-4)
     with Watch(vm) as w:
+        start = time.monotonic()
         function()
+        took = time.monotonic() - start
     print(f'# {what}: the other session had {w.text()}; idle median {before * 1e3:.2f} ms',
           flush=True)
     assert w.times, 'the other session had no answer'
     assert w.median() <= factor * before, 'the other session was held up'
+    assert took < 10 or max(w.times) < took / 4, 'the other session was held up for long'

@@ -126,6 +126,17 @@ TEST_CO(test_bitmaps_undone)
         g_assert_cmpstr(message, ==, "Action 'block-dirty-bitmap-add' does not support "
                         "Transaction property completion-mode = grouped");
     }
+    {
+        /* As many bits as no memory has: refused, not tried. */
+        BlockDriverState *huge = test_open("{'driver':'null-co','node-name':'huge',"
+                                           "'size':4611686018427387904}");
+        g_autofree char *message = transact(ACTION_COMPLETION_MODE_INDIVIDUAL,
+                                            BITMAP("add", "huge", "z"), NULL);
+
+        g_assert_cmpstr(message, ==, "The granularity of the bitmap 'z' is too small for "
+                        "4611686018427387904 bytes");
+        bdrv_co_unref(huge);
+    }
     blk_co_free(blk);
     bdrv_co_close_all();
 }
