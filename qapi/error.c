@@ -4,7 +4,18 @@
 #include <string.h>
 #include "qapi/error.h"
 
-G_DEFINE_QUARK(keyframe-qapi-error, qapi_error)
+/* As G_DEFINE_QUARK() has it, but that errors are made by several threads at once. */
+GQuark qapi_error_quark(void)
+{
+    static GQuark quark;
+    GQuark q = __atomic_load_n(&quark, __ATOMIC_RELAXED);
+
+    if (!q) {
+        q = g_quark_from_static_string("keyframe-qapi-error-quark");
+        __atomic_store_n(&quark, q, __ATOMIC_RELAXED);
+    }
+    return q;
+}
 
 static const char *const class_names[] = {
     [QAPI_ERROR_GENERIC] = "GenericError",
