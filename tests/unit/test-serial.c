@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The UART as a driver sees it, on a back end that the test plays. */
 #include <glib.h>
+#include <pthread.h>
 #include <string.h>
 #include "hw/char/serial-16550.h"
 #include "hw/machine-lock.h"
@@ -143,8 +144,8 @@ static void test_slow_peer(Fixture *f, gconstpointer data)
 }
 
 typedef struct Holder {
-    GMutex mutex;
-    GCond cond;
+    pthread_mutex_t mutex; /* which TSan knows, unlike glib's */
+    pthread_cond_t cond;
     bool has_it, may_end;
 } Holder;
 
@@ -154,13 +155,13 @@ static gpointer hold_lock(gpointer opaque)
     Holder *h = opaque;
 
     machine_lock();
-    g_mutex_lock(&h->mutex);
+    pthread_mutex_lock(&h->mutex);
     h->has_it = true;
-    g_cond_signal(&h->cond);
+    pthread_cond_signal(&h->cond);
     while (!h->may_end) {
-        g_cond_wait(&h->cond, &h->mutex);
+        pthread_cond_wait(&h->cond, &h->mutex);
     }
-    g_mutex_unlock(&h->mutex);
+    pthread_mutex_unlock(&h->mutex);
     machine_unlock();
     return NULL;
 }
@@ -174,22 +175,22 @@ static void test_lock_held(Fixture *f, gconstpointer data)
 
     wr(f, FCR, 1);
     f->chr.accepted = 0;
-    g_mutex_init(&h.mutex);
-    g_cond_init(&h.cond);
+    pthread_mutex_init(&h.mutex, NULL);
+    pthread_cond_init(&h.cond, NULL);
     thread = g_thread_new("holder", hold_lock, &h);
-    g_mutex_lock(&h.mutex);
+    pthread_mutex_lock(&h.mutex);
     while (!h.has_it) {
-        g_cond_wait(&h.cond, &h.mutex);
+        pthread_cond_wait(&h.cond, &h.mutex);
     }
-    g_mutex_unlock(&h.mutex);
+    pthread_mutex_unlock(&h.mutex);
     g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 0);
     type(f, "abc");
     type(f, "defghijklmnopq"); /* one more than there is room for */
     g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 0);
-    g_mutex_lock(&h.mutex);
+    pthread_mutex_lock(&h.mutex);
     h.may_end = true;
-    g_cond_signal(&h.cond);
-    g_mutex_unlock(&h.mutex);
+    pthread_cond_signal(&h.cond);
+    pthread_mutex_unlock(&h.mutex);
     g_thread_join(thread);
     while (!((lsr = rd(f, LSR)) & 1)) {
         aio_poll(main_aio_context(), true);
@@ -201,8 +202,8 @@ static void test_lock_held(Fixture *f, gconstpointer data)
         g_assert_cmpint(rd(f, THR), ==, c);
     }
     g_assert_cmpuint(f->chr.ops->can_receive(f->chr.opaque), ==, 16);
-    g_mutex_clear(&h.mutex);
-    g_cond_clear(&h.cond);
+    pthread_mutex_destroy(&h.mutex);
+    pthread_cond_destroy(&h.cond);
 }
 
 static void test_receive(Fixture *f, gconstpointer data)
