@@ -19,6 +19,7 @@
 #include "channel.h"
 #include "qapi/error.h"
 #include "util/aio.h"
+#include "util/guest-memory.h"
 #include "util/named-fd.h"
 
 #define FOREVER_NS (3600 * 1000000000LL)
@@ -562,9 +563,13 @@ int coroutine_fn mig_channel_writev(MigChannel *ch, struct iovec *iov, int niov)
         } else if (ch->is_socket) {
             struct msghdr msg = {.msg_iov = iov, .msg_iovlen = niov};
 
+            guest_memory_begin(); /* pages may change while they are sent: they are sent again */
             n = sendmsg(ch->fd, &msg, MSG_NOSIGNAL);
+            guest_memory_end();
         } else {
+            guest_memory_begin();
             n = writev(ch->fd, iov, niov);
+            guest_memory_end();
         }
         if (n < 0 && errno == EAGAIN) {
             int ret = wait_fd(ch, ch->fd, true);

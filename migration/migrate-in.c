@@ -273,7 +273,6 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
     Incoming *in = opaque;
     bool ok;
 
-    in->job = job;
     ok = mig_channel_accept(in->ch, errp);
     migrate_set_listening(NULL);
     begin_record();
