@@ -53,6 +53,7 @@ def img(*args, show=True):
     text = filtered_text(done.stdout.decode())
     text = re.sub(r'Image end offset: \d+', 'Image end offset: END', text)
     text = re.sub(r'.*% fragmented.*\n', '', text)
+    text = re.sub(r'^disk size: .*', 'disk size: SIZE', text, flags=re.M)  # the file system's
     if show:
         log('+ qemu-img', *args)
         if text:
