@@ -173,6 +173,18 @@ typedef struct Damage {
     const char *message; /* a pattern; NULL: it opens */
 } Damage;
 
+/* Whether an image that may be damaged opens, else errp; one that does is gone through. */
+static bool coroutine_fn try_image(const BlockDriver *drv, MemFile *m, GError **errp)
+{
+    BdrvChild *image = image_open_as(drv, m, NULL, true, NULL, errp);
+
+    if (image) {
+        format_exercise(image);
+        image_close(image);
+    }
+    return image != NULL;
+}
+
 /* sample: for each case a new image; seal may be NULL. */
 static void coroutine_fn try_damage(const BlockDriver *drv, MemFile *sample,
                                     void (*seal)(MemFile *m), const Damage *cases, size_t n)
@@ -181,7 +193,7 @@ static void coroutine_fn try_damage(const BlockDriver *drv, MemFile *sample,
         const Damage *d = &cases[i];
         MemFile *m = mem_clone(sample);
         GError *err = NULL;
-        BdrvChild *image;
+        bool opened;
 
         if (d->bytes) {
             put(m, d->offset, d->bytes, d->value);
@@ -191,14 +203,10 @@ static void coroutine_fn try_damage(const BlockDriver *drv, MemFile *sample,
         if (seal && d->bytes) {
             seal(m);
         }
-        image = image_open_as(drv, m, NULL, true, NULL, &err);
-        if (!d->message != !!image || (err && !g_pattern_match_simple(d->message, err->message))) {
+        opened = try_image(drv, m, &err);
+        if (!d->message != opened || (err && !g_pattern_match_simple(d->message, err->message))) {
             g_error("%s case %zu (%" PRIu64 "): %s", drv->name, i, d->offset,
                     err ? err->message : "was opened");
-        }
-        if (image) {
-            format_exercise(image);
-            image_close(image);
         }
         g_clear_error(&err);
         mem_free(m);
@@ -338,15 +346,11 @@ static void coroutine_fn test_vmdk_packed_damage(void)
     for (int at = 1; at <= 1536; at += 5) { /* the footer and what is around it */
         MemFile *m = mem_clone(sample);
         GError *err = NULL;
-        BdrvChild *image;
+        bool opened;
 
         m->data[m->len - at] ^= 0x55;
-        image = image_open_as(&bdrv_vmdk_driver, m, NULL, true, NULL, &err);
-        g_assert_true(!image == !!err);
-        if (image) {
-            format_exercise(image);
-            image_close(image);
-        }
+        opened = try_image(&bdrv_vmdk_driver, m, &err);
+        g_assert_true(opened == !err);
         g_clear_error(&err);
         mem_free(m);
     }
@@ -467,7 +471,7 @@ static void coroutine_fn damage_at_random(const BlockDriver *drv, MemFile *sampl
     for (int round = 0; round < 200; round++) {
         MemFile *m = mem_clone(sample);
         GError *err = NULL;
-        BdrvChild *image;
+        bool opened;
 
         for (int i = g_rand_int_range(rand, 1, 4); i; i--) {
             uint32_t at = places[g_rand_int_range(rand, 0, n)] + g_rand_int_range(rand, 0, 128);
@@ -477,12 +481,8 @@ static void coroutine_fn damage_at_random(const BlockDriver *drv, MemFile *sampl
         if (seal) {
             seal(m);
         }
-        image = image_open_as(drv, m, NULL, true, NULL, &err);
-        g_assert_true(!image == !!err);
-        if (image) {
-            format_exercise(image);
-            image_close(image);
-        }
+        opened = try_image(drv, m, &err);
+        g_assert_true(opened == !err);
         g_clear_error(&err);
         mem_free(m);
     }
