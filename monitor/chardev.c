@@ -18,6 +18,7 @@
 
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
+#include "util/lock-soon.h"
 
 #define FLUSH_INTERVAL_NS (100 * 1000)
 #define READ_MAX (16 * 1024)
@@ -358,25 +359,13 @@ static void chardev_read(void *opaque)
     chardev_unref(chr);
 }
 
-/* Takes the lock, unless a thread has it that does not go on. */
-static bool lock_soon(Chardev *chr)
-{
-    enum { TRIES = 200 };
-    bool locked = false;
-
-    for (int i = 0; i < TRIES && !locked; i++) {
-        locked = pthread_mutex_trylock(&chr->lock) == 0;
-    }
-    return locked;
-}
-
 /* The descriptor takes more, or another thread asks for work to be done here. */
 static void chardev_flush(void *opaque)
 {
     Chardev *chr = opaque;
     bool broken, room;
 
-    if (!lock_soon(chr)) {
+    if (!mutex_lock_soon(&chr->lock)) {
         aio_bh_schedule(chr->kick);
         return;
     }

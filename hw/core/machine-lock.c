@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <pthread.h>
 #include "hw/machine-lock.h"
+#include "util/lock-soon.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local bool held;
@@ -18,12 +19,8 @@ void machine_lock(void)
 
 bool machine_lock_soon(void)
 {
-    enum { TRIES = 200 };
-
     g_assert(!held);
-    for (int i = 0; i < TRIES && !held; i++) {
-        held = pthread_mutex_trylock(&mutex) == 0;
-    }
+    held = mutex_lock_soon(&mutex);
     return held;
 }
 
