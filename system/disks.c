@@ -490,7 +490,7 @@ void disks_retry(void)
     }
 }
 
-void coroutine_fn disks_co_flush(void)
+static void coroutine_fn settle(bool flush)
 {
     AioContext *here = aio_current();
 
@@ -504,9 +504,21 @@ void coroutine_fn disks_co_flush(void)
         aio_co_reschedule_self(bdrv_context(bs));
         bdrv_co_drained_begin(bs);
         bdrv_drained_end(bs);
-        blk_co_flush(blk); /* the guest hears of an error when it flushes itself */
+        if (flush) {
+            blk_co_flush(blk); /* the guest hears of an error when it flushes itself */
+        }
         aio_co_reschedule_self(here);
     }
+}
+
+void coroutine_fn disks_co_settle(void)
+{
+    settle(false);
+}
+
+void coroutine_fn disks_co_flush(void)
+{
+    settle(true);
 }
 
 void coroutine_fn disks_co_close(void)

@@ -239,7 +239,8 @@ int main(int argc, char **argv)
                                                   job_hmp_commands, migration_hmp_commands,
                                                   migrate_hmp_commands, debug_hmp_commands};
     static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop,
-                                              .go_on = disks_retry};
+                                              .go_on = disks_retry,
+                                              .settle = disks_co_settle};
     g_autofree char *name = g_path_get_basename(argv[0]);
     GError *err = NULL;
     GSource *source;

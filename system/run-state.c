@@ -378,6 +378,9 @@ static void coroutine_fn io_error_entry(void *opaque)
     pthread_mutex_unlock(&lock);
     if (must_halt) {
         halt_guest(RUN_STATE_IO_ERROR);
+        if (ops->settle) {
+            ops->settle();
+        }
     }
     co_mutex_unlock(&change_mutex);
     cpus_release();

@@ -87,7 +87,9 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
 bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp);
 /* The guest goes on: requests that failed and wait are tried again.  Any thread. */
 void disks_retry(void);
-/* The guest stands: finishes requests and flushes, so that the images are complete. */
+/* The guest stands: finishes requests. */
+void coroutine_fn disks_co_settle(void);
+/* The same, and flushes, so that the images are complete. */
 void coroutine_fn disks_co_flush(void);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);

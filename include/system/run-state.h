@@ -19,6 +19,12 @@ typedef struct RunStateOps {
     bool coroutine_fn (*reset)(GError **errp);
     /* The guest runs again: what failed while it did is tried again.  Any thread.  May be NULL. */
     void (*go_on)(void);
+    /*
+     * The guest has stopped for a failed request: waits for those that it had under way.  Of
+     * these more may fail, and they must do so before anybody lets the guest go on, for it would
+     * stop again.  May be NULL.
+     */
+    void coroutine_fn (*settle)(void);
     /* Ends the main loop; the process will exit with code.  Main thread. */
     void (*exit)(int code);
 } RunStateOps;

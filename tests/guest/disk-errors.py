@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 
+from kfvm import QMP
 from rig import fault, wait_status
 from stamped import Stamped
 import tap
@@ -58,15 +59,19 @@ def stands(guest, state='io-error'):
                                                 'status': state}
 
 
-def goes_on(guest):
-    guest.vm.qmp.events.clear()
-    guest.vm.qmp.cmd('cont')
-    guest.vm.qmp.wait_event('RESUME')
+def works(guest):
     guest.beats()
     guest.raise_epoch()  # written to both disks
     guest.verify(guest.epoch)
     assert guest.vm.qmp.cmd('query-status')['status'] == 'running'
     assert io_status(guest) == 'ok'
+
+
+def goes_on(guest):
+    guest.vm.qmp.events.clear()
+    guest.vm.qmp.cmd('cont')
+    guest.vm.qmp.wait_event('RESUME')
+    works(guest)
 
 
 def test_no_space_stops_by_default():
@@ -87,6 +92,30 @@ def test_other_errors_are_reported_by_default():
     assert guest.vm.qmp.cmd('query-status')['status'] == 'running'
     assert 'STOP' not in [e['event'] for e in guest.vm.qmp.events]
     guest.vm.serial.expect('BAD disk', 20)
+    guest.close()
+
+
+def test_a_late_failure_is_of_the_same_stop():
+    """A request that is still under way when the guest stands fails before it goes on."""
+    guest = Faulty()
+    guest.second_rules = [fault('write', 0, ENOSPC)]
+    guest.make_images(size='256M')
+    guest.launch('-S', rules=[fault('write', LATER, ENOSPC)])
+    first, second = guest.vm.qmp, QMP(guest.vm.qmp_paths[1])
+    second.hmp('qemu-io d1 "break write_aio A"')
+    first.cmd('cont')
+    failed(guest)
+    stands(guest)
+    first.events.clear()
+    first.send({'execute': 'cont'})  # waits for it
+    assert second.cmd('query-status')['status'] == 'io-error'
+    second.hmp('qemu-io d1 "resume A"')
+    assert first.reply() == {'return': {}}
+    assert [e['event'] for e in first.events] == ['BLOCK_IO_ERROR', 'RESUME'], first.events
+    works(guest)
+    assert 'STOP' not in [e['event'] for e in first.events], first.events
+    second.close()
+    guest.finish()
     guest.close()
 
 

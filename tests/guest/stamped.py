@@ -18,7 +18,7 @@ ON_BOTH = {'vmstate': 'd0', 'devices': NODES}
 class Stamped:
     """binary: the emulator; payload: stamp-bare.elf, or None for the Linux process.
 
-    rules: blkdebug rules below the first disk; extra: more of the command line; more: of VM's
+    rules: blkdebug rules below the first disk, second_rules below the other; extra: more of the command line; more: of VM's
     arguments.
     """
 
@@ -31,6 +31,7 @@ class Stamped:
         self.vm = None
         self.epoch = 0
         self.patience = 120  # seconds
+        self.second_rules = ()
 
     def make_images(self, size='2G', options='cluster_size=16k'):
         self.stop()
@@ -42,9 +43,10 @@ class Stamped:
         args = []
         for node, path in zip(NODES, self.images):
             file = f'file.driver=file,file.filename={path}'
-            if rules and node == 'd0':
+            faults = rules if node == NODES[0] else self.second_rules
+            if faults:
                 file = f'file.driver=blkdebug,file.image.driver=file,file.image.filename={path}'
-                for i, rule in enumerate(rules):
+                for i, rule in enumerate(faults):
                     for key, value in rule.items():
                         value = value if not isinstance(value, bool) else 'on' if value else 'off'
                         file += f',file.inject-error.{i}.{key}={value}'
