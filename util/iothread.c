@@ -7,7 +7,6 @@
 #include "util/iothread.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,7 +15,9 @@ struct IOThread {
     char *name;
     AioContext *ctx;
     pthread_t thread;
-    int tid;   /* atomic; 0 until the thread has started */
+    pthread_mutex_t lock;
+    pthread_cond_t started;
+    int tid;   /* under lock; 0 until the thread has started */
     bool stop; /* the thread's own: set by a bottom half */
 };
 
@@ -28,7 +29,10 @@ static void *iothread_run(void *opaque)
     g_strlcpy(name, t->name, sizeof(name));
     pthread_setname_np(pthread_self(), name);
     aio_context_adopt(t->ctx);
-    __atomic_store_n(&t->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+    pthread_mutex_lock(&t->lock);
+    t->tid = syscall(SYS_gettid);
+    pthread_cond_signal(&t->started);
+    pthread_mutex_unlock(&t->lock);
     while (!t->stop) {
         aio_poll(t->ctx, true);
     }
@@ -38,6 +42,15 @@ static void *iothread_run(void *opaque)
     }
     aio_context_disown(t->ctx);
     return NULL;
+}
+
+static void iothread_free(IOThread *t)
+{
+    pthread_cond_destroy(&t->started);
+    pthread_mutex_destroy(&t->lock);
+    aio_context_unref(t->ctx);
+    g_free(t->name);
+    g_free(t);
 }
 
 IOThread *iothread_new(const char *name, GError **errp)
@@ -52,6 +65,8 @@ IOThread *iothread_new(const char *name, GError **errp)
         return NULL;
     }
     t->name = g_strdup(name);
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->started, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     ret = pthread_create(&t->thread, NULL, iothread_run, t);
@@ -59,9 +74,7 @@ IOThread *iothread_new(const char *name, GError **errp)
     if (ret) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(ret),
                     "Could not start thread '%s': %s", name, g_strerror(ret));
-        aio_context_unref(t->ctx);
-        g_free(t->name);
-        g_free(t);
+        iothread_free(t);
         return NULL;
     }
     return t;
@@ -78,9 +91,7 @@ void iothread_destroy(IOThread *t)
 {
     aio_bh_schedule_oneshot(t->ctx, iothread_stop, t);
     pthread_join(t->thread, NULL);
-    aio_context_unref(t->ctx);
-    g_free(t->name);
-    g_free(t);
+    iothread_free(t);
 }
 
 AioContext *iothread_context(IOThread *t)
@@ -98,8 +109,10 @@ int iothread_tid(IOThread *t)
     int tid;
 
     /* A thread that was made just now is about to tell. */
-    while (!(tid = __atomic_load_n(&t->tid, __ATOMIC_ACQUIRE))) {
-        sched_yield();
+    pthread_mutex_lock(&t->lock);
+    while (!(tid = t->tid)) {
+        pthread_cond_wait(&t->started, &t->lock);
     }
+    pthread_mutex_unlock(&t->lock);
     return tid;
 }
