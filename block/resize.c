@@ -2,9 +2,12 @@
 /*
  * Changing the length of a node: by a user who has the right to write to it, and for the
  * command block_resize, which drains the node meanwhile.  Whoever uses the node hears of it.
+ * The command takes its turn among those who change the machine: a snapshot that is being saved
+ * or loaded has drained the node, too, and relies on its tables.
  */
 #include <inttypes.h>
 #include "block/dirty-bitmap.h"
+#include "block/transaction.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
@@ -97,17 +100,20 @@ bool coroutine_fn bdrv_co_resize(BlockDriverState *bs, int64_t length, bool exac
     bool ok;
 
     GLOBAL_STATE();
-    if (!check_right(bs, errp)) {
-        return false;
-    }
     bdrv_ref(bs);
-    bdrv_co_move_to(bs->ctx);
-    bdrv_co_drained_begin(bs);
-    bdrv_request_begin_drained(bs);
-    ok = do_truncate(bs, length, exact, prealloc, errp);
-    bdrv_request_end(bs);
-    bdrv_drained_end(bs);
-    bdrv_co_move_to(main_aio_context());
+    /* Nobody cancels it, so that this cannot fail. */
+    vm_job_mutex_lock(bdrv_job_mutex(), NULL, "block_resize", NULL);
+    ok = check_right(bs, errp);
+    if (ok) {
+        bdrv_co_move_to(bs->ctx);
+        bdrv_co_drained_begin(bs);
+        bdrv_request_begin_drained(bs);
+        ok = do_truncate(bs, length, exact, prealloc, errp);
+        bdrv_request_end(bs);
+        bdrv_drained_end(bs);
+        bdrv_co_move_to(main_aio_context());
+    }
+    vm_job_mutex_unlock(bdrv_job_mutex());
     bdrv_co_unref(bs);
     return ok;
 }

@@ -5,7 +5,10 @@
 usage: loading.py KF-SYSTEM
 """
 
+import json
 import os
+import select
+import subprocess
 import sys
 import time
 
@@ -152,6 +155,58 @@ def test_damaged_devices_are_refused(rig):
     qmp.run_job('snapshot-load', 'good', tag='t', **on('bit'))
     rig.unharmed()
     rig.delete('bit')
+
+
+def answered(session):
+    """Whether anything but events has come so far."""
+    while select.select([session.sock], [], [], 0)[0]:
+        if 'event' not in session.read():
+            return True
+    return False
+
+
+def size_of(path):
+    info = subprocess.run(['qemu-img', 'info', '-U', '--output=json', path], check=True,
+                          capture_output=True).stdout
+    return json.loads(info)['virtual-size']
+
+
+def test_resize_waits_its_turn(rig):
+    """Also in the instant in which the tables change, and the other one's are smaller."""
+    path = rig.image('resize.qcow2')
+    rig.running()
+    saved_by(rig)(path)
+    subprocess.run(['qemu-img', 'resize', '-q', path, '4G'], check=True)
+    rig.add('disk', path, slow('flush', 100))
+    qmp = rig.vm.qmp
+    other = rig.vm.session(1)
+    qmp.events.clear()
+    qmp.cmd('snapshot-load', job_id='load', tag='t', **on('disk'))
+    qmp.wait_event('STOP')
+    other.cmd('block_resize', node_name='disk', size=2 << 30)
+    [job] = qmp.cmd('query-jobs')
+    assert job['status'] == 'concluded' and 'error' not in job, job
+    qmp.cmd('job-dismiss', id='load')
+    rig.unharmed()
+    # The snapshot that is being saved is of the size that the disk has now.
+    qmp.events.clear()
+    qmp.cmd('snapshot-save', job_id='save', tag='u', **on('disk'))
+    qmp.cmd('block-job-set-speed', device='save', speed=64 << 10)
+    qmp.wait_event('RESUME')
+    other.send({'execute': 'block_resize', 'arguments': {'node-name': 'disk', 'size': 3 << 30}})
+    rig.unharmed()
+    assert not answered(other), 'it was resized meanwhile'
+    assert qmp.cmd('query-jobs')[0]['status'] == 'running'
+    qmp.cmd('block-job-set-speed', device='save', speed=0)
+    assert 'error' not in concluded(qmp, 'save')
+    assert other.reply() == {'return': {}}
+    other.close()
+    assert size_of(path) == 3 << 30
+    qmp.run_job('snapshot-load', 'again', tag='u', **on('disk'))
+    rig.unharmed()
+    rig.delete('disk')
+    check_image(path)
+    assert size_of(path) == 2 << 30
 
 
 def main():
