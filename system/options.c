@@ -547,6 +547,10 @@ static bool check_together(VmOptions *o, GError **errp)
         error_setg(errp, "-nographic cannot be used with -daemonize");
         return false;
     }
+    if (g->incoming && g->loadvm) {
+        error_setg(errp, "'incoming' and 'loadvm' options are mutually exclusive");
+        return false;
+    }
     o->name = g->name ? g->name->guest : NULL;
     o->process_name = g->name ? g->name->process : NULL;
     o->uuid = g->uuid;

@@ -76,6 +76,8 @@ BAD = [
     (['-display', 'gtk'], "-display gtk: there is only 'none'"),
     (['-vnc', ':1'], '-vnc: not supported'),
     (['-incoming', 'nonsense'], 'unknown migration protocol: nonsense'),
+    (['-incoming', 'defer', '-loadvm', 'x'],
+     "'incoming' and 'loadvm' options are mutually exclusive"),
     (['-append', 'x'], '-append only allowed with -kernel option'),
     (['-initrd', '/dev/null'], '-initrd only allowed with -kernel option'),
     (['-daemonize', '-nographic'], '-nographic cannot be used with -daemonize'),
