@@ -370,16 +370,19 @@ def test_failed_load_changes_nothing():
 
 def test_busy_over_a_snapshot():
     """A program operation that the disk has not begun is done by who loads the state."""
-    slow = '"inject-error": [{"iotype": "write", "delay-ns": 300000000}],'
-    node = ('{"driver": "raw", "node-name": "vars", "file": {"driver": "blkdebug", %s "image": '
-            '{"driver": "file", "filename": "%s"}}}' % (slow, raw('busy')))
+    node = ('{"driver": "raw", "node-name": "vars", "file": {"driver": "blkdebug", "image": '
+            '{"driver": "file", "filename": "%s"}}}' % raw('busy'))
     image = disk()
     with start(*image, '-blockdev', node, '-M', 'virt,pflash1=vars') as vm:
         flash = Flash(vm)
+        assert vm.qmp.hmp('qemu-io vars "break pwritev held"') == ''
         flash.write(0x40, 0x400040)
         flash.write(0x40, 0x77777777)
         assert not flash.read(0) & READY, 'the chips are not busy'
         job(vm, 'snapshot-save', tag='a', vmstate='disk', devices=['disk'])
+        assert not flash.read(0) & READY, 'the write was not held'
+        while vm.qmp.hmp('qemu-io vars "resume held"'):  # it has not come so far yet
+            pass
         assert flash.end() == READY and flash.read(0x40) == 0x77777777
         assert vm.quit() == 0
     other = raw('busy2')
