@@ -402,6 +402,13 @@ bool job_too_fast(Job *job)
     return job_rate_exceeded(&job->rate, clock_now_ns());
 }
 
+void job_limit_speed(Job *job, uint64_t speed)
+{
+    if (job_rate_speed(&job->rate) != speed) {
+        job_rate_set(&job->rate, speed, clock_now_ns());
+    }
+}
+
 bool coroutine_fn job_co_wait(Job *job, GError **errp)
 {
     JobWaiter waiter = {.co = coroutine_self()};

@@ -241,7 +241,8 @@ static bool coroutine_fn take_over(Incoming *in, const StreamIn *stream, GError 
     if (m->ops->load_ended) {
         m->ops->lock(m->opaque);
         /* what is in a file may be loaded again */
-        m->ops->load_ended(m->opaque, ok, in->file != NULL);
+        m->ops->load_ended(m->opaque, ok,
+                           in->addr->transport == MIGRATION_ADDRESS_TYPE_FILE);
         m->ops->unlock(m->opaque);
     }
     m->ops->unpark(m->opaque, false);

@@ -271,14 +271,24 @@ static bool save_cancelled(void *opaque)
 static void save_progress(void *opaque, uint64_t bytes)
 {
     Outgoing *o = opaque;
+    uint64_t transferred = o->file ? mig_file_bytes(o->file) : ram_stream_bytes(o->rs);
     RamSaveStats s;
 
     ram_save_get_stats(o->ram, &s);
+    job_moved(o->job, transferred - o->figures.transferred);
     o->figures.remaining -= MIN(bytes, o->figures.remaining);
-    o->figures.transferred = o->file ? mig_file_bytes(o->file) : ram_stream_bytes(o->rs);
+    o->figures.transferred = transferred;
     o->figures.normal_pages = s.pages_written;
     o->figures.zero_pages = s.zero_pages;
     migrate_set_figures(&o->figures);
+}
+
+static bool save_too_fast(void *opaque)
+{
+    Outgoing *o = opaque;
+
+    job_limit_speed(o->job, migrate_max_bandwidth());
+    return job_too_fast(o->job);
 }
 
 /* The moment whose state is sent; the guest stands still for it. */
@@ -335,6 +345,7 @@ static bool coroutine_fn background_run(Outgoing *o, GError **errp)
         .live = true,
         .progress = save_progress,
         .cancelled = save_cancelled,
+        .too_fast = save_too_fast,
         .opaque = o,
     };
     g_autofree int *tids = m->ops->vcpu_tids(m->opaque, &config.nr_vcpu_tids);

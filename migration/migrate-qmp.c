@@ -149,9 +149,7 @@ void coroutine_fn qmp_migrate(const char *uri, bool has_channels, MigrationChann
         return;
     }
     if (addr->transport == MIGRATION_ADDRESS_TYPE_SNAPSHOT) {
-        if (start_snapshot(&addr->u.snapshot, &err)) {
-            migrate_set_status(MIGRATION_STATUS_ACTIVE);
-        }
+        start_snapshot(&addr->u.snapshot, &err);
         qapi_free_MigrationAddress(addr);
     } else {
         new_job = outgoing_start(m, addr, &o, &err);

@@ -4,6 +4,7 @@
  * moving between the nodes' contexts, draining, and statistics for query-jobs.
  */
 #include <string.h>
+#include "migrate-int.h"
 #include "qapi/error.h"
 #include "snapshot-int.h"
 #include "util/thread-role.h"
@@ -174,6 +175,9 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
         return false;
     }
     job_enter_running(job);
+    if (sj->outgoing) {
+        migrate_set_status(MIGRATION_STATUS_ACTIVE);
+    }
     snapshot_background(false);
     start = clock_now_ns();
     switch (sj->type) {

@@ -31,8 +31,58 @@ typedef struct SaveWork {
     bool parked;
     bool saved;
     int64_t park_start;
-    int64_t write_ns; /* how long RAM was written */
+    int64_t write_ns;  /* how long RAM was written */
+    uint64_t ram_size; /* of all blocks */
+    uint64_t left;     /* bytes of it that have not been looked at yet */
 } SaveWork;
+
+/* --- What RAM's save asks and tells ----------------------------------------------------------- */
+
+/* For query-migrate. */
+static void tell_migration(SaveWork *w)
+{
+    RamSaveStats r;
+    MigrateFigures f = {.total = w->ram_size, .remaining = w->left};
+
+    ram_save_get_stats(w->ram, &r);
+    f.transferred = r.bytes_written + (w->tail ? w->tail->len : 0);
+    f.normal_pages = r.pages_written;
+    f.zero_pages = r.zero_pages;
+    f.downtime_bytes = w->live ? 0 : f.transferred;
+    migrate_set_figures(&f);
+}
+
+static void save_progress(void *opaque, uint64_t bytes)
+{
+    SaveWork *w = opaque;
+
+    snapshot_job_progress(w->sj, bytes);
+    w->left -= MIN(bytes, w->left);
+    if (w->sj->outgoing) {
+        tell_migration(w);
+    }
+}
+
+static bool save_cancelled(void *opaque)
+{
+    return snapshot_job_cancelled(((SaveWork *)opaque)->sj);
+}
+
+static void coroutine_fn save_pause_point(void *opaque)
+{
+    snapshot_job_pause_point(((SaveWork *)opaque)->sj);
+}
+
+static bool save_too_fast(void *opaque)
+{
+    SaveWork *w = opaque;
+
+    if (w->sj->outgoing) {
+        /* A guest that stands still until all is written is not kept waiting. */
+        job_limit_speed(w->sj->job, w->live ? migrate_max_bandwidth() : 0);
+    }
+    return snapshot_job_too_fast(w->sj);
+}
 
 /* --- Prepare -------------------------------------------------------------------------------- */
 
@@ -48,11 +98,11 @@ static bool coroutine_fn start_ram(SaveWork *w, GError **errp)
         .layout = w->layout,
         .bounce_limit = sj->bounce_limit,
         .copy_first = sj->compress, /* what is compressed is costly to change */
-        .progress = snapshot_job_progress,
-        .cancelled = snapshot_job_cancelled,
-        .pause_point = snapshot_job_pause_point,
-        .too_fast = snapshot_job_too_fast,
-        .opaque = sj,
+        .progress = save_progress,
+        .cancelled = save_cancelled,
+        .pause_point = save_pause_point,
+        .too_fast = save_too_fast,
+        .opaque = w,
     };
 
     w->ram = snapshot_base_take(&w->base_serial);
@@ -134,7 +184,7 @@ static bool coroutine_fn prepare(SaveWork *w, GError **errp)
     SnapshotJob *sj = w->sj;
     Machine *m = sj->machine;
     const char *blocker = vmstate_blocker(m->vmstate);
-    uint64_t total = 0;
+    uint64_t total;
 
     trace_snapshot_save_prepare(sj->tag, sj->nr_nodes);
     if (blocker) {
@@ -142,9 +192,10 @@ static bool coroutine_fn prepare(SaveWork *w, GError **errp)
         return false;
     }
     for (int i = 0; i < m->nr_ram; i++) {
-        total += m->ram[i].size;
+        w->ram_size += m->ram[i].size;
     }
-    job_progress_set_total(sj->job, total);
+    w->left = w->ram_size;
+    job_progress_set_total(sj->job, w->ram_size);
     w->layout = stream_layout_new(m->machine_type, m->ram, m->nr_ram);
     if (!start_ram(w, errp)) {
         return false;
@@ -378,20 +429,6 @@ static bool coroutine_fn delete_replaced(SnapshotJob *sj, GError **errp)
     return true;
 }
 
-/* For query-migrate. */
-static void tell_migration(SaveWork *w, const RamSaveStats *r)
-{
-    MigrateFigures f = {.transferred = w->sj->stats.bytes_written,
-                        .normal_pages = r->pages_written,
-                        .zero_pages = r->zero_pages};
-
-    for (int i = 0; i < w->sj->machine->nr_ram; i++) {
-        f.total += w->sj->machine->ram[i].size;
-    }
-    f.downtime_bytes = w->live ? 0 : f.transferred;
-    migrate_set_figures(&f);
-}
-
 static void fill_stats(SaveWork *w)
 {
     SnapshotStats *s = &w->sj->stats;
@@ -409,7 +446,7 @@ static void fill_stats(SaveWork *w)
     s->throughput = snapshot_throughput(r.bytes_written, w->write_ns);
     s->zero_pages = r.zero_pages;
     if (w->sj->outgoing) {
-        tell_migration(w, &r);
+        tell_migration(w);
     }
     if (w->live) {
         s->has_faults = s->has_bounce_peak = s->has_bounce_waits = true;

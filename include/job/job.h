@@ -91,6 +91,8 @@ void job_progress_add(Job *job, uint64_t done);
  */
 void job_moved(Job *job, uint64_t bytes);
 bool job_too_fast(Job *job);
+/* The limit, as job_set_speed_by_id() sets it, for a job that has it from elsewhere. */
+void job_limit_speed(Job *job, uint64_t speed);
 
 /*
  * Waits until the job is concluded.  Returns true on success, else sets errp to the

@@ -105,6 +105,29 @@ def test_new_process():
     assert len(ids) == 4
 
 
+def test_file_may_be_loaded_again():
+    """A state in a file makes clones as a snapshot does; one through a pipe goes on."""
+    path = image('file')
+    state = os.path.join(DIR.name, 'state')
+    with start(path) as vm:
+        first = seen(vm)[0]
+        vm.qmp.cmd('migrate-set-capabilities',
+                   capabilities=[{'capability': 'events', 'state': True}])
+        vm.qmp.cmd('migrate', uri='file:' + state)
+        vm.qmp.wait_event('MIGRATION', match=lambda d: d['status'] == 'completed')
+        assert vm.quit() == 0
+    ids = {first}
+    for address, same in (('file:' + state, False), ('file:' + state, False),
+                          ('exec:cat ' + state, True)):
+        with start(path, '-incoming', address) as vm:
+            wait_status(vm.qmp, 'running')
+            text, pending = seen(vm)
+            assert pending != same and (text == first) == same
+            ids.add(text)
+            assert vm.quit() == 0
+    assert len(ids) == 3
+
+
 def test_options():
     for args, text in ((['-device', 'vmgenid,guid=x'], "'x' is not a UUID"),
                        (['-device', 'vmgenid', '-device', 'vmgenid'], 'At most one vmgenid')):

@@ -127,6 +127,9 @@ def test_unix_and_the_disk_changes_hands(p):
     assert status(source) == 'postmigrate'
     fails(lambda: source.qmp.cmd('migrate', uri=where), 'paused due to previous migration')
     fails(lambda: source.qmp.cmd('cont'), 'Failed to get "write" lock')
+    fails(lambda: source.qmp.cmd('snapshot-save', job_id='s', tag='t', vmstate='disk0',
+                                 devices=['disk0']),
+          "Device 'disk0' is inactive: the other side of a migration uses it")
     # On to a third process; and back to the second when that one is gone.
     third = p.target()
     third.qmp.cmd('migrate-incoming', uri=where)
@@ -291,6 +294,31 @@ def test_snapshots(p):
         target = p.target('-incoming', f'snapshot:node=disk0,name={name}', defer=False)
         beats(target)
         target.quit()
+
+
+def test_limit_and_progress_in_the_background(p):
+    """Of a snapshot and of a stream: bandwidth is kept, figures move, and the limit can be lifted."""
+    source = p.source('background-snapshot')
+    for uri in ('snapshot:node=disk0,name=t', 'exec:cat > /dev/null', 'file:' + p.path('f')):
+        source.qmp.cmd('migrate-set-parameters', max_bandwidth=1 << 20)
+        start(source, uri)
+        info = source.qmp.cmd('query-migrate')
+        while info['status'] == 'setup' or not info['ram']['transferred']:
+            beats(source)
+            info = source.qmp.cmd('query-migrate')
+        beats(source)
+        assert info['status'] == 'active' and info['ram']['total'] == 16 << 20, info
+        assert 0 < info['ram']['remaining'] < 16 << 20 and info['ram']['normal'], info
+        source.qmp.cmd('migrate-set-parameters', max_bandwidth=0)
+        assert sent(source)['ram']['remaining'] == 0
+        beats(source)
+    # It holds for a guest that runs; one that stands still is done as fast as can be.
+    switch(source, 'background-snapshot', on=False)
+    source.qmp.cmd('migrate-set-parameters', max_bandwidth=1000)
+    start(source, 'snapshot:node=disk0,name=u')
+    sent(source)
+    source.qmp.cmd('cont')
+    beats(source)
 
 
 def test_cancel_and_lost_peers(p):
