@@ -175,6 +175,21 @@ static bool on_all(const NodeList *lists, int n, const char *name)
     return true;
 }
 
+/* The machine's state may be on any of the disks. */
+static uint64_t state_size(const NodeList *lists, int n, const char *name)
+{
+    uint64_t size = 0;
+
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < lists[i].n; k++) {
+            if (strcmp(lists[i].list[k].name, name) == 0) {
+                size = MAX(size, lists[i].list[k].vm_state_size);
+            }
+        }
+    }
+    return size;
+}
+
 /* The rows of l that are (or are not) on all disks; returns their number. */
 static int append_rows(GString *out, const NodeList *l, const NodeList *lists, int n, bool all)
 {
@@ -193,6 +208,7 @@ static int append_rows(GString *out, const NodeList *l, const NodeList *lists, i
         if (all) {
             /* The numbers may differ from disk to disk. */
             strcpy(row.id, "--");
+            row.vm_state_size = state_size(lists, n, row.name);
         }
         info = bdrv_snapshot_to_qapi(&row);
         bdrv_format_snapshot_row(out, info);

@@ -96,11 +96,11 @@ uint64_t snapshot_throughput(uint64_t bytes, int64_t ns);
 /* --- Templates (snapshot-template.c) -------------------------------------------------------- */
 
 /*
- * The first one of bs and its backing chain that has a snapshot tag; NULL if none has, or
- * on an error (errp).  Any context.
+ * The first one of bs and its backing chain that has a snapshot tag, with its record; NULL if
+ * none has, or on an error (errp).  Any context.
  */
 BlockDriverState *coroutine_fn snapshot_find_holder(BlockDriverState *bs, const char *tag,
-                                                    GError **errp);
+                                                    BdrvSnapshotInfo *info, GError **errp);
 /*
  * Whether n->overlay shows the disk of snapshot tag of n->bs, with n->info its record.  In
  * the nodes' home context.
@@ -142,6 +142,8 @@ void snapshot_transaction_unref(SnapshotTransaction *st);
  * uses, or that stand alone.  A new array (g_free) without references.
  */
 BlockDriverState **snapshot_all_nodes(int *n);
+/* Which of them gets the machine's state: not a flash bank if there is anything else. */
+BlockDriverState *snapshot_vmstate_choice(BlockDriverState **nodes, int n);
 /* The writable ones that it may leave out and does: "'pflash1'"; a new string, or NULL. */
 char *snapshot_left_out(void);
 /* "drive0", or the node's name if no handle names it: as QEMU's messages have it. */
@@ -153,8 +155,9 @@ int coroutine_fn snapshot_on_all_nodes(BlockDriverState **nodes, int n, const ch
 int coroutine_fn snapshot_on_any_node(BlockDriverState **nodes, int n, const char *tag,
                                       GError **errp);
 /*
- * The data of a job on all nodes that the machine's snapshot includes, the first one with
- * the machine's state.  Loading checks that the snapshot is there.
+ * The data of a job on all nodes that the machine's snapshot includes.  The machine's state
+ * goes to the first one that is not flash; a load looks where it is, and checks that the
+ * snapshot is there.
  */
 bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, SnapshotJob **result,
                                          GError **errp);

@@ -73,9 +73,26 @@ BlockDriverState **snapshot_all_nodes(int *n)
     return (BlockDriverState **)g_ptr_array_free(g_steal_pointer(&nodes), false);
 }
 
+BlockDriverState *snapshot_vmstate_choice(BlockDriverState **nodes, int n)
+{
+    for (int i = 0; i < n; i++) {
+        BlockBackend *blk = handle_of(nodes[i]);
+
+        if (!blk || !blk_snapshot_optional(blk)) {
+            return nodes[i];
+        }
+    }
+    return nodes[0];
+}
+
 bool snapshot_check_nodes(BlockDriverState **nodes, int n, GError **errp)
 {
     for (int i = 0; i < n; i++) {
+        if (nodes[i]->inactive) {
+            error_setg(errp, "Device '%s' is inactive: the other side of a migration uses it",
+                       snapshot_node_label(nodes[i]));
+            return false;
+        }
         if (!bdrv_can_snapshot(nodes[i])) {
             error_setg(errp, "Device '%s' is writable but does not support snapshots",
                        snapshot_node_label(nodes[i]));

@@ -216,7 +216,7 @@ static bool coroutine_fn find_holders(SnapshotJob *sj, GError **errp)
     for (int i = 0; i < sj->nr_nodes; i++) {
         SnapshotNode *n = &sj->nodes[i];
         GError *err = NULL;
-        BlockDriverState *holder = snapshot_find_holder(n->bs, sj->tag, &err);
+        BlockDriverState *holder = snapshot_find_holder(n->bs, sj->tag, &n->info, &err);
 
         if (!holder) {
             if (!err) {
@@ -231,6 +231,21 @@ static bool coroutine_fn find_holders(SnapshotJob *sj, GError **errp)
         }
     }
     return true;
+}
+
+/* The node with the machine's state becomes the last, wherever it was stored. */
+static void put_vmstate_last(SnapshotJob *sj)
+{
+    SnapshotNode *last = snapshot_vmstate_node(sj);
+
+    for (int i = 0; i < sj->nr_nodes && last->info.vm_state_size == 0; i++) {
+        if (sj->nodes[i].info.vm_state_size) {
+            SnapshotNode n = sj->nodes[i];
+
+            sj->nodes[i] = *last;
+            *last = n;
+        }
+    }
 }
 
 bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, SnapshotJob **result,
@@ -251,11 +266,15 @@ bool coroutine_fn snapshot_whole_machine(JobType type, const char *tag, Snapshot
         return false;
     }
     *result = snapshot_job_new(type, tag, nodes, n,
-                               type == JOB_TYPE_SNAPSHOT_DELETE ? NULL : nodes[0]);
+                               type == JOB_TYPE_SNAPSHOT_DELETE ? NULL
+                                                                : snapshot_vmstate_choice(nodes, n));
     if (type == JOB_TYPE_SNAPSHOT_LOAD && !find_holders(*result, errp)) {
         snapshot_job_free(*result);
         *result = NULL;
         return false;
+    }
+    if (type == JOB_TYPE_SNAPSHOT_LOAD) {
+        put_vmstate_last(*result);
     }
     return true;
 }

@@ -10,7 +10,7 @@
 #include "snapshot-int.h"
 
 BlockDriverState *coroutine_fn snapshot_find_holder(BlockDriverState *bs, const char *tag,
-                                                    GError **errp)
+                                                    BdrvSnapshotInfo *info, GError **errp)
 {
     AioContext *home = aio_current();
     GError *err = NULL;
@@ -18,7 +18,7 @@ BlockDriverState *coroutine_fn snapshot_find_holder(BlockDriverState *bs, const 
 
     aio_co_reschedule_self(bdrv_context(bs));
     for (; bs && bdrv_has_snapshots(bs); bs = bdrv_backing(bs)) {
-        found = bdrv_co_snapshot_find_name(bs, tag, NULL, &err);
+        found = bdrv_co_snapshot_find_name(bs, tag, info, &err);
         if (found || err) {
             break;
         }

@@ -54,7 +54,7 @@ def images():
         file.truncate(1 << 24)
 
 
-def devices(rules=None):
+def devices(rules=None, raw=True):
     """Three qcow2 disks, two with IOThreads of their own, and a raw one with a third; rules:
     how their files misbehave, by node."""
     args = []
@@ -69,6 +69,8 @@ def devices(rules=None):
             thread = [f'iothread=t{i}']
         args += ['-device', ','.join(['virtio-blk-device', f'drive={node}', f'id=d{i}',
                                       f'serial={node}', *thread])]
+    if not raw:
+        return args
     return args + ['-object', 'iothread,id=traw', '-blockdev',
                    f'raw,node-name=raw,file.driver=file,file.filename={path("raw")}',
                    '-device', 'virtio-blk-device,drive=raw,serial=raw,iothread=traw']
@@ -125,6 +127,29 @@ def test_state_on_a_chosen_disk():
     for node in NODES:
         check_image(path(node))
         assert tags(path(node)) == ['b', 'c']
+
+
+def test_whole_machine_finds_the_state():
+    """HMP's commands and -loadvm look for it on all disks, and say how large it is."""
+    images()
+    machine = ['-m', '32M', '-bios', PAYLOAD, *devices(raw=False)]
+    with VM(BINARY, machine) as vm:
+        vm.serial.expect('hh')
+        vm.qmp.run_job('snapshot-save', 'j', tag='t', **on('n2'))
+        assert vm.quit() == 0
+    with VM(BINARY, [*machine, '-loadvm', 't']) as vm:
+        vm.serial.expect('hhh')
+        assert b'R' not in vm.serial.log
+        unharmed(vm)
+        [row] = [r.split() for r in vm.qmp.hmp('info snapshots').splitlines() if ' t ' in r]
+        assert row[1] == 't' and row[3] == 'MiB' and float(row[2]) > 16, row
+        assert vm.qmp.hmp('loadvm t') == ''
+        unharmed(vm)
+        assert vm.qmp.hmp('savevm t') == ''  # on the first disk again
+        assert vm.quit() == 0
+    assert state_sizes() == {'n0': [True], 'n1': [False], 'n2': [False]}
+    for node in NODES:
+        check_image(path(node))
 
 
 def test_failed_save_leaves_nothing():
