@@ -206,6 +206,7 @@ void coroutine_fn qmp_transaction(TransactionActionList *actions,
                                     ? properties->completion_mode
                                     : ACTION_COMPLETION_MODE_INDIVIDUAL;
     const SnapshotSave *save = NULL;
+    bool backup = false;
     BdrvTransaction *t;
 
     for (TransactionActionList *l = actions; l; l = l->next) {
@@ -216,6 +217,14 @@ void coroutine_fn qmp_transaction(TransactionActionList *actions,
             }
             save = l->value->u.snapshot_save.data;
         }
+        backup |= l->value->type == TRANSACTION_ACTION_TYPE_BLOCKDEV_BACKUP;
+    }
+    if (save && backup && mode == ACTION_COMPLETION_MODE_GROUPED) {
+        /* One that fails later would have to undo the snapshot. */
+        error_setg(errp, "Action '%s' does not support Transaction property completion-mode = %s",
+                   TransactionActionType_str(TRANSACTION_ACTION_TYPE_BLOCKDEV_BACKUP),
+                   ActionCompletionMode_str(mode));
+        return;
     }
     /* With the machine's state all actions can be undone until its job has ended. */
     t = bdrv_transaction_new(save ? ACTION_COMPLETION_MODE_INDIVIDUAL : mode);

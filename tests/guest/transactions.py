@@ -138,6 +138,12 @@ def test_refused(_):
              action('snapshot-save', job_id='9', tag='t', vmstate='d0', devices=['d0']))]:
         fails(lambda: transaction(guest, *actions), text)
         unchanged(guest, guest.epoch)
+    # A backup that fails later cannot undo a snapshot.
+    backup = action('blockdev-backup', job_id='copy', device='d1', target='d0', sync='full')
+    fails(lambda: transaction(guest, save_action(), backup, *also,
+                              properties={'completion-mode': 'grouped'}),
+          "Action 'blockdev-backup' does not support Transaction property completion-mode")
+    unchanged(guest, guest.epoch)
     guest.stop()
     guest.check(leaks=True)
     guest.close()
