@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "monitor/char-log.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 
@@ -143,6 +144,7 @@ Chardev *chardev_mux_front(Chardev *chr, bool takes_focus)
     f->mux = mux;
     f->takes_focus = takes_focus;
     f->parent.through = mux->below;
+    chardev_set_log(&f->parent, mux->parent.log ? char_log_ref(mux->parent.log) : NULL);
     chardev_set_filename(&f->parent, g_strdup(chardev_filename(mux->below)));
     g_ptr_array_add(mux->fronts, f);
     if (mux->below->connected) {

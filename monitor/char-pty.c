@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A pseudo-terminal whose name is printed at start.  The peer is whoever has the slave
+ * A pseudo-terminal, whose name the user must be told.  The peer is whoever has the slave
  * open; the kernel signals no opening, so while there is nobody a timer looks four times a
  * second.  Main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "monitor/chardev-int.h"
@@ -65,8 +65,6 @@ static bool pty_open(Chardev *chr, ChardevOpts *opts, GError **errp)
         close(slave);
     }
     chardev_set_filename(chr, g_strdup_printf("pty:%s", name));
-    printf("char device redirected to %s (label %s)\n", name, chr->label);
-    fflush(stdout);
     pty->timer = aio_timer_new(main_aio_context(), pty_look, pty);
     pty_look(pty);
     return true;
@@ -84,6 +82,16 @@ static void pty_close(Chardev *chr)
         close(pty->master);
     }
     pty->master = -1;
+}
+
+char *chardev_pty_message(Chardev *chr)
+{
+    Chardev *pty = chardev_is_mux(chr) ? chr->through : chr;
+
+    return pty->backend == &chardev_pty
+               ? g_strdup_printf("char device redirected to %s (label %s)\n",
+                                 pty->filename + strlen("pty:"), pty->label)
+               : NULL;
 }
 
 const ChardevDriver chardev_pty = {

@@ -115,30 +115,50 @@ static bool set_socket(ChardevOpts *opts, const ChardevSocket *s, GError **errp)
     return true;
 }
 
+/* What every device has. */
+#define SET_COMMON(opts, data) \
+    do { \
+        set_string(opts, "logfile", (data)->logfile); \
+        set_bool(opts, "logappend", (data)->has_logappend, (data)->logappend); \
+    } while (0)
+
 static bool set_backend(ChardevOpts *opts, const ChardevBackend *b, GError **errp)
 {
     chardev_opts_set(opts, "backend", ChardevBackendType_str(b->type));
     switch (b->type) {
     case CHARDEV_BACKEND_TYPE_FILE:
+        SET_COMMON(opts, b->u.file.data);
         chardev_opts_set(opts, "path", b->u.file.data->out);
         set_string(opts, "input-path", b->u.file.data->in);
         set_bool(opts, "append", b->u.file.data->has_append, b->u.file.data->append);
         return true;
     case CHARDEV_BACKEND_TYPE_PIPE:
+        SET_COMMON(opts, b->u.pipe.data);
         chardev_opts_set(opts, "path", b->u.pipe.data->device);
         return true;
     case CHARDEV_BACKEND_TYPE_SOCKET:
+        SET_COMMON(opts, b->u.socket.data);
         return set_socket(opts, b->u.socket.data, errp);
+    case CHARDEV_BACKEND_TYPE_PTY:
+        SET_COMMON(opts, b->u.pty.data);
+        return true;
+    case CHARDEV_BACKEND_TYPE_NULL:
+        SET_COMMON(opts, b->u.null.data);
+        return true;
     case CHARDEV_BACKEND_TYPE_MUX:
+        SET_COMMON(opts, b->u.mux.data);
         chardev_opts_set(opts, "chardev", b->u.mux.data->chardev);
         return true;
     case CHARDEV_BACKEND_TYPE_STDIO:
+        SET_COMMON(opts, b->u.stdio.data);
         set_bool(opts, "signal", b->u.stdio.data->has_signal, b->u.stdio.data->signal);
         return true;
     case CHARDEV_BACKEND_TYPE_RINGBUF:
+        SET_COMMON(opts, b->u.ringbuf.data);
         set_int(opts, "size", b->u.ringbuf.data->has_size, b->u.ringbuf.data->size);
         return true;
     case CHARDEV_BACKEND_TYPE_MEMORY:
+        SET_COMMON(opts, b->u.memory.data);
         set_int(opts, "size", b->u.memory.data->has_size, b->u.memory.data->size);
         return true;
     default:
@@ -339,11 +359,21 @@ static void coroutine_fn hmp_info_chardev(HMPSession *s, const HMPArgs *args)
     qapi_free_ChardevInfoList(list);
 }
 
+/* chr: what was made, or NULL. */
+static void coroutine_fn tell_of_pty(HMPSession *s, Chardev *chr)
+{
+    g_autofree char *message = chr ? chardev_pty_message(chr) : NULL;
+
+    if (message) {
+        hmp_printf(s, "%s", message);
+    }
+}
+
 static void coroutine_fn hmp_chardev_add(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
 
-    chardev_co_new_from_opts(hmp_arg_str(args, "args"), &err);
+    tell_of_pty(s, chardev_co_new_from_opts(hmp_arg_str(args, "args"), &err));
     hmp_handle_error(s, err);
 }
 
@@ -357,7 +387,7 @@ static void coroutine_fn hmp_chardev_change(HMPSession *s, const HMPArgs *args)
         if (!opts->backend) {
             error_setg(&err, "chardev: \"%s\" missing backend", id);
         } else if (chardev_opts_forbid_wait(opts, &err)) {
-            change(id, opts, &err);
+            tell_of_pty(s, change(id, opts, &err));
         }
     }
     hmp_handle_error(s, err);
@@ -387,6 +417,25 @@ static void coroutine_fn hmp_ringbuf_write(HMPSession *s, const HMPArgs *args)
     hmp_handle_error(s, err);
 }
 
+/* What could do something to a terminal is shown as QEMU shows it. */
+static char *escape_controls(const char *text)
+{
+    GString *out = g_string_new(NULL);
+
+    for (; *text; text++) {
+        unsigned char c = *text;
+
+        if (c == '\\') {
+            g_string_append(out, "\\\\");
+        } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
+            g_string_append_printf(out, "\\u%04X", c);
+        } else {
+            g_string_append_c(out, c);
+        }
+    }
+    return g_string_free(out, false);
+}
+
 static void coroutine_fn hmp_ringbuf_read(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
@@ -394,7 +443,9 @@ static void coroutine_fn hmp_ringbuf_read(HMPSession *s, const HMPArgs *args)
                                              hmp_arg_int(args, "size", 0), false, 0, &err);
 
     if (!hmp_handle_error(s, err)) {
-        hmp_printf(s, "%s\n", text);
+        g_autofree char *shown = escape_controls(text);
+
+        hmp_printf(s, "%s\n", shown);
     }
 }
 

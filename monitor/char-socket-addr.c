@@ -324,6 +324,18 @@ static int connect_waiting(int fd, const struct sockaddr *addr, socklen_t len)
     return ret;
 }
 
+GError *socket_address_connect_error(const SocketAddress *a, int error)
+{
+    GError *err = NULL;
+
+    if (a->path) {
+        error_setg_errno(&err, error, "Failed to connect to '%s'", a->path);
+    } else {
+        error_setg_errno(&err, error, "Failed to connect to '%s:%s'", a->host, a->port);
+    }
+    return err;
+}
+
 int socket_address_connect(SocketAddress *a, GError **errp)
 {
     struct addrinfo *list = NULL;
@@ -336,7 +348,7 @@ int socket_address_connect(SocketAddress *a, GError **errp)
         set_unix(a);
         fd = new_socket(AF_UNIX, 0);
         if (fd < 0 || connect_waiting(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
-            error_setg_errno(errp, errno, "Failed to connect to '%s'", a->path);
+            g_propagate_error(errp, socket_address_connect_error(a, errno));
             if (fd >= 0) {
                 close(fd);
             }
@@ -363,27 +375,42 @@ int socket_address_connect(SocketAddress *a, GError **errp)
     }
     freeaddrinfo(list);
     if (fd < 0) {
-        error_setg_errno(errp, saved, "Failed to connect to '%s:%s'", a->host, a->port);
+        g_propagate_error(errp, socket_address_connect_error(a, saved));
     }
     return fd;
 }
 
 bool socket_address_resolve(SocketAddress *a, GError **errp)
 {
-    struct addrinfo *list;
+    struct addrinfo *list, *chosen;
+    unsigned n = 0;
 
     if (a->path) {
         set_unix(a);
         return true;
     }
-    list = resolve(a, false, errp);
+    list = chosen = resolve(a, false, errp);
     if (!list) {
         return false;
     }
-    memcpy(&a->addr, list->ai_addr, list->ai_addrlen);
-    a->addr_len = list->ai_addrlen;
+    for (struct addrinfo *e = list; e; e = e->ai_next, n++) {
+        chosen = n == a->which ? e : chosen;
+    }
+    a->n_addrs = n;
+    memcpy(&a->addr, chosen->ai_addr, chosen->ai_addrlen);
+    a->addr_len = chosen->ai_addrlen;
     freeaddrinfo(list);
     return true;
+}
+
+bool socket_address_next(SocketAddress *a)
+{
+    if (!a->host) {
+        return false;
+    }
+    a->addr_len = 0;
+    a->which = a->which + 1 < a->n_addrs ? a->which + 1 : 0;
+    return a->which > 0;
 }
 
 int socket_address_connect_start(SocketAddress *a, bool *pending)
@@ -395,8 +422,11 @@ int socket_address_connect_start(SocketAddress *a, bool *pending)
         return -1;
     }
     if (connect(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
-        if (errno != EINPROGRESS) {
+        int saved = errno;
+
+        if (saved != EINPROGRESS) {
             close(fd);
+            errno = saved;
             return -1;
         }
         *pending = true;

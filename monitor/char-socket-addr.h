@@ -17,6 +17,7 @@ typedef struct SocketAddress {
     int family;           /* tcp: AF_UNSPEC, AF_INET or AF_INET6 */
     struct sockaddr_storage addr; /* what a client connects to, once it is known */
     socklen_t addr_len;
+    unsigned which, n_addrs; /* addr is this one of so many that the name has */
     dev_t dev; /* unix: the file that a server has made */
     ino_t ino;
 } SocketAddress;
@@ -42,12 +43,20 @@ int socket_address_listen(SocketAddress *a, GError **errp);
 /* Connects and waits for it: not in a main loop.  Notes the address that answered. */
 int socket_address_connect(SocketAddress *a, GError **errp);
 /*
- * Fills in addr, which is known already but for names.  Those take time: not in a main loop.
+ * Fills in addr, which is known already but for names: of several it is number a->which.  Names
+ * take time: not in a main loop.
  */
 bool socket_address_resolve(SocketAddress *a, GError **errp);
 /*
- * Starts to connect to addr, which must be known.  -1 if that is not possible at all; *pending:
- * wait until it is writable.
+ * After a failure: the next of the addresses that a name has is to be resolved.  false: that was
+ * the last one, what comes next is the first.
+ */
+bool socket_address_next(SocketAddress *a);
+/* Why connecting failed; the caller owns it. */
+GError *socket_address_connect_error(const SocketAddress *a, int error);
+/*
+ * Starts to connect to addr, which must be known.  -1 and errno if that is not possible at all;
+ * *pending: wait until it is writable.
  */
 int socket_address_connect_start(SocketAddress *a, bool *pending);
 

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "monitor/char-log.h"
 #include "monitor/char-socket-addr.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
@@ -33,6 +34,7 @@ typedef struct CharSocket {
     int listen_fd;  /* -1 for a client and for an accepted peer */
     int connect_fd; /* a connection being made */
     bool accepting; /* the listen handler is installed */
+    bool said;      /* that connecting failed, once until it succeeds */
     AioTimer *timer;
     ChardevAccept *accept;
     void *accept_opaque;
@@ -68,6 +70,7 @@ static void socket_opened(CharSocket *s, int fd)
 {
     int one = 1;
 
+    s->said = false;
     if (s->nodelay) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     }
@@ -85,6 +88,7 @@ static void socket_hand_over(CharSocket *s, int fd)
     peer->listen_fd = peer->connect_fd = peer->address.fd = -1;
     peer->nodelay = s->nodelay;
     peer->description = g_strdup(s->description);
+    chardev_set_log(&peer->parent, s->parent.log ? char_log_ref(s->parent.log) : NULL);
     socket_opened(peer, fd);
     s->accept(s->accept_opaque, &peer->parent);
 }
@@ -177,6 +181,25 @@ bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque
 
 /* --- Client -------------------------------------------------------------------------- */
 
+static void socket_connect(CharSocket *s);
+
+/* Tries the name's next address, or the first after a while; err is taken. */
+static void socket_connect_failed(CharSocket *s, GError *err)
+{
+    if (socket_address_next(&s->address)) {
+        g_error_free(err);
+        socket_connect(s);
+        return;
+    }
+    if (!s->said) {
+        g_printerr("%s: Unable to connect character device %s: %s\n", g_get_prgname(),
+                   s->parent.label, err->message);
+    }
+    s->said = true;
+    g_error_free(err);
+    socket_timer_in(s, s->reconnect * SECOND_NS);
+}
+
 static void socket_connect_done(void *opaque)
 {
     CharSocket *s = opaque;
@@ -187,7 +210,7 @@ static void socket_connect_done(void *opaque)
     s->connect_fd = -1;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error) {
         close(fd);
-        socket_timer_in(s, s->reconnect * SECOND_NS);
+        socket_connect_failed(s, socket_address_connect_error(&s->address, error ? error : errno));
         return;
     }
     socket_opened(s, fd);
@@ -200,7 +223,7 @@ static void socket_connect_start(CharSocket *s)
     int fd = socket_address_connect_start(&s->address, &pending);
 
     if (fd < 0) {
-        socket_timer_in(s, s->reconnect * SECOND_NS);
+        socket_connect_failed(s, socket_address_connect_error(&s->address, errno));
     } else if (pending) {
         s->connect_fd = fd;
         aio_set_fd_handler(main_aio_context(), fd, NULL, socket_connect_done, s);
@@ -209,30 +232,39 @@ static void socket_connect_start(CharSocket *s)
     }
 }
 
+typedef struct ResolveArgs {
+    SocketAddress address;
+    GError *err;
+} ResolveArgs;
+
 /* WorkerFunc */
 static int resolve_worker(void *opaque)
 {
-    return socket_address_resolve(opaque, NULL) ? 0 : -1;
+    ResolveArgs *a = opaque;
+
+    return socket_address_resolve(&a->address, &a->err) ? 0 : -1;
 }
 
 /* The name server may take its time, and the device may be closed meanwhile. */
 static void coroutine_fn socket_resolve(void *opaque)
 {
     CharSocket *s = opaque;
-    SocketAddress copy = {.host = g_strdup(s->address.host), .port = g_strdup(s->address.port),
-                          .fd = -1, .family = s->address.family};
-    bool found = co_run_in_worker(resolve_worker, &copy) == 0;
+    ResolveArgs a = {.address = {.host = g_strdup(s->address.host),
+                                 .port = g_strdup(s->address.port), .fd = -1,
+                                 .family = s->address.family, .which = s->address.which}};
+    bool found = co_run_in_worker(resolve_worker, &a) == 0;
 
     if (s->parent.closed) {
-        /* nobody wants it any more */
+        g_clear_error(&a.err); /* nobody wants it any more */
     } else if (found) {
-        memcpy(&s->address.addr, &copy.addr, copy.addr_len);
-        s->address.addr_len = copy.addr_len;
+        memcpy(&s->address.addr, &a.address.addr, a.address.addr_len);
+        s->address.addr_len = a.address.addr_len;
+        s->address.n_addrs = a.address.n_addrs;
         socket_connect_start(s);
     } else {
-        socket_timer_in(s, s->reconnect * SECOND_NS);
+        socket_connect_failed(s, a.err);
     }
-    socket_address_clear(&copy);
+    socket_address_clear(&a.address);
     chardev_unref(&s->parent);
 }
 

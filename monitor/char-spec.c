@@ -3,8 +3,10 @@
  * Opening a character device from a ChardevOpts, and what becomes one: the short forms of -serial,
  * -monitor and -qmp.  (-chardev: chardev-options.c.)  Main thread.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "monitor/char-log.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 
@@ -13,7 +15,7 @@ static const ChardevDriver *const backends[] = {
     &chardev_mux, &chardev_ringbuf, &chardev_memory,
 };
 
-static const char *const common_options[] = {"mux", NULL};
+static const char *const common_options[] = {"mux", "logfile", "logappend", NULL};
 
 /* NULL and errp if there is none. */
 static const ChardevDriver *find_backend(const char *name, GError **errp)
@@ -46,6 +48,7 @@ bool chardev_opts_check_backend(const ChardevOpts *opts, GError **errp)
 typedef struct NewChardev {
     Chardev *chr;
     Chardev *mux; /* to be put on it, or NULL */
+    CharLog *log; /* of chr, or NULL */
     ChardevOpts *opts;
     GError *err;
 } NewChardev;
@@ -97,11 +100,23 @@ static bool reserve(NewChardev *n, const char *label, ChardevOpts *opts, GError 
     return true;
 }
 
+static bool takes_time(const NewChardev *n)
+{
+    return n->chr->backend->prepare || chardev_opts_get(n->opts, "logfile");
+}
+
 static bool prepare(NewChardev *n, GError **errp)
 {
     const ChardevDriver *backend = n->chr->backend;
 
-    return !backend->prepare || backend->prepare(n->chr, n->opts, errp);
+    if (!char_log_open(&n->log, n->chr->label, n->opts, errp)) {
+        return false;
+    }
+    if (backend->prepare && !backend->prepare(n->chr, n->opts, errp)) {
+        g_clear_pointer(&n->log, char_log_unref);
+        return false;
+    }
+    return true;
 }
 
 /* WorkerFunc */
@@ -110,6 +125,13 @@ static int prepare_worker(void *opaque)
     NewChardev *n = opaque;
 
     return prepare(n, &n->err) ? 0 : -1;
+}
+
+/* Behind prepare(), main thread. */
+static bool open_device(NewChardev *n, GError **errp)
+{
+    chardev_set_log(n->chr, n->log);
+    return n->chr->backend->open(n->chr, n->opts, errp);
 }
 
 /* What was reserved goes to work if it has been opened; the device with the label, or NULL. */
@@ -135,22 +157,30 @@ static Chardev *finish(NewChardev *n, bool opened)
 
 Chardev *chardev_new_from_table(const char *label, ChardevOpts *opts, GError **errp)
 {
+    g_autofree char *message = NULL;
     NewChardev n = {0};
+    Chardev *chr;
 
     if (!reserve(&n, label, opts, errp)) {
         return NULL;
     }
-    return finish(&n, prepare(&n, errp) && n.chr->backend->open(n.chr, opts, errp));
+    chr = finish(&n, prepare(&n, errp) && open_device(&n, errp));
+    message = chr ? chardev_pty_message(chr) : NULL;
+    if (message) {
+        printf("%s", message);
+        fflush(stdout);
+    }
+    return chr;
 }
 
 /* Prepares in a worker, opens; false and errp. */
 static bool coroutine_fn co_open(NewChardev *n, GError **errp)
 {
-    if (n->chr->backend->prepare && co_run_in_worker(prepare_worker, n) < 0) {
+    if ((takes_time(n) ? co_run_in_worker(prepare_worker, n) : prepare_worker(n)) < 0) {
         g_propagate_error(errp, n->err);
         return false;
     }
-    return n->chr->backend->open(n->chr, n->opts, errp);
+    return open_device(n, errp);
 }
 
 Chardev *coroutine_fn chardev_co_new_from_table(const char *label, ChardevOpts *opts, GError **errp)

@@ -60,6 +60,7 @@ struct Chardev {
     bool closed;      /* chardev_close() was called */
     bool opening;     /* registered for its label's sake, not yet at work */
     Chardev *through; /* output goes to this one's queue (a multiplexer's front) */
+    struct CharLog *log; /* gets a copy of it; NULL: none */
 
     /* Main thread. */
     const ChardevFrontOps *ops;
@@ -86,6 +87,8 @@ struct Chardev {
 
 /* Makes a Chardev of the back end without opening it.  The caller owns one reference. */
 Chardev *chardev_alloc(const ChardevDriver *backend, const char *label);
+/* For a new device: takes the reference to log (char-log.h, or NULL).  Main thread. */
+void chardev_set_log(Chardev *chr, struct CharLog *log);
 Chardev *chardev_ref(Chardev *chr);
 void chardev_unref(Chardev *chr);
 /* Adds a device to those that chardev_find() and chardev_cleanup() know. */
@@ -158,6 +161,12 @@ bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque
 
 extern const ChardevDriver chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
     chardev_pty, chardev_null, chardev_mux, chardev_ringbuf, chardev_memory;
+
+/*
+ * Of a pseudo-terminal, or a multiplexer on one: what its user is told, a new string; NULL of
+ * other devices.
+ */
+char *chardev_pty_message(Chardev *chr);
 
 /* Only for the two last. */
 bool chardev_is_ringbuf(Chardev *chr);

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "monitor/char-log.h"
 #include "monitor/chardev-int.h"
 
 static GPtrArray *chardevs;
@@ -112,4 +113,5 @@ void chardev_cleanup(void)
     if (chardevs && !chardevs->len) {
         g_clear_pointer(&chardevs, g_ptr_array_unref);
     }
+    char_log_finish();
 }

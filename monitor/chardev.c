@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "monitor/char-log.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 #include "util/lock-soon.h"
@@ -153,12 +154,28 @@ static size_t write_locked(Chardev *chr, const void *buf, size_t len, size_t max
     return done;
 }
 
+/* What the log has no room for is not taken, so that both get the same. */
+static size_t limit_by_log(Chardev *chr, size_t len)
+{
+    size_t waiting = chr->log ? char_log_waiting(chr->log) : 0;
+    size_t room = waiting < CHAR_LOG_MAX ? CHAR_LOG_MAX - waiting : 0;
+
+    if (!chr->log || len <= room) {
+        return len;
+    }
+    set_short_write(chr, true);
+    return room;
+}
+
 static size_t write_to(Chardev *chr, const void *buf, size_t len, size_t max)
 {
     size_t n;
 
     pthread_mutex_lock(&chr->lock);
-    n = write_locked(chr, buf, len, max);
+    n = write_locked(chr, buf, max == SIZE_MAX ? len : limit_by_log(chr, len), max);
+    if (chr->log) {
+        char_log_write(chr->log, buf, n);
+    }
     pthread_mutex_unlock(&chr->lock);
     return n;
 }
@@ -172,9 +189,12 @@ size_t chardev_write(Chardev *chr, const void *buf, size_t len)
     }
     /* Noted before the write: room may come up before it returns. */
     set_short_write(chr, true);
-    n = chardev_write(chr->through, buf, len);
+    n = chardev_write(chr->through, buf, limit_by_log(chr, len));
     if (n == len) {
         set_short_write(chr, false);
+    }
+    if (chr->log) {
+        char_log_write(chr->log, buf, n);
     }
     return n;
 }
@@ -182,12 +202,21 @@ size_t chardev_write(Chardev *chr, const void *buf, size_t len)
 void chardev_write_all(Chardev *chr, const void *buf, size_t len)
 {
     write_to(chr->through ? chr->through : chr, buf, len, SIZE_MAX);
+    if (chr->through && chr->log) {
+        char_log_write(chr->log, buf, len);
+    }
+}
+
+static size_t queued(Chardev *chr)
+{
+    return __atomic_load_n(&chr->out.len, __ATOMIC_RELAXED);
 }
 
 size_t chardev_pending(Chardev *chr)
 {
-    return chr->through ? chardev_pending(chr->through)
-                        : __atomic_load_n(&chr->out.len, __ATOMIC_RELAXED);
+    size_t log = chr->log ? char_log_waiting(chr->log) : 0;
+
+    return log + (chr->through ? chardev_pending(chr->through) : queued(chr));
 }
 
 void chardev_want_writable(Chardev *chr)
@@ -249,7 +278,7 @@ static bool wants_input(Chardev *chr)
 static void update_handlers(Chardev *chr)
 {
     set_handlers(chr, wants_input(chr),
-                 chr->connected && !chr->through && chardev_pending(chr) > 0);
+                 chr->connected && !chr->through && queued(chr) > 0);
 }
 
 /* The input is at its end, the output is not. */
@@ -374,7 +403,7 @@ static void chardev_flush(void *opaque)
         flush_locked(chr);
     }
     broken = chr->broken;
-    room = chr->out.len <= CHARDEV_QUEUE_MAX / 2;
+    room = chardev_pending(chr) <= CHARDEV_QUEUE_MAX / 2;
     pthread_mutex_unlock(&chr->lock);
 
     if (broken) {
@@ -572,6 +601,14 @@ Chardev *chardev_alloc(const ChardevDriver *backend, const char *label)
     return chr;
 }
 
+void chardev_set_log(Chardev *chr, CharLog *log)
+{
+    chr->log = log;
+    if (log) {
+        char_log_add_kick(log, chr->kick);
+    }
+}
+
 Chardev *chardev_ref(Chardev *chr)
 {
     chr->refs++;
@@ -596,6 +633,20 @@ void chardev_unref(Chardev *chr)
     g_free(chr);
 }
 
+/* A front end may still be writing in another thread: it finds no log. */
+static void drop_log(Chardev *chr)
+{
+    CharLog *log = chr->log;
+
+    pthread_mutex_lock(&chr->lock);
+    chr->log = NULL;
+    pthread_mutex_unlock(&chr->lock);
+    if (log) {
+        char_log_remove_kick(log, chr->kick);
+        char_log_unref(log);
+    }
+}
+
 void chardev_close(Chardev *chr)
 {
     if (chr->closed) {
@@ -613,4 +664,5 @@ void chardev_close(Chardev *chr)
         chr->backend->close(chr);
     }
     close_fds(chr);
+    drop_log(chr);
 }

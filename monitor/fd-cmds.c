@@ -15,22 +15,17 @@
 #include "util/fdset.h"
 #include "util/named-fd.h"
 
-/* The descriptor that came with the current request, or -1 and errp. */
-static int take_passed(GError **errp)
+static bool was_supplied(int fd, GError **errp)
 {
-    int fd = qmp_session_take_fd();
-
     if (fd < 0) {
         error_setg(errp, "No file descriptor supplied via SCM_RIGHTS");
     }
-    return fd;
+    return fd >= 0;
 }
 
-void coroutine_fn qmp_getfd(const char *fdname, GError **errp)
+void monitor_name_fd(int fd, const char *fdname, GError **errp)
 {
-    int fd = take_passed(errp);
-
-    if (fd < 0) {
+    if (!was_supplied(fd, errp)) {
         return;
     }
     if (g_ascii_isdigit(*fdname)) {
@@ -41,6 +36,11 @@ void coroutine_fn qmp_getfd(const char *fdname, GError **errp)
     named_fd_add(fdname, fd);
 }
 
+void coroutine_fn qmp_getfd(const char *fdname, GError **errp)
+{
+    monitor_name_fd(qmp_session_take_fd(), fdname, errp);
+}
+
 void coroutine_fn qmp_closefd(const char *fdname, GError **errp)
 {
     named_fd_close(fdname, errp);
@@ -49,11 +49,11 @@ void coroutine_fn qmp_closefd(const char *fdname, GError **errp)
 AddfdInfo *coroutine_fn qmp_add_fd(bool has_fdset_id, int64_t fdset_id, const char *opaque,
                                    GError **errp)
 {
-    int fd = take_passed(errp);
+    int fd = qmp_session_take_fd();
     AddfdInfo *info;
     int64_t set;
 
-    if (fd < 0) {
+    if (!was_supplied(fd, errp)) {
         return NULL;
     }
     if (has_fdset_id && fdset_id < 0) {

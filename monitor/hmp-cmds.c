@@ -89,9 +89,11 @@ static void coroutine_fn hmp_info_history(HMPSession *s, const HMPArgs *args)
 
 static void coroutine_fn hmp_getfd(HMPSession *s, const HMPArgs *args)
 {
+    MonitorSession *peer = s->session;
+    int fd = !peer ? qmp_session_take_fd() : peer->chr ? chardev_take_passed_fd(peer->chr) : -1;
     GError *err = NULL;
 
-    qmp_getfd(hmp_arg_str(args, "fdname"), &err);
+    monitor_name_fd(fd, hmp_arg_str(args, "fdname"), &err);
     hmp_handle_error(s, err);
 }
 

@@ -77,6 +77,8 @@ extern const MonitorKind monitor_qmp, monitor_hmp;
 bool qmp_session_set_capabilities(bool oob, bool concurrent);
 /* A descriptor that the client of the current request has handed over, the caller's; or -1. */
 int qmp_session_take_fd(void);
+/* Gives fd, which it takes, a name; -1: the client has handed over none. */
+void monitor_name_fd(int fd, const char *fdname, GError **errp);
 /* {"qemu": {...}, "package": ...} of the greeting. */
 json_object *qmp_version_json(void);
 /* Installs and removes the event sink. */

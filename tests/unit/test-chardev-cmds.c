@@ -109,7 +109,7 @@ static void send_in_dir(const char *text)
     } while (0)
 
 /* The text with a descriptor beside it. */
-static void send_with_fd(const char *text, int fd)
+static void send_with_fd_to(TestClient *client, const char *text, int fd)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -124,7 +124,12 @@ static void send_with_fd(const char *text, int fd)
     h->cmsg_type = SCM_RIGHTS;
     h->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(h), &fd, sizeof(int));
-    g_assert_cmpint(sendmsg(c->fd, &msg, 0), ==, (ssize_t)strlen(text));
+    g_assert_cmpint(sendmsg(client->fd, &msg, 0), ==, (ssize_t)strlen(text));
+}
+
+static void send_with_fd(const char *text, int fd)
+{
+    send_with_fd_to(c, text, fd);
 }
 
 static bool list_has(const char *text)
@@ -226,6 +231,13 @@ static void test_add_remove(void)
     g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
     client_ask(c, REMOVE("s"), ERR("Chardev 's' not found"));
     client_ask(c, REMOVE("n0"), DONE);
+    ask_in_dir(ADD("l", "{'type':'null','data':{'logfile':'%s/no/log'}}"),
+               ERR("Failed to add chardev 'l': Could not create '%s/no/log': No such file or "
+                   "directory"));
+    ask_in_dir(ADD("l", "{'type':'pty','data':{'logfile':'%s/log','logappend':1}}"),
+               ERR("Invalid parameter type for 'backend.data.logappend', expected: boolean"));
+    ask_in_dir(ADD("l", "{'type':'null','data':{'logfile':'%s/log','logappend':true}}"), DONE);
+    client_ask(c, REMOVE("l"), DONE);
     client_ask(c, "{'execute':'chardev-send-break','arguments':{'id':'n0'}}",
                ERR("Chardev 'n0' not found"));
     client_ask(c, "{'execute':'query-chardev-backends'}",
@@ -550,6 +562,28 @@ static void test_getfd(void)
     teardown();
 }
 
+/* A human monitor takes them, too. */
+static void test_hmp_getfd(void)
+{
+    g_autofree char *spec = NULL, *path = NULL;
+    TestClient *user;
+
+    setup();
+    spec = g_strdup_printf("unix:%s/hmp,server=on,wait=off", dir);
+    g_assert_true(monitor_add_hmp(chardev_new_from_spec("hmp", spec, NULL), false, NULL));
+    path = g_build_filename(dir, "hmp", NULL);
+    user = client_connect(path);
+    g_free(client_line(user));
+    client_send(user, "getfd none\n");
+    client_expect(user, "(qemu) Error: No file descriptor supplied via SCM_RIGHTS");
+    send_with_fd_to(user, "getfd mine\n", STDIN_FILENO);
+    client_send(user, "info version\n");
+    client_expect(user, "(qemu) (qemu) Keyframe 0.1.0");
+    client_ask(c, "{'execute':'closefd','arguments':{'fdname':'mine'}}", DONE);
+    client_free(user);
+    teardown();
+}
+
 static int number_behind(const char *line, const char *key)
 {
     const char *at = strstr(line, key);
@@ -670,6 +704,7 @@ int main(int argc, char **argv)
     g_test_add_func("/chardev-cmds/mux", test_mux);
     g_test_add_func("/chardev-cmds/ringbuf", test_ringbuf);
     g_test_add_func("/chardev-cmds/getfd", test_getfd);
+    g_test_add_func("/chardev-cmds/hmp-getfd", test_hmp_getfd);
     g_test_add_func("/chardev-cmds/fdsets", test_fdsets);
     g_test_add_func("/chardev-cmds/add-fd-option", test_add_fd_option);
     return g_test_run();

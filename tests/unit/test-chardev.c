@@ -438,6 +438,31 @@ static void test_client_reconnects(void)
     chardev_cleanup();
 }
 
+/* A name may have several addresses, and the server be at the last: the others are tried at once. */
+static void test_client_tries_all(void)
+{
+    g_autofree char *spec = NULL;
+    GError *err = NULL;
+    Chardev *server = chardev_new_from_spec("server", "tcp:127.0.0.1:0,server=on,wait=off", &err);
+    Chardev *client;
+    Front s, c;
+
+    g_assert_no_error(err);
+    /* Without a host: the local ones of IPv6 and IPv4. */
+    spec = g_strdup_printf("tcp::%d,reconnect=3600",
+                           atoi(strrchr(chardev_filename(server), ':') + 1));
+    client = chardev_new_from_spec("client", spec, &err);
+    g_assert_no_error(err);
+    front_attach(&s, server);
+    front_attach(&c, client);
+    poll_until(s.opened == 1 && c.opened == 1); /* within the test's time, not in an hour */
+    write_all(client, "ping");
+    poll_until(s.in->len == 4);
+    front_detach(&s);
+    front_detach(&c);
+    chardev_cleanup();
+}
+
 static void test_tcp(void)
 {
     GError *err = NULL;
@@ -731,6 +756,7 @@ int main(int argc, char **argv)
     g_test_add_func("/chardev/write-from-thread", test_write_from_thread);
     g_test_add_func("/chardev/wait", test_wait);
     g_test_add_func("/chardev/client-reconnects", test_client_reconnects);
+    g_test_add_func("/chardev/client-tries-all", test_client_tries_all);
     g_test_add_func("/chardev/tcp", test_tcp);
     g_test_add_func("/chardev/file", test_file);
     g_test_add_func("/chardev/pipe", test_pipe);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Logs of character devices (char-log.h).  Bytes wait in memory; while there are some, a
+ * coroutine of the main thread has workers write them.  A device takes no more than the log
+ * has room for, so a slow disk holds up who writes to the device and nobody else, and nothing
+ * is left out.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "monitor/char-log.h"
+#include "qapi/error.h"
+#include "util/coroutine.h"
+#include "util/fdset.h"
+
+struct CharLog {
+    /* Constant. */
+    char *label;
+    int fd;
+
+    /* Main thread. */
+    GPtrArray *kicks;  /* of AioBH */
+    GByteArray *piece; /* the worker has it */
+    bool failed;       /* it was said */
+
+    pthread_mutex_t lock; /* leaf; guards what follows */
+    int refs;             /* one more while the coroutine is at work */
+    bool writing;
+    GByteArray *waiting;
+};
+
+static int at_work; /* logs; atomic */
+
+bool char_log_open(CharLog **log, const char *label, const ChardevOpts *opts, GError **errp)
+{
+    const char *path = chardev_opts_get(opts, "logfile");
+    bool append;
+    int fd;
+
+    *log = NULL;
+    if (!chardev_opts_get_bool(opts, "logappend", false, &append, errp)) {
+        return false;
+    }
+    if (!path) {
+        return true;
+    }
+    fd = fdset_open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY |
+                    (append ? O_APPEND : O_TRUNC), 0666);
+    if (fd < 0) {
+        error_setg_errno(errp, errno, "Could not create '%s'", path);
+        return false;
+    }
+    *log = g_new0(CharLog, 1);
+    (*log)->label = g_strdup(label);
+    (*log)->fd = fd;
+    (*log)->refs = 1;
+    (*log)->waiting = g_byte_array_new();
+    (*log)->piece = g_byte_array_new();
+    (*log)->kicks = g_ptr_array_new();
+    pthread_mutex_init(&(*log)->lock, NULL);
+    return true;
+}
+
+CharLog *char_log_ref(CharLog *log)
+{
+    pthread_mutex_lock(&log->lock);
+    log->refs++;
+    pthread_mutex_unlock(&log->lock);
+    return log;
+}
+
+void char_log_unref(CharLog *log)
+{
+    int refs;
+
+    if (!log) {
+        return;
+    }
+    pthread_mutex_lock(&log->lock);
+    refs = --log->refs;
+    pthread_mutex_unlock(&log->lock);
+    if (!refs) {
+        close(log->fd);
+        g_byte_array_unref(log->waiting);
+        g_byte_array_unref(log->piece);
+        g_ptr_array_unref(log->kicks);
+        pthread_mutex_destroy(&log->lock);
+        g_free(log->label);
+        g_free(log);
+    }
+}
+
+/* WorkerFunc: 0 or -errno. */
+static int write_piece(void *opaque)
+{
+    const GByteArray *piece = ((CharLog *)opaque)->piece;
+    int fd = ((CharLog *)opaque)->fd;
+
+    for (guint done = 0; done < piece->len;) {
+        ssize_t n = write(fd, piece->data + done, piece->len - done);
+
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        done += n > 0 ? n : 0;
+    }
+    return 0;
+}
+
+/* The next piece; false, and the log is not at work any more, if there is none. */
+static bool take_piece(CharLog *log)
+{
+    GByteArray *empty = g_byte_array_set_size(log->piece, 0);
+
+    pthread_mutex_lock(&log->lock);
+    log->piece = log->waiting;
+    log->waiting = empty;
+    log->writing = log->piece->len > 0;
+    pthread_mutex_unlock(&log->lock);
+    return log->piece->len > 0;
+}
+
+static void tell_waiters(CharLog *log)
+{
+    for (guint i = 0; i < log->kicks->len; i++) {
+        aio_bh_schedule(log->kicks->pdata[i]);
+    }
+}
+
+static void coroutine_fn write_all(void *opaque)
+{
+    CharLog *log = opaque;
+
+    while (take_piece(log)) {
+        int ret;
+
+        tell_waiters(log);
+        ret = co_run_in_worker(write_piece, log);
+        if (ret < 0 && !log->failed) {
+            g_printerr("%s: warning: chardev '%s': could not write to the log: %s\n",
+                       g_get_prgname(), log->label, g_strerror(-ret));
+        }
+        log->failed = ret < 0;
+    }
+    char_log_unref(log);
+    __atomic_fetch_sub(&at_work, 1, __ATOMIC_SEQ_CST);
+}
+
+static void begin(void *opaque)
+{
+    aio_co_enter(main_aio_context(), coroutine_create(write_all, opaque));
+}
+
+size_t char_log_waiting(CharLog *log)
+{
+    size_t len;
+
+    pthread_mutex_lock(&log->lock);
+    len = log->waiting->len;
+    pthread_mutex_unlock(&log->lock);
+    return len;
+}
+
+void char_log_write(CharLog *log, const void *buf, size_t len)
+{
+    bool start;
+
+    pthread_mutex_lock(&log->lock);
+    g_byte_array_append(log->waiting, buf, len);
+    start = len && !log->writing;
+    log->writing |= start;
+    log->refs += start;
+    pthread_mutex_unlock(&log->lock);
+    if (start) {
+        __atomic_fetch_add(&at_work, 1, __ATOMIC_SEQ_CST);
+        aio_bh_schedule_oneshot(main_aio_context(), begin, log);
+    }
+}
+
+void char_log_add_kick(CharLog *log, AioBH *kick)
+{
+    g_ptr_array_add(log->kicks, kick);
+}
+
+void char_log_remove_kick(CharLog *log, AioBH *kick)
+{
+    g_ptr_array_remove_fast(log->kicks, kick);
+}
+
+void char_log_finish(void)
+{
+    while (__atomic_load_n(&at_work, __ATOMIC_SEQ_CST)) {
+        aio_poll(main_aio_context(), true);
+    }
+}
