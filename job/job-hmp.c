@@ -29,65 +29,36 @@ static void coroutine_fn hmp_info_jobs(HMPSession *s, const HMPArgs *args)
     }
 }
 
-/* Those that QEMU, too, lists there. */
-static bool is_block_job(JobType type)
-{
-    return type == JOB_TYPE_COMMIT || type == JOB_TYPE_STREAM || type == JOB_TYPE_MIRROR ||
-           type == JOB_TYPE_BACKUP;
-}
-
 static void coroutine_fn hmp_info_block_jobs(HMPSession *s, const HMPArgs *args)
 {
-    g_autoptr(JobInfoList) list = qmp_query_jobs(NULL);
-    bool any = false;
+    g_autoptr(BlockJobInfoList) list = qmp_query_block_jobs(NULL);
 
-    for (JobInfoList *l = list; l; l = l->next) {
-        const JobInfo *job = l->value;
+    for (BlockJobInfoList *l = list; l; l = l->next) {
+        const BlockJobInfo *job = l->value;
 
-        if (is_block_job(job->type)) {
-            any = true;
-            hmp_printf(s, "Type %s, device %s: Completed %" PRId64 " of %" PRId64 " bytes, speed "
-                          "limit %" PRId64 " bytes/s\n", JobType_str(job->type), job->id,
-                       job->current_progress, job->total_progress, job_speed_by_id(job->id));
-        }
+        hmp_printf(s, "Type %s, device %s: Completed %" PRId64 " of %" PRId64 " bytes, speed "
+                      "limit %" PRId64 " bytes/s\n", JobType_str(job->type), job->device,
+                   job->offset, job->len, job->speed);
     }
-    if (!any) {
+    if (!list) {
         hmp_printf(s, "No active jobs\n");
     }
-}
-
-/* What QEMU calls a block job is any job here. */
-static bool coroutine_fn find_job(HMPSession *s, const char *id)
-{
-    g_autoptr(JobInfoList) list = job_query_all();
-
-    for (JobInfoList *l = list; l; l = l->next) {
-        if (!strcmp(l->value->id, id)) {
-            return true;
-        }
-    }
-    hmp_printf(s, "Error: Block job '%s' not found\n", id);
-    return false;
 }
 
 static void coroutine_fn hmp_block_job_set_speed(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
 
-    if (find_job(s, hmp_arg_str(args, "device"))) {
-        job_set_speed_by_id(hmp_arg_str(args, "device"), hmp_arg_int(args, "speed", 0), &err);
-        hmp_handle_error(s, err);
-    }
+    qmp_block_job_set_speed(hmp_arg_str(args, "device"), hmp_arg_int(args, "speed", 0), &err);
+    hmp_handle_error(s, err);
 }
 
 static void coroutine_fn hmp_block_job_cancel(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
 
-    if (find_job(s, hmp_arg_str(args, "device"))) {
-        job_cancel_by_id(hmp_arg_str(args, "device"), hmp_arg_flag(args, "force"), &err);
-        hmp_handle_error(s, err);
-    }
+    qmp_block_job_cancel(hmp_arg_str(args, "device"), true, hmp_arg_flag(args, "force"), &err);
+    hmp_handle_error(s, err);
 }
 
 #define BLOCK_JOB(verb) \
@@ -95,10 +66,8 @@ static void coroutine_fn hmp_block_job_cancel(HMPSession *s, const HMPArgs *args
     { \
         GError *err = NULL; \
 \
-        if (find_job(s, hmp_arg_str(args, "device"))) { \
-            job_##verb##_by_id(hmp_arg_str(args, "device"), &err); \
-            hmp_handle_error(s, err); \
-        } \
+        qmp_block_job_##verb(hmp_arg_str(args, "device"), &err); \
+        hmp_handle_error(s, err); \
     }
 BLOCK_JOB(pause)
 BLOCK_JOB(resume)

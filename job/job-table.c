@@ -43,3 +43,9 @@ bool job_verb_allowed(JobStatus status, JobVerb verb)
 {
     return verbs[verb] & (1u << status);
 }
+
+bool job_type_is_block(JobType type)
+{
+    return type == JOB_TYPE_COMMIT || type == JOB_TYPE_STREAM || type == JOB_TYPE_MIRROR ||
+           type == JOB_TYPE_BACKUP;
+}

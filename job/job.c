@@ -36,6 +36,7 @@ struct Job {
     bool started;      /* the coroutine exists or has existed */
     bool run_waiting;  /* run() begins in 'created' */
     bool in_run;       /* run() is at work */
+    bool has_run;      /* or was */
     bool cancelled;
     bool pause;        /* requested by the user */
     bool final;        /* the work is done for good, a cancel comes too late */
@@ -208,9 +209,28 @@ static void dismiss(Job *job)
     job_unref(job); /* the list's */
 }
 
+/* Main thread: a block job that was started is over. */
+static void tell_end(Job *job)
+{
+    lock();
+    int64_t done = MIN(job->progress, (uint64_t)INT64_MAX);
+    int64_t total = MIN(MAX(job->total, job->progress), (uint64_t)INT64_MAX);
+    bool tell = job->id && job->has_run && job_type_is_block(job->driver->type);
+    unlock();
+    if (tell && job_is_cancelled(job)) {
+        qapi_event_send_block_job_cancelled(job->driver->type, job->id, total, done,
+                                            job_rate_speed(&job->rate));
+    } else if (tell) {
+        qapi_event_send_block_job_completed(job->driver->type, job->id, total, done,
+                                            job_rate_speed(&job->rate),
+                                            job->err ? job->err->message : NULL);
+    }
+}
+
 /* Main thread: the job is over. */
 static void conclude(Job *job)
 {
+    tell_end(job);
     set_status(job, JOB_STATUS_CONCLUDED);
     lock();
     JobWaiter *waiters = job->waiters;
@@ -276,6 +296,9 @@ static void complete(Job *job, bool ok, GError *err)
     unlock();
     set_status(job, JOB_STATUS_WAITING);
     set_status(job, JOB_STATUS_PENDING);
+    if (manual && job->id && job_type_is_block(job->driver->type)) {
+        qapi_event_send_block_job_pending(job->driver->type, job->id);
+    }
     if (!manual || job_is_cancelled(job)) {
         finalize(job);
     }
@@ -290,7 +313,7 @@ static void coroutine_fn job_entry(void *opaque)
     lock();
     bool run = !job->cancelled;
     bool pause = job->pause && !job->run_waiting; /* it may have come before the start */
-    job->in_run = run;
+    job->in_run = job->has_run = run;
     unlock();
     if (run) {
         if (pause) {
@@ -586,15 +609,8 @@ bool job_resume_by_id(const char *id, GError **errp)
 
 bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp)
 {
-    lock();
-    bool known = id && find(id);
-    unlock();
-    if (!known) {
-        /* The command is older than jobs that are not about one disk, and so are its words. */
-        error_set_class(errp, QAPI_ERROR_DEVICE_NOT_ACTIVE, "Block job '%s' not found", id);
-        return false;
-    }
     Job *job = find_for(id, JOB_VERB_SET_SPEED, errp);
+
     if (!job) {
         return false;
     }
@@ -611,17 +627,16 @@ bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp)
     return ok;
 }
 
-int64_t job_speed_by_id(const char *id)
+bool job_details_by_id(const char *id, JobDetails *details)
 {
-    int64_t speed = 0;
-
     lock();
     Job *job = find(id);
     if (job) {
-        speed = job_rate_speed(&job->rate);
+        *details = (JobDetails){.paused = job->pause, .busy = job->in_run && !job->paused,
+                                .flags = job->flags, .speed = job_rate_speed(&job->rate)};
     }
     unlock();
-    return speed;
+    return job;
 }
 
 bool job_complete_by_id(const char *id, GError **errp)

@@ -109,8 +109,17 @@ bool job_pause_by_id(const char *id, GError **errp);
 bool job_resume_by_id(const char *id, GError **errp);
 /* speed: bytes per second, 0 for no limit.  A job whose driver has no has_speed refuses. */
 bool job_set_speed_by_id(const char *id, int64_t speed, GError **errp);
-/* The limit, 0 if there is none. */
-int64_t job_speed_by_id(const char *id);
+/* What JobInfo does not tell. */
+typedef struct JobDetails {
+    bool paused; /* it was asked to be */
+    bool busy;   /* run() is at work */
+    int flags;
+    int64_t speed; /* bytes per second, 0 for no limit */
+} JobDetails;
+/* false if there is no such job. */
+bool job_details_by_id(const char *id, JobDetails *details);
+/* Whether jobs of the type are what QEMU calls block jobs. */
+bool job_type_is_block(JobType type);
 bool job_complete_by_id(const char *id, GError **errp);
 bool job_finalize_by_id(const char *id, GError **errp);
 bool job_dismiss_by_id(const char *id, GError **errp);

@@ -432,6 +432,115 @@ static void test_speed(void)
     POLL_UNTIL(job_dismiss_by_id("plain", NULL));
 }
 
+/* --- Block jobs ------------------------------------------------------------------------------- */
+
+static GString *said;
+
+/* What is told of block jobs alone. */
+static void block_sink(unsigned event, json_object *msg)
+{
+    const char *name = json_object_get_string(json_object_object_get(msg, "event"));
+
+    if (g_str_has_prefix(name, "BLOCK_JOB_")) {
+        g_string_append_printf(said, "%s %s;", name,
+                               json_object_to_json_string_ext(json_object_object_get(msg, "data"),
+                                                              JSON_C_TO_STRING_PLAIN));
+    }
+    json_object_put(msg);
+}
+
+static void check_said(const char *want)
+{
+    g_assert_cmpstr(said->str, ==, want);
+    g_string_truncate(said, 0);
+}
+
+static void coroutine_fn block_jobs_entry(void *opaque)
+{
+    g_autoptr(BlockJobInfoList) list = qmp_query_block_jobs(NULL);
+    const BlockJobInfo *info = list->value;
+    GError *err = NULL;
+
+    g_assert_null(list->next); /* the other one is none */
+    g_assert_cmpstr(info->device, ==, "b");
+    g_assert_cmpint(info->type, ==, JOB_TYPE_BACKUP);
+    g_assert_true(info->busy && !info->paused && !info->ready && !info->auto_finalize &&
+                  !info->auto_dismiss && !info->error);
+    g_assert_cmpint(info->len, ==, 100);
+    g_assert_cmpint(info->offset, ==, 1);
+    qmp_block_job_pause("none", &err);
+    g_assert_cmpint(error_get_class(err), ==, QAPI_ERROR_DEVICE_NOT_ACTIVE);
+    check_fails(false, &err, "Block job 'none' not found");
+    qmp_block_job_pause("b", &err);
+    g_assert_no_error(err);
+    qmp_block_job_pause("b", &err);
+    check_fails(false, &err, "Job is already paused");
+    qmp_block_job_cancel("b", false, false, &err);
+    check_fails(false, &err, "The block job for device 'b' is currently paused");
+    qmp_block_job_finalize("b", &err);
+    check_fails(false, &err, "Job 'b' in state 'running' cannot accept command verb 'finalize'");
+    qmp_block_job_resume("b", &err);
+    g_assert_no_error(err);
+}
+
+static void coroutine_fn finalize_entry(void *opaque)
+{
+    GError *err = NULL;
+
+    qmp_block_job_finalize("b", &err);
+    g_assert_no_error(err);
+    qmp_block_job_dismiss("b", &err);
+    g_assert_no_error(err);
+    g_assert_null(qmp_query_block_jobs(NULL));
+}
+
+static Job *create_block_job(Work *w, int flags)
+{
+    static JobDriver backup;
+
+    backup = driver;
+    backup.type = JOB_TYPE_BACKUP;
+    return job_create("b", &backup, main_aio_context(), flags, w, NULL);
+}
+
+static void test_block_jobs(void)
+{
+    Work w = WORK(.n = 1, .hold = true), other = WORK(.hold = true), fails = WORK(.fail = "broken"),
+         given_up = WORK(.hold = true), never = WORK();
+
+    said = g_string_new(NULL);
+    qapi_set_event_sink(block_sink);
+    job_start(create("other", &other, NULL, JOB_DEFAULT));
+    job_start(create_block_job(&w, JOB_MANUAL_FINALIZE | JOB_MANUAL_DISMISS));
+    POLL_UNTIL(is_held(&w) && is_held(&other));
+    aio_co_run_sync(main_aio_context(), block_jobs_entry, NULL);
+    let_go(&other);
+    POLL_UNTIL(other.freed);
+    check_said("");
+    let_go(&w);
+    POLL_UNTIL(said->len);
+    check_said("BLOCK_JOB_PENDING {\"type\":\"backup\",\"id\":\"b\"};");
+    aio_co_run_sync(main_aio_context(), finalize_entry, NULL);
+    check_said("BLOCK_JOB_COMPLETED {\"type\":\"backup\",\"device\":\"b\",\"len\":100,"
+               "\"offset\":1,\"speed\":0};");
+    job_start(create_block_job(&fails, JOB_DEFAULT));
+    POLL_UNTIL(fails.freed);
+    check_said("BLOCK_JOB_COMPLETED {\"type\":\"backup\",\"device\":\"b\",\"len\":100,"
+               "\"offset\":0,\"speed\":0,\"error\":\"broken\"};");
+    job_start(create_block_job(&given_up, JOB_DEFAULT));
+    POLL_UNTIL(is_held(&given_up));
+    job_cancel_by_id("b", false, NULL);
+    POLL_UNTIL(given_up.freed);
+    check_said("BLOCK_JOB_CANCELLED {\"type\":\"backup\",\"device\":\"b\",\"len\":100,"
+               "\"offset\":0,\"speed\":0};");
+    create_block_job(&never, JOB_DEFAULT);
+    job_cancel_by_id("b", false, NULL); /* before it was started */
+    POLL_UNTIL(never.freed);
+    check_said("");
+    qapi_set_event_sink(NULL);
+    g_string_free(said, true);
+}
+
 /* --- The end of the program ------------------------------------------------------------------ */
 
 static void coroutine_fn cancel_all_entry(void *opaque)
@@ -489,6 +598,7 @@ int main(int argc, char **argv)
     g_test_add_func("/job/qmp", test_qmp);
     g_test_add_func("/job/rate", test_rate);
     g_test_add_func("/job/speed", test_speed);
+    g_test_add_func("/job/block-jobs", test_block_jobs);
     g_test_add_func("/job/cancel/all", test_cancel_all);
     int ret = g_test_run();
     if (record) {
