@@ -4,51 +4,35 @@
  * virtio devices, the tree of objects; and about what it never has.  The layout is QEMU's.
  * Coroutines of the session.
  */
-#include <inttypes.h>
 #include <string.h>
 #include "qapi/qapi-commands-machine.h"
 #include "qom.h"
 #include "system-int.h"
 
-/* --- Memory ---------------------------------------------------------------------------------- */
+/* --- Texts that QMP has, too ------------------------------------------------------------------- */
 
-static void coroutine_fn hmp_info_roms(HMPSession *s, const HMPArgs *args)
+typedef HumanReadableText *coroutine_fn TextQuery(GError **errp);
+
+static void coroutine_fn show(HMPSession *s, TextQuery *query)
 {
-    VirtRom rom;
+    GError *err = NULL;
+    g_autoptr(HumanReadableText) info = query(&err);
 
-    for (unsigned i = 0; vm_board() && virt_rom(vm_board(), i, &rom); i++) {
-        hmp_printf(s, "addr=%016" PRIx64 " size=0x%06" PRIx64 " mem=%s name=\"%s\"\n", rom.addr,
-                   rom.size, rom.read_only ? "rom" : "ram", rom.name);
+    if (!hmp_handle_error(s, err)) {
+        hmp_printf(s, "%s", info->human_readable_text);
     }
 }
 
-static void coroutine_fn hmp_info_ramblock(HMPSession *s, const HMPArgs *args)
-{
-    uint64_t size = vm_ram_size();
-
-    hmp_printf(s, "%24s %8s  %18s %18s %18s\n", "Block Name", "PSize", "Offset", "Used", "Total");
-    if (size) {
-        hmp_printf(s, "%24s %8s  0x%016x 0x%016" PRIx64 " 0x%016" PRIx64 "\n", VM_RAM_ID, "4 KiB",
-                   0, size, size);
+#define SHOW(name) \
+    static void coroutine_fn hmp_info_##name(HMPSession *s, const HMPArgs *args) \
+    { \
+        show(s, qmp_x_query_##name); \
     }
-}
-
-/* --- Interrupts ------------------------------------------------------------------------------- */
-
-static void coroutine_fn hmp_info_irq(HMPSession *s, const HMPArgs *args)
-{
-    if (!vm_board()) {
-        return;
-    }
-    hmp_printf(s, "IRQ statistics for riscv.sifive.plic:\n");
-    for (int n = 1; n <= SIFIVE_PLIC_SOURCES; n++) {
-        uint64_t count = sifive_plic_count(virt_plic(vm_board()), n);
-
-        if (count) {
-            hmp_printf(s, "%2d: %" PRIu64 "\n", n, count);
-        }
-    }
-}
+SHOW(irq)
+SHOW(numa)
+SHOW(ramblock)
+SHOW(roms)
+SHOW(usb)
 
 static void coroutine_fn hmp_info_pic(HMPSession *s, const HMPArgs *args)
 {
@@ -114,24 +98,14 @@ static void coroutine_fn hmp_info_qom_tree(HMPSession *s, const HMPArgs *args)
     }
 }
 
-/* The one that was plugged last comes first. */
 static void coroutine_fn hmp_info_virtio(HMPSession *s, const HMPArgs *args)
 {
-    g_autoptr(GPtrArray) objects = qom_objects();
-    bool any = false;
+    g_autoptr(VirtioInfoList) list = qmp_x_query_virtio(NULL);
 
-    for (guint i = objects->len; i-- > 0;) {
-        const QomObject *object = objects->pdata[i];
-
-        if (qom_type_is(object->type, "virtio-device")) {
-            g_autofree char *name = g_strndup(object->type->name, strlen(object->type->name) -
-                                                                      strlen("-device"));
-
-            hmp_printf(s, "%s [%s]\n", object->path, name);
-            any = true;
-        }
+    for (VirtioInfoList *e = list; e; e = e->next) {
+        hmp_printf(s, "%s [%s]\n", e->value->path, e->value->name);
     }
-    if (!any) {
+    if (!list) {
         hmp_printf(s, "No VirtIO devices\n");
     }
 }
@@ -155,9 +129,7 @@ NONE(balloon, "Error: No balloon device has been activated\n")
 NONE(memory_devices, "")
 NONE(mice, "No mouse devices connected\n")
 NONE(network, "")
-NONE(numa, "0 nodes\n")
 NONE(tpm, "")
-NONE(usb, "Error: USB support not enabled\n")
 
 const HMPCommand info_hmp_commands[] = {
     {"info balloon", "", "", "show balloon information", hmp_info_balloon},

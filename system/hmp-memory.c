@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "qapi/qapi-commands-dump.h"
+#include "qapi/qapi-commands-machine.h"
 #include "system-int.h"
 #include "system/cpus.h"
 
@@ -183,6 +184,17 @@ static void coroutine_fn hmp_pmemsave(HMPSession *s, const HMPArgs *args)
     qmp_pmemsave(hmp_arg_int(args, "val", 0), (uint32_t)hmp_arg_int(args, "size", 0),
                  hmp_arg_str(args, "filename"), &err);
     hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_dumpdtb(HMPSession *s, const HMPArgs *args)
+{
+    const char *filename = hmp_arg_str(args, "filename");
+    GError *err = NULL;
+
+    qmp_dumpdtb(filename, &err);
+    if (!hmp_handle_error(s, err)) {
+        hmp_printf(s, "info: dtb dumped to %s\n", filename);
+    }
 }
 
 static void coroutine_fn complete_memsave(HMPCompletion *c, int nr)
@@ -366,6 +378,7 @@ const HMPCommand memory_hmp_commands[] = {
      "-z, -l, -s, -w: forms that are not supported.\n\t\t\t"
      "begin: the starting physical address.\n\t\t\t"
      "length: the memory size, in bytes.", hmp_dump_guest_memory},
+    {"dumpdtb", "filename:F", "filename", "dump the FDT in dtb format to 'filename'", hmp_dumpdtb},
     {"info dump", "", "", "Display the latest dump status", hmp_info_dump},
     {"info registers", "cpustate_all:-a,vcpu:i?", "[-a|vcpu]",
      "show the cpu registers (-a: show register info for all cpus; vcpu: specific vCPU to "

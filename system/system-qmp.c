@@ -186,6 +186,21 @@ IOThreadInfoList *coroutine_fn qmp_query_iothreads(GError **errp)
     return list;
 }
 
+CpuDefinitionInfoList *coroutine_fn qmp_query_cpu_definitions(GError **errp)
+{
+    CpuDefinitionInfoList *list = NULL, **tail = &list;
+
+    for (int i = 0; i < CPU_MODEL__MAX; i++) {
+        CpuDefinitionInfo *info = g_new0(CpuDefinitionInfo, 1);
+
+        info->name = g_strdup(CpuModel_str(i));
+        info->q_typename = g_strdup("rv64-riscv-cpu");
+        info->alias_of = i == CPU_MODEL_RV64 ? NULL : g_strdup(CpuModel_str(CPU_MODEL_RV64));
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
 static MachineInfo *machine_info(MachineType type)
 {
     MachineInfo *info = g_new0(MachineInfo, 1);

@@ -163,6 +163,19 @@ def test_the_rest_looks_as_in_qemu(_):
               'dump-guest-memory {dir} 1', 'dump-guest-memory -w {dir}',
               'dump-guest-memory -s {dir}', 'dump-guest-memory -z -l {dir}',
               'dump-guest-memory {dir} 0 4096', 'info dump')
+    both.same('chardev-add pty,id=p0', 'chardev-change p0 null',
+              change=lambda text: re.sub('/dev/pts/[0-9]+', 'PTY', text))
+    both.same('chardev-add ringbuf,id=r0,size=64', r'ringbuf_write r0 "a\\\\b\\n"',
+              'ringbuf_read r0 9', 'chardev-add null,id=n,logfile=/nosuch/x',
+              'chardev-add null,id=n,logfile={dir}.log,logappend=on')
+    both.ours.cmd('ringbuf-write', device='r0', data='a\tb\x01\x7f\u00e9')
+    both.theirs.cmd('ringbuf-write', device='r0', data='a\tb\x01\x7f\u00e9')
+    both.same('ringbuf_read r0 9', 'dumpdtb', 'dumpdtb {dir}', 'help dumpdtb')
+    both.same('dumpdtb /nosuch/x', change=lambda text: re.sub(r'x\.[0-9A-Z]+', 'x.RANDOM', text))
+    # a client on the standard streams hears of a new terminal in the answer alone
+    for vm in (both.ours, both.theirs):
+        assert vm.cmd('chardev-add', id='p1', backend={'type': 'pty', 'data': {}})['pty']
+        assert vm.cmd('query-status')['status'] == 'prelaunch'
     both.same('qom-list', 'qom-list /nosuch', 'qom-get /objects/it0 nosuch', 'qom-get /nosuch x',
               'qom-get /machine type', 'qom-get /objects/it0 type',
               'qom-set /objects/it0 nosuch 5', 'object_add iothread,id=it1',
@@ -192,6 +205,13 @@ def test_tables_look_as_in_qemu(_):
               'mice', 'network', 'numa', 'pic', 'qom-tree', 'qtree', 'ramblock', 'roms', 'tpm',
               'usb', 'virtio')
     both.same(*(f'help info {topic}' for topic in topics))
+    for query in ('numa', 'usb', 'virtio'):
+        ours, theirs = both.ours.send('x-query-' + query), both.theirs.send('x-query-' + query)
+        assert ours == theirs, (ours, theirs)
+    for query in ('irq', 'ramblock', 'roms'):
+        text = both.ours.cmd('x-query-' + query)['human-readable-text']
+        assert text.replace('\n', '\r\n') == both.ours.hmp('info ' + query), (query, text)
+        assert 'human-readable-text' in both.theirs.cmd('x-query-' + query)
     both.same('info balloon', 'info block-jobs', 'info blockstats', 'info hotpluggable-cpus',
               'info memory-devices', 'info mice', 'info network', 'info numa', 'info tpm',
               'info usb', 'info virtio', 'info qtree x', 'info qom-tree /nosuch',
