@@ -4,6 +4,7 @@
 #define SYSTEM_OPTIONS_INT_H
 
 #include <json-c/json_object.h>
+#include "qapi/visitor.h"
 #include "system/options.h"
 
 /* What an option does once its argument is in o->given: checks it, makes it known in o. */
@@ -25,8 +26,22 @@ const char *option_text(json_object *tree, const char *member);
 /* The option has printed what was asked for: there is nothing to run. */
 void option_ends(void);
 
+/*
+ * Whether the type has a member called name, which is a property of owner ("": a parameter of a plain
+ * option); false and errp in QEMU's words.
+ */
+bool option_is_known(const QapiType *type, const char *name, const char *owner, GError **errp);
 /* Whether id (or NULL) can be the name of a device or object; false and errp. */
 bool option_check_id(const char *id, GError **errp);
+
+/* --- options-help.c -------------------------------------------------------------------------- */
+
+/*
+ * Prints what arg asks for with "help", if it does and there is such help.  The option's argument
+ * is the member of CommandLine of this type; key is what a first value without '=' belongs to, or
+ * NULL.
+ */
+bool option_print_help(const char *member, const QapiType *type, const char *key, const char *arg);
 
 /* --- options-log.c ------------------------------------------------------------------------ */
 
@@ -35,6 +50,8 @@ OptionFunc opt_log, opt_log_file, opt_qtest_log, opt_trace;
 /* --- options-machine.c: what the machine is made of --------------------------------------- */
 
 OptionInspect inspect_machine, inspect_cpu, inspect_memory, inspect_device;
+/* Of -device: what the device has not, too, is said in QEMU's words. */
+OptionInspect inspect_device_option;
 OptionFunc opt_machine, opt_smp, opt_memory;
 /* All options of the machine together. */
 bool options_check_machine(VmOptions *o, GError **errp);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "options-int.h"
 #include "qapi/error.h"
+#include "qapi/qapi-visit-machine.h"
 #include "qapi/visitor.h"
 #include "qom.h"
 
@@ -22,10 +23,21 @@ static bool known(const QEnumLookup *lookup, const char *name)
 bool inspect_machine(json_object *tree, bool is_json, GError **errp)
 {
     const char *type = option_text(tree, "type");
+    g_autofree char *owner = g_strconcat(type ? type : "virt", "-machine", NULL);
 
     if (!known(&MachineType_lookup, type)) {
         error_setg(errp, "unsupported machine type '%s'; there are: virt, none", type);
         return false;
+    }
+    if (!json_object_is_type(tree, json_type_object)) {
+        return true; /* the visitor says what is wrong */
+    }
+    json_object_object_foreach(tree, name, value)
+    {
+        (void)value;
+        if (!option_is_known(&qapi_type_MachineOptions, name, owner, errp)) {
+            return false;
+        }
     }
     return true;
 }
@@ -46,6 +58,29 @@ bool inspect_device(json_object *tree, bool is_json, GError **errp)
     const char *driver = option_text(tree, "driver");
 
     return !driver || qom_type_is_pluggable(driver, errp);
+}
+
+bool inspect_device_option(json_object *tree, bool is_json, GError **errp)
+{
+    const char *driver = option_text(tree, "driver");
+    int value = driver ? qapi_enum_parse(&DeviceDriver_lookup, driver, -1, NULL) : -1;
+    const QapiType *branch = value < 0 ? NULL : qapi_type_DeviceOptions.branches[value];
+
+    if (!inspect_device(tree, is_json, errp)) {
+        return false;
+    }
+    if (!branch) {
+        return true; /* the visitor says what is wrong */
+    }
+    json_object_object_foreach(tree, name, member)
+    {
+        (void)member;
+        if (!qapi_find_member(&qapi_type_DeviceOptions, name) &&
+            !option_is_known(branch, name, driver, errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- Memory ----------------------------------------------------------------------------------- */

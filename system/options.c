@@ -31,6 +31,7 @@ typedef struct Option {
     const char *fixed; /* "": the argument as it is; else what an option without one says */
     OptionInspect *inspect;
     OptionTree *tree; /* instead of key=value and JSON as they are everywhere */
+    const char *owner; /* whose property a parameter is, for option_is_known(); NULL: the schema's words */
 } Option;
 
 static const Option options[];
@@ -61,6 +62,35 @@ bool option_check_id(const char *id, GError **errp)
     if (id && !qapi_id_is_wellformed(id)) {
         error_setg(errp, "Parameter 'id' expects an identifier");
         return false;
+    }
+    return true;
+}
+
+bool option_is_known(const QapiType *type, const char *name, const char *owner, GError **errp)
+{
+    if (qapi_find_member(type, name)) {
+        return true;
+    }
+    if (*owner) {
+        error_setg(errp, "Property '%s.%s' not found", owner, name);
+    } else {
+        error_setg(errp, "Invalid parameter '%s'", name);
+    }
+    return false;
+}
+
+/* Whether the option has all that tree says; JSON of another kind is left to the visitor. */
+static bool all_known(const Option *option, const QapiType *type, json_object *tree, GError **errp)
+{
+    if (!option->owner || !json_object_is_type(tree, json_type_object)) {
+        return true;
+    }
+    json_object_object_foreach(tree, name, value)
+    {
+        (void)value;
+        if (!option_is_known(type, name, option->owner, errp)) {
+            return false;
+        }
     }
     return true;
 }
@@ -101,7 +131,8 @@ static bool take_argument(CommandLine *given, const Option *option, const char *
 
     type = type->kind == QAPI_KIND_LIST ? type->element : type;
     tree = argument_tree(option, type, arg, &keyval, errp);
-    ok = tree && (!option->inspect || option->inspect(tree, !keyval, errp)) &&
+    ok = tree && all_known(option, type, tree, errp) &&
+         (!option->inspect || option->inspect(tree, !keyval, errp)) &&
          qapi_input_member(&qapi_type_CommandLine, given, option->member, tree, keyval, errp);
     json_object_put(tree);
     return ok;
@@ -148,37 +179,19 @@ static bool opt_help(VmOptions *o, const char *option, const char *arg, GError *
     return true;
 }
 
-/* What "help" as an argument prints. */
-static const struct {
-    const char *member, *text;
-} lists[] = {
-    {"accel", "Accelerators supported in QEMU binary:\ntcg\n"},
-    {"machine", "Supported machines are:\n"
-                "none                 empty machine\n"
-                "virt                 RISC-V VirtIO board (default)\n"},
-    {"cpu", "max\nrv64\n"},
-    {"device", "Storage devices:\n"
-               "name \"virtio-blk-device\", bus virtio-bus\n"
-               "\nMisc devices:\n"
-               "name \"vmgenid\"\n"},
-    {"chardev", "Available chardev backend types: \n"
-                "  file\n  pipe\n  socket\n  pty\n  null\n  mux\n  stdio\n  ringbuf\n  memory\n"},
-    {"object", "List of user creatable objects:\n  iothread\n  memory-backend-ram\n  secret\n"},
-};
-
-static bool print_list(const Option *option, const char *arg)
+/* "help" as an argument of an option of several parameters, or in it. */
+static bool print_help(const Option *option, const char *arg)
 {
-    if (!arg || !option->member || option->fixed || (strcmp(arg, "help") && strcmp(arg, "?"))) {
+    const QapiType *type;
+
+    if (!arg || !option->member || option->fixed) {
         return false;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
-        if (!strcmp(lists[i].member, option->member)) {
-            g_print("%s", lists[i].text);
-            done = true;
-            return true;
-        }
-    }
-    return false;
+    type = qapi_find_member(&qapi_type_CommandLine, option->member)->type;
+    type = type->kind == QAPI_KIND_LIST ? type->element : type;
+    done = type->kind == QAPI_KIND_OBJECT &&
+           option_print_help(option->member, type, option->key, arg);
+    return done;
 }
 
 /* --- What is not part of the machine --------------------------------------------------------- */
@@ -323,6 +336,13 @@ static bool opt_object(VmOptions *o, const char *option, const char *arg, GError
     if (!option_check_id(object->id, errp)) {
         return false;
     }
+    for (guint i = 0; i < o->objects->len; i++) {
+        ob = o->objects->pdata[i];
+        if (!strcmp(ob->object->id, object->id)) {
+            error_setg(errp, "Duplicate ID '%s' for object", object->id);
+            return false;
+        }
+    }
     ob = g_new(ObjectOption, 1);
     *ob = (ObjectOption){describe(option, arg), object};
     g_ptr_array_add(o->objects, ob);
@@ -378,6 +398,10 @@ static bool opt_mon(VmOptions *o, const char *option, const char *arg, GError **
                        : m->has_pretty && m->pretty                     ? MONITOR_KIND_QMP_PRETTY
                                                                         : MONITOR_KIND_QMP;
 
+    if (kind == MONITOR_KIND_HMP && m->has_pretty && m->pretty) {
+        error_setg(errp, "'pretty' is not compatible with HMP monitors");
+        return false;
+    }
     add_monitor(o, describe(option, arg), kind, g_strconcat("chardev:", m->chardev, NULL));
     return true;
 }
@@ -408,11 +432,12 @@ static const Option options[] = {
     {"machine", "[type=]TYPE[,...]", opt_machine, "the same; dumpdtb=FILE, snapshot-tracking=off, ...", "machine",
      "type", .inspect = inspect_machine},
     {"cpu", "[model=]MODEL", NULL, "kind of CPU: rv64, max", "cpu", "model",
-     .inspect = inspect_cpu},
-    {"accel", "[accel=]NAME", NULL, "how guest code is executed: tcg", "accel", "accel"},
+     .inspect = inspect_cpu, .owner = "rv64-riscv-cpu"},
+    {"accel", "[accel=]NAME", NULL, "how guest code is executed: tcg", "accel", "accel",
+     .owner = "tcg-accel"},
     {"smp", "[cpus=]N[,...]", opt_smp, "number of CPUs: 1", "smp-opts", "cpus"},
     {"m", "[size=]SIZE", opt_memory, "RAM in MiB, or with suffix (default: 128)", "memory", "size",
-     .inspect = inspect_memory},
+     .inspect = inspect_memory, .owner = ""},
     {"bios", "FILE", NULL, "firmware (default: OpenSBI), none", "machine", "firmware", ""},
     {"kernel", "FILE", NULL, "kernel: Linux Image or ELF", "machine", "kernel", ""},
     {"initrd", "FILE", NULL, "initial RAM disk", "machine", "initrd", ""},
@@ -423,17 +448,17 @@ static const Option options[] = {
     {"pflash", "FILE", opt_pflash, "content of the next flash bank", "drive", "file", ""},
     {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node", "blockdev", "driver"},
     {"device", "[driver=]DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid", "device",
-     "driver", .inspect = inspect_device},
+     "driver", .inspect = inspect_device_option},
     {"object", "[qom-type=]TYPE,id=ID", opt_object, "an object: iothread, memory-backend-ram, secret", "object", "qom-type"},
-    {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET", "add-fd"},
+    {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET", "add-fd", .owner = ""},
     {"chardev", "BACKEND,id=ID[,...]", opt_chardev, "a character device", "chardev",
      .tree = chardev_options_tree},
     {"serial", "DEV", opt_serial, "where the serial port leads: stdio, mon:stdio, unix:...", "serial"},
     {"monitor", "DEV", opt_monitor, "a human monitor", "monitor"},
     {"qmp", "DEV", opt_monitor, "a QMP monitor", "qmp"},
     {"qmp-pretty", "DEV", opt_monitor, "a QMP monitor with replies laid out over lines", "qmp-pretty"},
-    {"mon", "[chardev=]ID[,mode=...]", opt_mon, "a monitor on a character device", "mon", "chardev"},
-    {"name", "[guest=]NAME[,...]", NULL, "name of the virtual machine", "name", "guest"},
+    {"mon", "[chardev=]ID[,mode=...]", opt_mon, "a monitor on a character device", "mon", "chardev", .owner = ""},
+    {"name", "[guest=]NAME[,...]", NULL, "name of the virtual machine", "name", "guest", .owner = ""},
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine", "uuid"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont", "start-stopped"},
     {"d", "ITEM[,...]", opt_log, "log these items (-d help: what there is)", "log-items"},
@@ -454,18 +479,21 @@ static const Option options[] = {
     {"no-reboot", NULL, opt_action, "exit when the guest reboots", "action", "reboot", "shutdown"},
     {"no-shutdown", NULL, opt_action, "stop instead of exiting when the guest shuts down", "action",
      "shutdown", "pause"},
-    {"action", "EVENT=ACTION", opt_action, "reboot=reset|shutdown, shutdown=poweroff|pause", "action"},
+    {"action", "EVENT=ACTION", opt_action, "reboot=reset|shutdown, shutdown=poweroff|pause", "action",
+     .owner = ""},
+    {"watchdog-action", "ACTION", opt_action, "the same as -action watchdog=ACTION", "action",
+     "watchdog", ""},
     {"pidfile", "FILE", NULL, "write the process id to FILE", "pidfile"},
     {"daemonize", NULL, opt_daemonize, "go to the background when ready", "daemonize"},
-    {"rtc", "base=utc", NULL, "the guest's wall clock is the host's, in UTC", "rtc"},
+    {"rtc", "base=utc", NULL, "the guest's wall clock is the host's, in UTC", "rtc", .owner = ""},
     {"vga", "none", NULL, "there is no display", "vga", .inspect = inspect_display},
     {"nic", "none", NULL, "there is no network yet", "nic", .inspect = inspect_display},
     {"net", "none", NULL, "there is no network yet", "net", .inspect = inspect_display},
     {"parallel", "none", NULL, "there is no parallel port", "parallel", .inspect = inspect_display},
     {"audiodev", "[driver=]none,id=ID", NULL, "the machine makes no sound", "audiodev", "driver"},
     {"boot", "strict=on|off", NULL, "the firmware is told nothing", "boot-opts", "order"},
-    {"overcommit", "mem-lock=on|off", opt_overcommit, "keep all memory in the host's RAM", "overcommit"},
-    {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg"},
+    {"overcommit", "mem-lock=on|off", opt_overcommit, "keep all memory in the host's RAM", "overcommit", .owner = ""},
+    {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg", .owner = ""},
     {"compat", "deprecated-input=...[,...]", opt_compat, "accept, reject, crash; deprecated-output=accept, hide; unstable-...", "compat"},
     {"global", "...", opt_global, "ignored with a warning", "global"},
     UNSUPPORTED("netdev", "", "there is no network yet"),
@@ -526,7 +554,7 @@ static bool parse_one(VmOptions *o, char **argv, int argc, int *i, GError **errp
         }
         arg = argv[++*i];
     }
-    if (print_list(option, arg)) {
+    if (print_help(option, arg)) {
         return true;
     }
     if ((option->member && !take_argument(o->given, option, arg, &err)) ||

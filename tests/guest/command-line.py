@@ -27,16 +27,27 @@ BAD = [
     (['-m', 'lots'], '-m lots: Parameter \'size\' expects a non-negative number below 2^64'),
     (['-m', '1'], '-m 1: RAM must be between'),
     (['-m', '99999999999G'], '-m 99999999999G: '),
-    (['-m', 'size=1G,colour=red'], "Parameter 'colour' is unexpected"),
+    (['-m', 'size=1G,colour=red'], "-m size=1G,colour=red: Invalid parameter 'colour'"),
     (['-M', 'pc'], "-M pc: unsupported machine type 'pc'"),
-    (['-M', 'virt,nonsense=on'], "Parameter 'nonsense' is unexpected"),
+    (['-M', 'virt,nonsense=on'], "Property 'virt-machine.nonsense' not found"),
+    (['-M', 'none,nonsense=on'], "Property 'none-machine.nonsense' not found"),
+    (['-device', 'virtio-blk-device,drive=x,nonsense=1'],
+     "Property 'virtio-blk-device.nonsense' not found"),
+    (['-device', '{"driver": "virtio-blk-device", "drive": "x", "nonsense": 1}'],
+     "Property 'virtio-blk-device.nonsense' not found"),
+    (['-msg', 'nonsense=on'], "-msg nonsense=on: Invalid parameter 'nonsense'"),
+    (['-chardev', 'null,id=c', '-mon', 'c,pretty=on'],
+     "-mon c,pretty=on: 'pretty' is not compatible with HMP monitors"),
+    (['-watchdog-action', 'bark'], "Parameter 'watchdog' does not accept value 'bark'"),
+    (['-object', 'iothread,id=t', '-object', 'iothread,id=t'],
+     "-object iothread,id=t: Duplicate ID 't' for object"),
     (['-accel', 'kvm'], '-accel kvm: invalid accelerator kvm'),
     (['-cpu', 'z80'], "-cpu z80: unable to find CPU model 'z80'"),
     (['-accel', 'tcg', '-M', 'accel=tcg'],
      'The -accel and "-machine accel=" options are incompatible'),
     (['-M', 'virt,accel=xen'], 'invalid accelerator xen'),
-    (['-accel', 'tcg,colour=red'], "Parameter 'colour' is unexpected"),
-    (['-cpu', 'rv64,colour=red'], "Parameter 'colour' is unexpected"),
+    (['-accel', 'tcg,colour=red'], "Property 'tcg-accel.colour' not found"),
+    (['-cpu', 'rv64,colour=red'], "Property 'rv64-riscv-cpu.colour' not found"),
     (['-cpu', '{"model": "rv64", "model": "max"}'], 'duplicate key'),
     (['-M', 'virt,usb=maybe'], "Parameter 'usb' expects 'on' or 'off'"),
     (['-M', 'virt,usb=on'], 'the machine has no USB'),
@@ -154,6 +165,25 @@ def test_help_and_version():
     assert '-blockdev' in start('--help').stdout
     assert 'virt' in start('-machine', 'help').stdout
     assert 'rv64' in start('-cpu', 'help').stdout
+    for args, title, line in (
+            (('-device', 'virtio-blk-device,help'), 'virtio-blk-device',
+             '  queue-size=<uint16>    -  (default: 256)'),
+            (('-device', 'driver=virtio-blk-device,drive=x,help'), 'virtio-blk-device',
+             '  iothread=<link<iothread>>'),
+            (('-object', 'memory-backend-ram,id=x,?'), 'memory-backend-ram',
+             '  size=<int>             - Size of the memory region (ex: 500M)'),
+            (('-machine', 'virt,help'), 'virt-machine',
+             '  kernel=<string>        - Linux kernel image file'),
+            (('-chardev', 'socket,help'), 'socket', '  server=<bool (on/off)>'),
+            (('-blockdev', 'driver=qcow2,help'), 'qcow2', '  lazy-refcounts=<bool (on/off)>'),
+            (('-msg', 'help'), 'msg', '  timestamp=<bool (on/off)>'),
+            (('-smp', 'help'), 'smp-opts', '  cpus=<num>')):
+        result = start(*args)
+        lines = result.stdout.splitlines()
+        assert result.returncode == 0 and lines[0] == title + ' options:', (args, result)
+        assert line in lines and lines[1:] == sorted(lines[1:]), (args, line, lines)
+    assert start('-object', 'iothread,help').stdout == 'There are no options for iothread.\n'
+    assert start('-device', 'nosuch,help').returncode == 1
 
 
 def test_accelerators():
