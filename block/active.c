@@ -23,6 +23,15 @@ bool bdrv_opens_inactive(void)
     return open_inactive;
 }
 
+bool bdrv_check_active(BlockDriverState *bs, GError **errp)
+{
+    if (bs->inactive) {
+        error_setg(errp, "Node '%s' is inactive: the other side of a migration uses it",
+                   bs->node_name);
+    }
+    return !bs->inactive;
+}
+
 /* All nodes, with references, because the graph may change while we yield. */
 static GPtrArray *all_nodes(void)
 {

@@ -10,6 +10,7 @@
  * thread.
  */
 #include <inttypes.h>
+#include "block/active.h"
 #include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
@@ -373,7 +374,7 @@ static bool check_nodes(BlockDriverState *source, BlockDriverState *target, GErr
         error_setg(errp, "Node '%s' is in use and cannot be the target of a backup",
                    target->node_name);
     } else {
-        return true;
+        return bdrv_check_active(source, errp) && bdrv_check_active(target, errp);
     }
     return false;
 }

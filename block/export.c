@@ -5,6 +5,7 @@
  * nor before it has started.
  */
 #include <string.h>
+#include "block/active.h"
 #include "block/block-int.h"
 #include "block/export.h"
 #include "config-host.h"
@@ -119,7 +120,7 @@ bool coroutine_fn block_export_co_add(const BlockExportOptions *o, GError **errp
         error_setg(errp, "Cannot find device='' nor node-name='%s'", o->node_name);
         return false;
     }
-    if (!check_iothread(o, bs, errp)) {
+    if (!bdrv_check_active(bs, errp) || !check_iothread(o, bs, errp)) {
         return false;
     }
     if (writable && !drv->can_write) {

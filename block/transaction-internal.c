@@ -5,6 +5,7 @@
  */
 #include <string.h>
 #include <time.h>
+#include "block/active.h"
 #include "block/block-int.h"
 #include "block/qapi-format.h"
 #include "qapi/error.h"
@@ -27,6 +28,9 @@ static bool check(BlockDriverState *bs, const BlockdevSnapshotInternal *arg, GEr
 {
     size_t max = sizeof(((BdrvSnapshotInfo *)0)->name) - 1;
 
+    if (!bdrv_check_active(bs, errp)) {
+        return false;
+    }
     if (bs->read_only) {
         error_setg(errp, "Device '%s' is read only", arg->device);
     } else if (!bdrv_can_snapshot(bs)) {

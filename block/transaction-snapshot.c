@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "block/active.h"
 #include "graph-int.h"
 #include "new-image.h"
 #include "qapi/error.h"
@@ -30,6 +31,9 @@ static SnapshotAction *to_snapshot(BdrvAction *a)
 /* Whether other nodes are built on top, which an overlay would come between. */
 static bool check_top(BlockDriverState *top, GError **errp)
 {
+    if (!bdrv_check_active(top, errp)) {
+        return false;
+    }
     for (GList *l = top->parents.head; l; l = l->next) {
         BdrvChild *c = l->data;
 

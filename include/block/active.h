@@ -8,6 +8,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include "block/block.h"
 #include "util/coroutine.h"
 
 /*
@@ -16,6 +17,8 @@
  */
 void bdrv_set_open_inactive(bool on);
 bool bdrv_opens_inactive(void);
+/* false and errp if bs is inactive: who would begin something with it might wait for ever. */
+bool bdrv_check_active(BlockDriverState *bs, GError **errp);
 /*
  * Makes every node active: locks are taken, metadata is read again, requests that waited go
  * on.  On failure (another process holds a lock) the others stay inactive; it may be tried

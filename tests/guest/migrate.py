@@ -108,6 +108,32 @@ def order(vm):
             for e in vm.qmp.events if e['event'] in ('MIGRATION', 'STOP', 'RESUME')]
 
 
+def disk_is_given_away(p, vm):
+    """Whatever would read or write the disk is refused at once."""
+    def action(kind, **data):
+        return {'type': kind, 'data': {k.replace('_', '-'): v for k, v in data.items()}}
+
+    vm.qmp.cmd('blockdev-add', driver='null-co', node_name='copy', size=16 << 20)
+    one = {'vmstate': 'disk0', 'devices': ['disk0']}
+    for command, args in (
+            ('snapshot-save', {'job_id': 's', 'tag': 't', **one}),
+            ('snapshot-load', {'job_id': 's', 'tag': 't', **one}),
+            ('snapshot-delete', {'job_id': 's', 'tag': 't', 'devices': ['disk0']}),
+            ('transaction', {'actions': [action('snapshot-save', job_id='s', tag='t', **one)]}),
+            ('transaction', {'actions': [action('blockdev-snapshot-internal-sync', device='disk0',
+                                                name='t')]}),
+            ('blockdev-snapshot-sync', {'node_name': 'disk0', 'snapshot_node_name': 'o',
+                                        'snapshot_file': p.path('o.qcow2')}),
+            ('blockdev-backup', {'job_id': 'b', 'device': 'disk0', 'target': 'copy',
+                                 'sync': 'full'}),
+            ('block-export-add', {'type': 'fuse', 'id': 'e', 'node_name': 'disk0',
+                                  'mountpoint': p.path('disk.qcow2')}),
+            ('block_resize', {'node_name': 'disk0', 'size': 32 << 20})):
+        fails(lambda c=command, a=args: vm.qmp.cmd(c, **a),
+              'is inactive: the other side of a migration uses it')
+    vm.qmp.cmd('blockdev-del', node_name='copy')
+
+
 def test_unix_and_the_disk_changes_hands(p):
     where = 'unix:' + p.path('m')
     source, target = p.source(), p.target()
@@ -127,9 +153,7 @@ def test_unix_and_the_disk_changes_hands(p):
     assert status(source) == 'postmigrate'
     fails(lambda: source.qmp.cmd('migrate', uri=where), 'paused due to previous migration')
     fails(lambda: source.qmp.cmd('cont'), 'Failed to get "write" lock')
-    fails(lambda: source.qmp.cmd('snapshot-save', job_id='s', tag='t', vmstate='disk0',
-                                 devices=['disk0']),
-          "Device 'disk0' is inactive: the other side of a migration uses it")
+    disk_is_given_away(p, source)
     # On to a third process; and back to the second when that one is gone.
     third = p.target()
     third.qmp.cmd('migrate-incoming', uri=where)
