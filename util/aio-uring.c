@@ -185,6 +185,11 @@ bool aio_ring_dispatch(AioRing *ring)
         DiskRequest *req = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 
+        if (ring->first) {
+            /* The disk need not wait for new work until we have been through what it has done. */
+            fill(ring);
+            io_uring_submit(&ring->ring);
+        }
         io_uring_cqe_seen(&ring->ring, cqe);
         if (!req) {
             ring->epoll_armed = false;
