@@ -23,6 +23,8 @@
 
 /* At most this many clusters are looked at, and become a hole, at once. */
 #define PUNCH_CLUSTERS 4096
+/* Holes that are made side by side: what one waits for need not hold up the next. */
+#define PUNCHERS 4
 
 int coroutine_fn qcow2_sync_file(BlockDriverState *bs)
 {
@@ -145,19 +147,15 @@ static void coroutine_fn punch_out(void *opaque)
     Qcow2State *s = bs->opaque;
 
     while (s->holes->len) {
-        g_autoptr(GArray) holes = s->holes;
+        Qcow2Free f = g_array_index(s->holes, Qcow2Free, s->holes->len - 1);
 
-        s->holes = g_array_new(false, false, sizeof(Qcow2Free));
-        for (guint i = 0; i < holes->len; i++) {
-            Qcow2Free *f = &g_array_index(holes, Qcow2Free, i);
-
-            /* It saves space, no more: an error does not matter. */
-            bdrv_co_pdiscard(bs->file, f->cluster << s->cluster_bits, f->count << s->cluster_bits);
-            drop_references(bs, f->cluster, f->count);
-            g_tree_remove(s->hole_runs, f);
-        }
+        g_array_set_size(s->holes, s->holes->len - 1);
+        /* It saves space, no more: an error does not matter. */
+        bdrv_co_pdiscard(bs->file, f.cluster << s->cluster_bits, f.count << s->cluster_bits);
+        drop_references(bs, f.cluster, f.count);
+        g_tree_remove(s->hole_runs, &f);
     }
-    s->punching = false;
+    s->punching--;
     s->background--;
     co_queue_restart_all(&s->pin_queue);
 }
@@ -235,8 +233,8 @@ static void coroutine_fn apply_frees(BlockDriverState *bs, GArray *frees)
             drop_references(bs, at, end - at);
         }
     }
-    if (s->holes->len && !s->punching) {
-        s->punching = true;
+    while (s->punching < MIN(PUNCHERS, s->holes->len)) {
+        s->punching++;
         s->background++;
         aio_co_schedule(aio_current(), coroutine_create(punch_out, bs));
     }

@@ -202,7 +202,7 @@ struct Qcow2State {
     GArray *frees;        /* Qcow2Free: waiting for the next flush */
     GArray *holes;        /* Qcow2Free: becoming holes, then free, in the background */
     GTree *hole_runs;     /* the same, and those being worked on, by cluster */
-    bool punching;        /* somebody is at it */
+    unsigned punching;    /* coroutines that are at it */
     GArray *shadow_l1;    /* indices whose L2 table waits for a root switch */
     unsigned shadow_rb;   /* refcount blocks that wait for it */
     uint64_t pack_at, pack_end; /* host bytes in one cluster for the next packed ones */
