@@ -30,10 +30,14 @@ class QMPError(Exception):
         self.desc = error['desc']
 
 
+# Every timeout, in seconds, is as many times longer: for programs that a sanitizer slows down.
+PATIENCE = float(os.environ.get('KEYFRAME_TEST_PATIENCE', 1))
+
+
 def connect(path, timeout):
     """A socket connected to the server at path, which may yet have to begin."""
     sock = socket.socket(socket.AF_UNIX)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         try:
             sock.connect(path)
@@ -61,7 +65,7 @@ class QMP:
 
     def read(self, timeout=None):
         """The next message."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = time.monotonic() + PATIENCE * (self.timeout if timeout is None else timeout)
         while b'\n' not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.sock], [], [], left)[0]:
@@ -101,7 +105,7 @@ class QMP:
 
     def wait_event(self, name, timeout=None, match=lambda data: True):
         """Removes and returns the first event of that name which matches."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        deadline = time.monotonic() + PATIENCE * (self.timeout if timeout is None else timeout)
         seen = 0
         while True:
             while seen < len(self.events):
@@ -151,7 +155,7 @@ class Serial:
     def expect(self, text, timeout=60):
         """Waits for text behind what was expected before; returns what came up to it."""
         want = text.encode()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while True:
             at = self.log.find(want, self._seen)
             if at >= 0:
@@ -241,7 +245,7 @@ class VM:
                 self.qmp.cmd('quit')
             except (EOFError, OSError):
                 pass
-        status = self.process.wait(timeout)
+        status = self.process.wait(timeout * PATIENCE)
         self.cleanup()
         return status
 
