@@ -15,6 +15,7 @@
 #include "block/fuse-server.h"
 #include "qapi/error.h"
 #include "util/co-lock.h"
+#include "util/errno-text.h"
 
 #define MAX_REQUESTS 64
 /* Requests that are read before other handlers get a turn. */
@@ -152,7 +153,7 @@ static bool check_mountpoint(FuseServer *s)
         ret = stat(s->mountpoint, &st);
     }
     if (ret < 0) {
-        s->error = g_strdup_printf("Failed to stat '%s': %s", s->mountpoint, g_strerror(errno));
+        s->error = g_strdup_printf("Failed to stat '%s': %s", s->mountpoint, errno_text(errno));
     } else if (s->config.directory ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode)) {
         s->error = g_strdup_printf("'%s' is not a %s", s->mountpoint,
                                    s->config.directory ? "directory" : "regular file");

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "new-image.h"
 #include "qapi/error.h"
+#include "util/errno-text.h"
 
 struct NewImage {
     char *filename;
@@ -109,7 +110,7 @@ void coroutine_fn new_image_keep(NewImage *image)
         ret = co_run_in_worker(drop_former, image);
     }
     if (ret < 0) {
-        g_printerr("Could not remove '%s': %s\n", image->aside, g_strerror(-ret));
+        g_printerr("Could not remove '%s': %s\n", image->aside, errno_text(-ret));
     }
     image_free(image);
 }
@@ -124,7 +125,7 @@ void coroutine_fn new_image_undo(NewImage *image)
     ret = co_run_in_worker(put_back, image);
     if (ret < 0) {
         g_printerr("Could not put back what was at '%s': %s\n", image->filename,
-                   g_strerror(-ret));
+                   errno_text(-ret));
     }
     image_free(image);
 }

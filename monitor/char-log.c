@@ -13,6 +13,7 @@
 #include "monitor/char-log.h"
 #include "qapi/error.h"
 #include "util/coroutine.h"
+#include "util/errno-text.h"
 #include "util/fdset.h"
 
 struct CharLog {
@@ -140,7 +141,7 @@ static void coroutine_fn write_all(void *opaque)
         ret = co_run_in_worker(write_piece, log);
         if (ret < 0 && !log->failed) {
             g_printerr("%s: warning: chardev '%s': could not write to the log: %s\n",
-                       g_get_prgname(), log->label, g_strerror(-ret));
+                       g_get_prgname(), log->label, errno_text(-ret));
         }
         log->failed = ret < 0;
     }

@@ -3,6 +3,7 @@
 #include "config-host.h"
 #include <string.h>
 #include "qapi/error.h"
+#include "util/errno-text.h"
 
 /* As G_DEFINE_QUARK() has it, but that errors are made by several threads at once. */
 GQuark qapi_error_quark(void)
@@ -50,7 +51,7 @@ void error_setg_errno(GError **errp, int errnum, const char *fmt, ...)
     va_start(ap, fmt);
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    error_setg(errp, "%s: %s", text, g_strerror(errnum));
+    error_setg(errp, "%s: %s", text, errno_text(errnum));
 }
 
 void error_set_class(GError **errp, QapiErrorClass cls, const char *fmt, ...)

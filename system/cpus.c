@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "system/cpus.h"
 #include "util/aio.h"
+#include "util/errno-text.h"
 #include "util/thread-role.h"
 
 typedef struct VCpu {
@@ -145,7 +146,7 @@ static bool start_thread(VCpu *v, int index, GError **errp)
     err = pthread_create(&v->thread, NULL, vcpu_thread, v);
     if (err) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(err),
-                    "Could not start the thread of CPU %d: %s", index, g_strerror(err));
+                    "Could not start the thread of CPU %d: %s", index, errno_text(err));
         return false;
     }
     pthread_setname_np(v->thread, name);

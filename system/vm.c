@@ -17,6 +17,7 @@
 #include "migration/migrate.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-machine.h"
+#include "util/errno-text.h"
 #include "qom.h"
 #include "system-int.h"
 #include "system/cpus.h"
@@ -104,7 +105,7 @@ static bool make_ram(const VmOptions *o, GError **errp)
     }
     if (o->mem_merge && madvise(vm.ram.host, size, MADV_MERGEABLE)) {
         g_printerr("%s: warning: -machine mem-merge=on: %s\n", g_get_prgname(),
-                   g_strerror(errno));
+                   errno_text(errno));
     }
     return true;
 }

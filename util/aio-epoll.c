@@ -11,6 +11,7 @@
  * second sort only is registered with EPOLLONESHOT, so that a wait costs one epoll_ctl().
  */
 #include "aio-int.h"
+#include "util/errno-text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ bool aio_epoll_init(AioContext *ctx, GError **errp)
         }
     }
     g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(errno),
-                "Could not create an event loop: %s: %s", call, g_strerror(errno));
+                "Could not create an event loop: %s: %s", call, errno_text(errno));
     if (ctx->event_fd >= 0) {
         close(ctx->event_fd);
     }

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "util/errno-text.h"
 #include "util/trace.h"
 
 /* Coroutines entered in one round, so that chains of them do not starve the rest. */
@@ -381,7 +382,7 @@ bool event_notifier_init(EventNotifier *e, GError **errp)
     e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (e->fd < 0) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(errno),
-                    "Could not create an eventfd: %s", g_strerror(errno));
+                    "Could not create an eventfd: %s", errno_text(errno));
         return false;
     }
     return true;

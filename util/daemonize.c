@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "util/daemonize.h"
+#include "util/errno-text.h"
 #include "util/log.h"
 
 #define DAEMONIZE_ERROR (g_quark_from_static_string("daemonize"))
@@ -22,7 +23,7 @@ static int pidfile_fd = -1;
 static void fail(GError **errp, int errnum, const char *what, const char *path)
 {
     g_set_error(errp, DAEMONIZE_ERROR, 0, "%s%s%s%s: %s", what, path ? " '" : "",
-                path ? path : "", path ? "'" : "", g_strerror(errnum));
+                path ? path : "", path ? "'" : "", errno_text(errnum));
 }
 
 static void G_GNUC_NORETURN wait_for_child(pid_t child, int fd)

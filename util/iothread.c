@@ -4,6 +4,7 @@
  * with the main thread.
  */
 #include "aio-int.h"
+#include "util/errno-text.h"
 #include "util/iothread.h"
 
 #include <pthread.h>
@@ -73,7 +74,7 @@ IOThread *iothread_new(const char *name, GError **errp)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (ret) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(ret),
-                    "Could not start thread '%s': %s", name, g_strerror(ret));
+                    "Could not start thread '%s': %s", name, errno_text(ret));
         iothread_free(t);
         return NULL;
     }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "outlet.h"
+#include "util/errno-text.h"
 #include "util/log.h"
 #include "util/trace-event.h"
 
@@ -103,7 +104,7 @@ bool log_set_file(const char *filename, GError **errp)
         fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
         if (fd < 0) {
             g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(errno),
-                        "Error opening logfile %s: %s", name, g_strerror(errno));
+                        "Error opening logfile %s: %s", name, errno_text(errno));
             return false;
         }
     }

@@ -7,6 +7,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "util/errno-text.h"
 #include "util/log.h"
 #include "util/trace-event.h"
 
@@ -124,7 +125,7 @@ static bool switch_by_file(const char *filename, GError **errp)
 
     if (!g_file_get_contents(filename, &content, NULL, NULL)) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(errno), "%s: %s", filename,
-                    g_strerror(errno));
+                    errno_text(errno));
         return false;
     }
     lines = g_strsplit(content, "\n", -1);

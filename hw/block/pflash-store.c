@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/snapshot.h"
+#include "util/errno-text.h"
 #include "pflash-int.h"
 #include "qapi/error.h"
 
@@ -126,7 +127,7 @@ static void pages_written(PFlash *s, const Work *w, int ret)
         pflash_content_set_dirty(&s->content, at / PFLASH_PAGE);
     }
     s->error = g_strdup_printf("Could not write %u bytes at offset %u of flash bank '%s': %s",
-                               w->len, w->offset, s->name, g_strerror(-ret));
+                               w->len, w->offset, s->name, errno_text(-ret));
     if (!s->warned) {
         g_printerr("%s: warning: %s; it is tried again\n", g_get_prgname(), s->error);
         s->warned = true;

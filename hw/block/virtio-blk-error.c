@@ -8,6 +8,7 @@
 #include <errno.h>
 #include "qapi/error.h"
 #include "qapi/qapi-events-block-core.h"
+#include "util/errno-text.h"
 #include "virtio-blk-int.h"
 
 static BlockErrorAction action_for(BlockdevOnError policy, int error)
@@ -33,7 +34,7 @@ bool virtio_blk_give_up(BlkRequest *req, int *ret)
 
     qapi_event_send_block_io_error(blk_name(s->blk), bdrv_node_name(blk_bs(s->blk)),
                                    read ? IO_OPERATION_TYPE_READ : IO_OPERATION_TYPE_WRITE,
-                                   action, true, error == ENOSPC, g_strerror(error));
+                                   action, true, error == ENOSPC, errno_text(error));
     if (action == BLOCK_ERROR_ACTION_IGNORE) {
         *ret = 0;
     }
