@@ -28,6 +28,8 @@ def programs(build):
 
 
 def seconds(*command):
+    """Of a run that begins when nothing is left to be written to the disk."""
+    os.sync()
     start = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - start
@@ -65,6 +67,7 @@ def requests(program, image, scale, depth, cache, write, unit=BLOCK, count=None)
                '-S', str(stride(scale['disk'], unit)), '-t', cache, image]
     if write:
         command.insert(2, '-w')
+    os.sync()
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return count / float(re.search(r'completed in ([\d.]+) seconds', out).group(1))
 
@@ -74,6 +77,7 @@ def fio(path, scale, depth, cache, write):
     if not shutil.which('fio'):
         return None
     count = scale['requests'] // (1 if depth > 1 else 4)
+    os.sync()
     out = subprocess.run(
         ['fio', '--name=raw', f'--filename={path}', '--ioengine=io_uring', f'--iodepth={depth}',
          f'--rw=rand{"write" if write else "read"}', f'--bs={BLOCK}', f'--number_ios={count}',
