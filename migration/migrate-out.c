@@ -406,24 +406,15 @@ static bool coroutine_fn work(Outgoing *o, GError **errp)
 static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
 {
     Outgoing *o = opaque;
-    GError *err = NULL;
     bool ok;
 
     o->job = job;
-    if (!vm_job_mutex_lock(o->m->job_mutex, job, "migrate", &err)) {
-        migrate_set_failed(err);
-        g_propagate_error(errp, err);
+    if (!vm_job_mutex_lock(o->m->job_mutex, job, "migrate", errp)) {
         return false;
     }
     snapshot_background(false);
-    ok = work(o, &err);
+    ok = work(o, errp);
     vm_job_mutex_unlock(o->m->job_mutex);
-    if (ok) {
-        migrate_set_status(MIGRATION_STATUS_COMPLETED);
-    } else {
-        migrate_set_failed(err);
-        g_propagate_error(errp, err);
-    }
     return ok;
 }
 

@@ -21,9 +21,8 @@ static void set_job(Job *new_job, Outgoing *o)
     outgoing = o;
 }
 
-/* --- To a snapshot ---------------------------------------------------------------------------- */
-
-static void coroutine_fn snapshot_entry(void *opaque)
+/* Waits for the end, also of a job that was cancelled before it ran. */
+static void coroutine_fn watch_entry(void *opaque)
 {
     Job *mine = opaque;
     g_autoptr(GError) err = NULL;
@@ -35,6 +34,14 @@ static void coroutine_fn snapshot_entry(void *opaque)
     }
     job_unref(mine);
 }
+
+static void watch(Job *new_job, Outgoing *o)
+{
+    set_job(new_job, o);
+    aio_co_schedule(main_aio_context(), coroutine_create(watch_entry, job_ref(new_job)));
+}
+
+/* --- To a snapshot ---------------------------------------------------------------------------- */
 
 static bool check_snapshot(const SnapshotMigrationArgs *a, BlockDriverState **bs, GError **errp)
 {
@@ -68,8 +75,7 @@ static bool coroutine_fn start_snapshot(const SnapshotMigrationArgs *a, GError *
     if (!new_job) {
         return false;
     }
-    set_job(new_job, NULL);
-    aio_co_schedule(main_aio_context(), coroutine_create(snapshot_entry, job_ref(new_job)));
+    watch(new_job, NULL);
     return true;
 }
 
@@ -154,7 +160,7 @@ void coroutine_fn qmp_migrate(const char *uri, bool has_channels, MigrationChann
     } else {
         new_job = outgoing_start(m, addr, &o, &err);
         if (new_job) {
-            set_job(new_job, o);
+            watch(new_job, o);
         }
     }
     if (err) {

@@ -29,7 +29,7 @@ typedef struct SnapshotNode {
 
 typedef struct SnapshotJob {
     Machine *machine;
-    Job *job; /* set by run() */
+    Job *job; /* which has this data */
     JobType type;
     char *tag;
     SnapshotNode *nodes; /* the one with the machine's state is the last */

@@ -167,7 +167,6 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
     int64_t start;
     bool ok;
 
-    sj->job = job;
     sj->home = aio_current();
     if (!vm_job_mutex_lock(sj->machine->job_mutex, job, owner, errp)) {
         aio_co_reschedule_self(main_aio_context());
@@ -217,6 +216,17 @@ static void query(Job *job, void *opaque, JobInfo *info)
     pthread_mutex_unlock(&sj->stats_lock);
 }
 
+/* A job that was cancelled before it ran keeps no node open either. */
+static void coroutine_fn end_entry(void *opaque)
+{
+    SnapshotJob *sj = opaque;
+    Job *job = sj->job;
+
+    job_co_wait(job, NULL);
+    drop_nodes(sj);
+    job_unref(job);
+}
+
 static void free_opaque(void *opaque)
 {
     snapshot_job_free(opaque);
@@ -244,7 +254,8 @@ Job *snapshot_job_start(SnapshotJob *sj, const char *id, int flags, GError **err
         snapshot_job_free(sj);
         return NULL;
     }
-    job_ref(job);
+    sj->job = job_ref(job_ref(job));
+    aio_co_schedule(main_aio_context(), coroutine_create(end_entry, sj));
     owner = vm_job_mutex_owner(sj->machine->job_mutex);
     alone = !under_way && !owner;
     sj->counted = true;

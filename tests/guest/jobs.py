@@ -4,6 +4,7 @@
 statistics, HMP, hosts without userfaultfd.  The guest of bare.py; no Linux needed."""
 
 import ctypes
+import json
 import os
 import struct
 import subprocess
@@ -354,6 +355,28 @@ def test_turns(rig):
     rig.delete('disk')
     check_image(path)
     assert tags(path) == ['a', 'b', 'd']
+
+
+def test_cancel_at_once(rig):
+    """It may not have begun yet; it ends, and though nobody dismisses it the node is free."""
+    qmp = rig.running()
+    path = rig.image('once.qcow2')
+    for command in ('snapshot-save', 'snapshot-delete') * 8:
+        rig.add('disk', path, slow('write', 2))
+        job = f'{command}-{len(qmp.cmd("query-jobs"))}'
+        arguments = {'job-id': job, 'tag': 't', 'devices': ['disk']}
+        if command == 'snapshot-save':
+            arguments['vmstate'] = 'disk'
+        qmp.sock.sendall(json.dumps({'execute': command, 'arguments': arguments}).encode() +
+                         json.dumps({'execute': 'job-cancel', 'arguments': {'id': job}}).encode())
+        assert qmp.reply() == {'return': {}}
+        qmp.reply()  # a delete of what is not there may be over
+        qmp.job_states(job, 'concluded')
+        rig.delete('disk')
+    rig.unharmed()
+    for info in qmp.cmd('query-jobs'):
+        qmp.cmd('job-dismiss', id=info['id'])
+    check_image(path)
 
 
 def test_reset_waits_for_a_load(rig):

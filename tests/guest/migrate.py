@@ -385,6 +385,20 @@ def test_cancel_and_lost_peers(p):
     beats(source)
 
 
+def test_cancel_at_once(p):
+    """It may not have begun yet; it ends all the same, and the next one can begin."""
+    source = p.source('background-snapshot')
+    source.qmp.cmd('migrate-set-parameters', max_bandwidth=100000)
+    for uri in ('exec:cat > /dev/null', 'snapshot:node=disk0,name=t') * 10:
+        source.qmp.events.clear()
+        source.qmp.sock.sendall(
+            json.dumps({'execute': 'migrate', 'arguments': {'uri': uri}}).encode() +
+            b'{"execute": "migrate_cancel"}')
+        assert [source.qmp.reply() for _ in range(2)] == [{'return': {}}] * 2
+        assert end(source)['status'] == 'cancelled'
+    beats(source)
+
+
 def test_a_destination_that_refuses(p):
     """With an answer wanted, a destination that cannot take the machine gives it back."""
     source = p.source('return-path')
