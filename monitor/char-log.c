@@ -16,6 +16,9 @@
 #include "util/errno-text.h"
 #include "util/fdset.h"
 
+/* How long the end of the program waits for files that take nothing. */
+#define FINISH_NS (2 * 1000 * 1000 * 1000LL)
+
 struct CharLog {
     /* Constant. */
     char *label;
@@ -190,9 +193,23 @@ void char_log_remove_kick(CharLog *log, AioBH *kick)
     g_ptr_array_remove_fast(log->kicks, kick);
 }
 
+static void too_late(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
 void char_log_finish(void)
 {
-    while (__atomic_load_n(&at_work, __ATOMIC_SEQ_CST)) {
+    bool late = false;
+    AioTimer *timer = aio_timer_new(main_aio_context(), too_late, &late);
+
+    aio_timer_mod(timer, clock_now_ns() + FINISH_NS);
+    while (__atomic_load_n(&at_work, __ATOMIC_SEQ_CST) && !late) {
         aio_poll(main_aio_context(), true);
+    }
+    aio_timer_free(timer);
+    if (late) {
+        g_printerr("%s: warning: a log of a character device takes nothing: it is not complete\n",
+                   g_get_prgname());
     }
 }

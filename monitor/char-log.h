@@ -34,7 +34,10 @@ void char_log_write(CharLog *log, const void *buf, size_t len);
 void char_log_add_kick(CharLog *log, AioBH *kick);
 void char_log_remove_kick(CharLog *log, AioBH *kick);
 
-/* Waits until all files have what was written; at the end of the program.  Main thread. */
+/*
+ * Waits until all files have what was written, but not long for one that takes nothing; at the end
+ * of the program.  Main thread.
+ */
 void char_log_finish(void);
 
 #endif

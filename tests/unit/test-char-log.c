@@ -242,6 +242,32 @@ static void test_full(void)
     teardown();
 }
 
+/* The end of the program does not wait for ever. */
+static void test_stuck(void)
+{
+    g_autofree char *path = NULL, *block = g_malloc0(128 * 1024);
+    Chardev *chr;
+    int fifo;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 20 * G_USEC_PER_SEC, 0);
+        g_test_trap_assert_passed();
+        g_test_trap_assert_stderr("*it is not complete*");
+        return;
+    }
+    setup();
+    path = g_build_filename(dir, "fifo", NULL);
+    g_assert_cmpint(mkfifo(path, 0600), ==, 0);
+    fifo = open(path, O_RDONLY | O_NONBLOCK);
+    g_assert_cmpint(fifo, >=, 0);
+    chr = new_device("null,id=a,logfile=%s/fifo");
+    while (chardev_write(chr, block, 128 * 1024) > 0) {
+        aio_poll(main_aio_context(), false);
+    }
+    chardev_cleanup();
+    test_dir_remove(dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -253,5 +279,6 @@ int main(int argc, char **argv)
     g_test_add_func("/char-log/slow", test_slow);
     g_test_add_func("/char-log/slow-mux", test_slow_mux);
     g_test_add_func("/char-log/full", test_full);
+    g_test_add_func("/char-log/stuck", test_stuck);
     return g_test_run();
 }
