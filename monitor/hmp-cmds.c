@@ -64,7 +64,7 @@ static void coroutine_fn hmp_help(HMPSession *s, const HMPArgs *args)
     if (cmd) {
         print_help(s, cmd);
     } else {
-        hmp_printf(s, "unknown command: '%s'\n", name);
+        hmp_printf(s, "unknown command: '%.*s'\n", (int)(rest - name), name);
     }
 }
 

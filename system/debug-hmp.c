@@ -51,7 +51,8 @@ static void coroutine_fn hmp_logfile(HMPSession *s, const HMPArgs *args)
     LogFile file = {.name = hmp_arg_str(args, "filename")};
 
     if (co_run_in_worker(log_file_worker, &file) < 0) {
-        hmp_handle_error(s, file.err);
+        hmp_printf(s, "%s\n", file.err->message);
+        g_error_free(file.err);
     }
 }
 

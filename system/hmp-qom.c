@@ -7,6 +7,7 @@
 #include "qapi/qapi-commands-machine.h"
 #include "qapi/qapi-commands-qom.h"
 #include "qapi/qapi-visit-machine.h"
+#include "qom.h"
 #include "system-int.h"
 
 static void coroutine_fn hmp_qom_list(HMPSession *s, const HMPArgs *args)
@@ -77,6 +78,48 @@ static void coroutine_fn hmp_object_del(HMPSession *s, const HMPArgs *args)
     hmp_handle_error(s, err);
 }
 
+static void coroutine_fn hmp_device_add(HMPSession *s, const HMPArgs *args)
+{
+    const char *text = hmp_arg_str(args, "device");
+    GError *err = NULL;
+    bool is_json;
+    json_object *tree = keyval_or_json_parse(text ? text : "", "driver", &is_json, &err);
+
+    if (tree) {
+        qom_plug(tree, !is_json, &err);
+    }
+    json_object_put(tree);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn hmp_device_del(HMPSession *s, const HMPArgs *args)
+{
+    GError *err = NULL;
+
+    qmp_device_del(hmp_arg_str(args, "id"), &err);
+    hmp_handle_error(s, err);
+}
+
+static void coroutine_fn complete_driver(HMPCompletion *c, int nr)
+{
+    for (int i = 0; nr == 0 && i < DEVICE_DRIVER__MAX; i++) {
+        hmp_complete_add(c, DeviceDriver_str(i));
+    }
+}
+
+/* Devices that have an id. */
+static void coroutine_fn complete_device(HMPCompletion *c, int nr)
+{
+    g_autoptr(ObjectPropertyInfoList) list = nr == 0 ? qmp_qom_list("/machine/peripheral", NULL)
+                                                     : NULL;
+
+    for (ObjectPropertyInfoList *l = list; l; l = l->next) {
+        if (g_str_has_prefix(l->value->type, "child<")) {
+            hmp_complete_add(c, l->value->name);
+        }
+    }
+}
+
 /* Objects by their last name. */
 static void coroutine_fn complete_object(HMPCompletion *c, int nr)
 {
@@ -144,6 +187,9 @@ const HMPCommand qom_hmp_commands[] = {
      hmp_complete_qom_path},
     {"object_add", "object:S", "[qom-type=]type,id=str[,prop=value][,...]",
      "create QOM object", hmp_object_add},
+    {"device_add", "device:S?", "driver[,prop=value][,...]", "add device, like -device on the command line",
+     hmp_device_add, complete_driver},
+    {"device_del", "id:s", "device", "remove device", hmp_device_del, complete_device},
     {"object_del", "id:s", "id", "destroy QOM object", hmp_object_del, complete_object},
     {"info memdev", "", "", "show memory backends", hmp_info_memdev},
     {0},

@@ -84,26 +84,31 @@ static void add_device(const DeviceOptions *device, GError **errp)
     }
 }
 
+void qom_plug(json_object *tree, bool keyval, GError **errp)
+{
+    DeviceOptions *device = NULL;
+
+    if (inspect_device(tree, !keyval, errp) &&
+        (keyval ? qapi_input_keyval : qapi_input)(&qapi_type_DeviceOptions, tree, NULL, &device,
+                                                  errp)) {
+        add_device(device, errp);
+    }
+    qapi_free_DeviceOptions(device);
+}
+
 /* Not generated: an unknown driver is told in other words than an unknown value elsewhere. */
 bool coroutine_fn qmp_marshal_device_add(json_object *args, json_object **ret, GError **errp)
 {
-    DeviceOptions device;
+    json_object *tree = args ? json_object_get(args) : json_object_new_object();
     GError *err = NULL;
 
-    if (args && !inspect_device(args, true, errp)) {
-        return false;
-    }
-    if (!qapi_input_args(&qapi_type_DeviceOptions, args, &device, errp)) {
-        return false;
-    }
-    add_device(&device, &err);
-    qapi_free_members(&qapi_type_DeviceOptions, &device);
-    *ret = json_object_new_object();
+    qom_plug(tree, false, &err);
+    json_object_put(tree);
     if (err) {
-        g_clear_pointer(ret, json_object_put);
         g_propagate_error(errp, err);
         return false;
     }
+    *ret = json_object_new_object();
     return true;
 }
 

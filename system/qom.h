@@ -74,6 +74,8 @@ void qom_cleanup(void);
  * errp.
  */
 int qom_choose_slot(const char *driver, const char *bus, GError **errp);
+/* A device that shall come now: tree is a DeviceOptions, with keyval as qapi_input_keyval() takes it. */
+void qom_plug(json_object *tree, bool keyval, GError **errp);
 /* Everything that exists, as QomObject; the caller frees the array. */
 GPtrArray *coroutine_fn qom_objects(void);
 /* The object in objects that a client calls path; NULL and errp. */

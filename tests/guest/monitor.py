@@ -176,6 +176,9 @@ def test_the_rest_looks_as_in_qemu(_):
     for vm in (both.ours, both.theirs):
         assert vm.cmd('chardev-add', id='p1', backend={'type': 'pty', 'data': {}})['pty']
         assert vm.cmd('query-status')['status'] == 'prelaunch'
+    both.same('help foo bar', 'help info foo bar', 'logfile /nosuch/x', 'device_add',
+              'device_add nosuch', 'device_add id=x', 'device_del nosuch', 'help device_add',
+              'help device_del', 'device_add virtio-blk-device,drive=n,bus=virtio-mmio-bus.3')
     both.same('qom-list', 'qom-list /nosuch', 'qom-get /objects/it0 nosuch', 'qom-get /nosuch x',
               'qom-get /machine type', 'qom-get /objects/it0 type',
               'qom-set /objects/it0 nosuch 5', 'object_add iothread,id=it1',
