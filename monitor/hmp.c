@@ -194,7 +194,7 @@ void hmp_set_reader(HMPSession *s, bool *ended)
 {
     hmp_set_interrupt(s, set_flag, ended);
     s->reader = true;
-    *ended = s->cut || (s->session && !s->session->chr);
+    *ended = s->cut || s->gone || (s->session && !s->session->chr);
 }
 
 void hmp_end_reader(HMPSession *s)

@@ -77,6 +77,11 @@ extern const MonitorKind monitor_qmp, monitor_hmp;
 bool qmp_session_set_capabilities(bool oob, bool concurrent);
 /* A descriptor that the client of the current request has handed over, the caller's; or -1. */
 int qmp_session_take_fd(void);
+/*
+ * The current request collects hmp's output: when the client is gone its reader ends.  NULL: no
+ * more.
+ */
+void qmp_session_set_hmp(HMPSession *hmp);
 /* Gives fd, which it takes, a name; -1: the client has handed over none. */
 void monitor_name_fd(int fd, const char *fdname, GError **errp);
 /* {"qemu": {...}, "package": ...} of the greeting. */
@@ -104,6 +109,7 @@ struct HMPSession {
     void *interrupt_opaque;
     bool reader; /* see hmp_set_reader() */
     bool cut;    /* there was more output than is collected */
+    bool gone;   /* nobody wants what is collected any more */
 };
 
 void hmp_set_tables(const HMPCommand *const *tables, int n);

@@ -79,7 +79,9 @@ char *coroutine_fn qmp_human_monitor_command(const char *command_line, bool has_
         return NULL;
     }
     hmp.out = g_string_new(NULL);
+    qmp_session_set_hmp(&hmp);
     hmp_run_line(&hmp, command_line);
+    qmp_session_set_hmp(NULL);
     if (hmp.cut) {
         g_string_append(hmp.out, "(cut)\r\n");
     }

@@ -50,6 +50,7 @@ typedef struct QmpRequest {
     GError *err;      /* instead: the text was no JSON */
     Coroutine *co;
     struct QmpRequest *next_running;
+    HMPSession *hmp; /* human-monitor-command's, while it runs */
 
     /* Borrowed from obj. */
     const char *command;
@@ -88,18 +89,29 @@ static GString *reply_begin(void)
     return scratch;
 }
 
+/* Text over lines with the ends that a terminal needs. */
+static GString *with_returns(const GString *text)
+{
+    GString *lines = g_string_sized_new(text->len + text->len / 8);
+    const char *p = text->str, *end = p + text->len, *feed;
+
+    while ((feed = memchr(p, '\n', end - p))) {
+        g_string_append_len(lines, p, feed - p);
+        if (feed == text->str || feed[-1] != '\r') {
+            g_string_append_c(lines, '\r');
+        }
+        g_string_append_c(lines, '\n');
+        p = feed + 1;
+    }
+    return g_string_append_len(lines, p, end - p);
+}
+
 static void send_text(QmpSession *s, GString *text)
 {
     g_string_append_len(text, "\r\n", 2);
     if (s->pretty) {
-        g_autoptr(GString) lines = g_string_sized_new(text->len + 64);
+        g_autoptr(GString) lines = with_returns(text);
 
-        for (size_t i = 0; i < text->len; i++) {
-            if (text->str[i] == '\n' && (!i || text->str[i - 1] != '\r')) {
-                g_string_append_c(lines, '\r');
-            }
-            g_string_append_c(lines, text->str[i]);
-        }
         monitor_session_write(&s->parent, lines->str, lines->len);
     } else {
         monitor_session_write(&s->parent, text->str, text->len);
@@ -117,26 +129,30 @@ static void put_member(QmpSession *s, GString *out, bool first, const char *key)
 }
 
 /*
- * The schema never changes and is large: its text is made once.  Recognised by the object,
- * which the command returns again and again.
+ * The schema never changes and is large: its text is made once in each form.  Recognised by the
+ * object, which the command returns again and again.
  */
 static void put_return_value(QmpSession *s, GString *out, const QmpRequest *req,
                              json_object *value)
 {
-    static json_object *known;
-    static GString *text;
+    static struct {
+        json_object *value;
+        GString *text;
+    } known[2]; /* by pretty */
+    bool form = s->pretty;
 
-    if (s->pretty || strcmp(req->command, "query-qmp-schema")) {
+    if (strcmp(req->command, "query-qmp-schema")) {
         json_write_at(out, value, s->pretty, 1);
         return;
     }
-    if (known != value) {
-        json_object_put(known);
-        known = json_object_get(value);
-        text = text ? g_string_truncate(text, 0) : g_string_new(NULL);
-        json_write(text, value, false);
+    if (known[form].value != value) {
+        json_object_put(known[form].value);
+        known[form].value = json_object_get(value);
+        known[form].text = known[form].text ? g_string_truncate(known[form].text, 0)
+                                            : g_string_new(NULL);
+        json_write_at(known[form].text, value, s->pretty, 1);
     }
-    g_string_append_len(out, text->str, text->len);
+    g_string_append_len(out, known[form].text->str, known[form].text->len);
 }
 
 static void send_return(const QmpRequest *req, json_object *value)
@@ -332,27 +348,46 @@ static void coroutine_fn request_run(QmpRequest *req)
     request_free(req);
 }
 
+/* The request whose handler calls; NULL outside of one. */
+static QmpRequest *current_request(void)
+{
+    QmpRequest *req = running;
+
+    while (req && req->co != coroutine_self()) {
+        req = req->next_running;
+    }
+    return req;
+}
+
 int qmp_session_take_fd(void)
 {
-    for (QmpRequest *req = running; req; req = req->next_running) {
-        if (req->co == coroutine_self() && req->session->parent.chr) {
-            return chardev_take_passed_fd(req->session->parent.chr);
-        }
-    }
-    return -1;
+    QmpRequest *req = current_request();
+
+    return req && req->session->parent.chr ? chardev_take_passed_fd(req->session->parent.chr) : -1;
 }
 
 bool qmp_session_set_capabilities(bool oob, bool concurrent)
 {
-    for (QmpRequest *req = running; req; req = req->next_running) {
-        if (req->co == coroutine_self()) {
-            req->session->oob = oob;
-            req->session->concurrent = concurrent;
-            req->session->negotiated = true;
-            return true;
-        }
+    QmpRequest *req = current_request();
+
+    if (req) {
+        req->session->oob = oob;
+        req->session->concurrent = concurrent;
+        req->session->negotiated = true;
     }
-    return false;
+    return req;
+}
+
+void qmp_session_set_hmp(HMPSession *hmp)
+{
+    QmpRequest *req = current_request();
+
+    if (req) {
+        req->hmp = hmp;
+    }
+    if (req && hmp) {
+        hmp->gone = !req->session->parent.chr;
+    }
 }
 
 /* --- The session's coroutine, and those of requests beside it ------------------------- */
@@ -522,6 +557,12 @@ static void qmp_receive(MonitorSession *session, const uint8_t *buf, size_t len)
 
 static void qmp_closed(MonitorSession *session)
 {
+    for (QmpRequest *req = running; req; req = req->next_running) {
+        if (&req->session->parent == session && req->hmp) {
+            req->hmp->gone = true;
+            hmp_end_reader(req->hmp);
+        }
+    }
     session_wake((QmpSession *)session);
 }
 

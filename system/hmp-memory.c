@@ -108,28 +108,42 @@ static void coroutine_fn hmp_print(HMPSession *s, const HMPArgs *args)
 }
 
 /* The sum of BSD's sum(1), 16 bits. */
+typedef struct Sum {
+    const uint8_t *buf;
+    size_t n;
+    uint16_t sum;
+} Sum;
+
+/* WorkerFunc: many who sum up would keep the main thread busy. */
+static int sum_worker(void *opaque)
+{
+    Sum *s = opaque;
+
+    for (size_t i = 0; i < s->n; i++) {
+        s->sum = (uint16_t)(s->sum >> 1 | s->sum << 15) + s->buf[i];
+    }
+    return 0;
+}
+
 static void coroutine_fn hmp_sum(HMPSession *s, const HMPArgs *args)
 {
     uint64_t addr = hmp_arg_int(args, "start", 0), left = (uint32_t)hmp_arg_int(args, "size", 0);
     g_autofree uint8_t *buf = g_malloc(PIECE);
+    Sum sum = {.buf = buf};
     bool interrupted;
-    uint16_t sum = 0;
 
     hmp_set_reader(s, &interrupted);
     while (left && !interrupted) {
-        size_t n = MIN(left, PIECE);
-
-        if (!guest_co_read(NULL, addr, buf, n, true)) {
+        sum.n = MIN(left, PIECE);
+        if (!guest_co_read(NULL, addr, buf, sum.n, true)) {
             return;
         }
-        for (size_t i = 0; i < n; i++) {
-            sum = (uint16_t)(sum >> 1 | sum << 15) + buf[i];
-        }
-        addr += n;
-        left -= n;
+        co_run_in_worker(sum_worker, &sum);
+        addr += sum.n;
+        left -= sum.n;
     }
     if (!interrupted) {
-        hmp_printf(s, "%05d\n", sum);
+        hmp_printf(s, "%05d\n", sum.sum);
     }
 }
 

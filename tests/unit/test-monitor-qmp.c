@@ -283,6 +283,41 @@ static void test_hmp_command(void)
     teardown();
 }
 
+static int readers_begun, readers_ended;
+
+/* Reads without printing until somebody ends it. */
+static void coroutine_fn cmd_read(HMPSession *s, const HMPArgs *args)
+{
+    bool ended;
+
+    hmp_set_reader(s, &ended);
+    readers_begun++;
+    while (!ended) {
+        co_sleep_ns(0);
+    }
+    readers_ended++;
+}
+
+/* A client that goes away ends what only reads for it, be it at work or yet to come. */
+static void test_hmp_client_gone(void)
+{
+    static const HMPCommand table[] = {{"read", "", "", "read", cmd_read}, {0}};
+    static const HMPCommand *const tables[] = {table};
+    TestClient *c;
+
+    setup();
+    hmp_set_tables(tables, 1);
+    c = client_ready();
+    client_send(c, "{'execute':'human-monitor-command','arguments':{'command-line':'read'}}"
+                   "{'execute':'human-monitor-command','arguments':{'command-line':'read'}}");
+    poll_until(readers_begun == 1);
+    g_assert_cmpint(readers_ended, ==, 0);
+    client_free(c);
+    poll_until(readers_ended == readers_begun);
+    teardown();
+    g_assert_cmpint(readers_ended, ==, readers_begun);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -295,5 +330,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/limits", test_limits);
     g_test_add_func("/qmp/pretty", test_pretty);
     g_test_add_func("/qmp/human-monitor-command", test_hmp_command);
+    g_test_add_func("/qmp/hmp-client-gone", test_hmp_client_gone);
     return g_test_run();
 }
