@@ -125,6 +125,8 @@ bool chardev_opts_check_backend(const ChardevOpts *opts, GError **errp);
 Chardev *coroutine_fn chardev_co_new_from_opts(const char *opts, GError **errp);
 /* Whether a device has the label or is about to. */
 bool chardev_label_in_use(const char *label);
+/* Waits, at the end of the program, until the peer has taken what is queued, or it is until_ns. */
+void chardev_drain(Chardev *chr, int64_t until_ns);
 /* Closes for good; what is queued is sent as far as the peer takes it at once. */
 void chardev_close(Chardev *chr);
 void chardev_set_filename(Chardev *chr, char *filename);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -631,6 +632,23 @@ void chardev_unref(Chardev *chr)
     g_free(chr->label);
     g_free(chr->filename);
     g_free(chr);
+}
+
+void chardev_drain(Chardev *chr, int64_t until_ns)
+{
+    Chardev *dev = chr->through ? chr->through : chr;
+
+    pthread_mutex_lock(&dev->lock);
+    while (dev->connected && !dev->broken && dev->out_fd >= 0 && dev->out.len) {
+        struct pollfd pfd = {.fd = dev->out_fd, .events = POLLOUT};
+        int64_t left = until_ns - clock_now_ns();
+
+        if (left <= 0 || poll(&pfd, 1, left / 1000000 + 1) <= 0) {
+            break;
+        }
+        flush_locked(dev);
+    }
+    pthread_mutex_unlock(&dev->lock);
 }
 
 /* A front end may still be writing in another thread: it finds no log. */

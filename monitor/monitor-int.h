@@ -19,6 +19,9 @@
 /* With that much unread an event finds no place: the client is given up. */
 #define MONITOR_QUEUE_LIMIT (1024 * 1024)
 
+/* How long the end of the program waits for clients to read. */
+#define MONITOR_DRAIN_NS (1000 * 1000 * 1000LL)
+
 typedef struct MonitorSession MonitorSession;
 typedef struct MonitorPort MonitorPort;
 

@@ -234,12 +234,26 @@ void monitor_init(const HMPCommand *const *tables, int n)
     qmp_events_init();
 }
 
+/* Who has asked gets its answer, quit behind a long one too, but a client that does not read does
+ * not keep the program. */
+static void drain_sessions(void)
+{
+    int64_t until = clock_now_ns() + MONITOR_DRAIN_NS;
+
+    for (guint i = 0; i < sessions->len; i++) {
+        MonitorSession *s = g_ptr_array_index(sessions, i);
+
+        chardev_drain(s->chr, until);
+    }
+}
+
 void monitor_cleanup(void)
 {
     if (!ports) {
         return;
     }
     qmp_events_cleanup();
+    drain_sessions();
     while (ports->len) {
         port_free(g_ptr_array_steal_index_fast(ports, ports->len - 1));
     }

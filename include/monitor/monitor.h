@@ -16,7 +16,7 @@
 /* Once, before any monitor: installs the event sink and the HMP command tables. */
 void monitor_init(const HMPCommand *const *tables, int n);
 /*
- * Ends all sessions: pending output is sent as far as the peers take it.  Before
+ * Ends all sessions: pending output is sent as far as the peers take it within a second.  Before
  * chardev_cleanup().
  */
 void monitor_cleanup(void);

@@ -351,6 +351,22 @@ class HmpRig(Rig):
         os.symlink(self.path('hmp'), os.path.join(self.vm.dir, 'hmp'))
 
 
+def test_answers_before_the_end(_):
+    """Who begins to read when the program ends gets all, the answer to quit too."""
+    with VM(sys.argv[1], ['-S'], monitors=2) as vm:
+        late = vm.session(1)
+        late.sock.sendall(b'{"execute": "query-qmp-schema", "id": 1}{"execute": "quit", "id": 2}')
+        vm.qmp.wait_event('SHUTDOWN')
+        ids = []
+        try:
+            while True:
+                ids.append(late.read().get('id'))
+        except EOFError:
+            pass
+        assert [i for i in ids if i] == [1, 2], ids
+        assert vm.process.wait(30) == 0
+
+
 if __name__ == '__main__':
     the_rig = HmpRig(sys.argv[1])
     try:
