@@ -80,6 +80,7 @@ struct Chardev {
     bool connected;
     bool out_is_socket;
     bool broken;       /* writing failed: to be closed by the main thread */
+    bool finishing;    /* to be closed when nothing is queued any more */
     int out_fd;
     int64_t last_flush_ns;
     ByteQueue out; /* its length is atomic: looked at without the lock, too */

@@ -247,6 +247,14 @@ void chardev_disconnect(Chardev *chr)
     aio_bh_schedule(chr->kick);
 }
 
+void chardev_finish(Chardev *chr)
+{
+    pthread_mutex_lock(&chr->lock);
+    chr->finishing = true;
+    pthread_mutex_unlock(&chr->lock);
+    aio_bh_schedule(chr->kick);
+}
+
 /* --- Descriptor handlers ------------------------------------------------------------- */
 
 static void set_handlers(Chardev *chr, bool reading, bool writing)
@@ -280,6 +288,15 @@ static void update_handlers(Chardev *chr)
 {
     set_handlers(chr, wants_input(chr),
                  chr->connected && !chr->through && queued(chr) > 0);
+}
+
+/* Whether a peer from which no more comes may still read, and the front end goes on for it. */
+static bool half_closed(Chardev *chr)
+{
+    struct pollfd pfd = {.fd = chr->in_fd};
+
+    return chr->out_is_socket && chr->ops && chr->ops->input_ended && poll(&pfd, 1, 0) >= 0 &&
+           !(pfd.revents & (POLLHUP | POLLERR));
 }
 
 /* The input is at its end, the output is not. */
@@ -378,6 +395,9 @@ static void chardev_read(void *opaque)
     chardev_ref(chr);
     if (n == 0 && chr->backend->keeps_output) {
         input_ended(chr);
+    } else if (n == 0 && half_closed(chr)) {
+        input_ended(chr);
+        chr->ops->input_ended(chr->opaque);
     } else if (n <= 0) {
         chardev_peer_lost(chr);
     } else {
@@ -403,7 +423,7 @@ static void chardev_flush(void *opaque)
     if (chr->connected) {
         flush_locked(chr);
     }
-    broken = chr->broken;
+    broken = chr->broken || (chr->finishing && !chr->out.len);
     room = chardev_pending(chr) <= CHARDEV_QUEUE_MAX / 2;
     pthread_mutex_unlock(&chr->lock);
 
@@ -452,7 +472,7 @@ void chardev_peer_opened(Chardev *chr, int in_fd, int out_fd, bool is_socket)
     chr->in_fd = in_fd;
     chr->out_fd = out_fd;
     chr->out_is_socket = is_socket;
-    chr->broken = false;
+    chr->broken = chr->finishing = false;
     chr->connected = true;
     pthread_mutex_unlock(&chr->lock);
 
@@ -469,7 +489,7 @@ static bool forget_peer(Chardev *chr)
     pthread_mutex_lock(&chr->lock);
     was = chr->connected;
     chr->connected = false;
-    chr->broken = false;
+    chr->broken = chr->finishing = false;
     queue_clear(&chr->out);
     pthread_mutex_unlock(&chr->lock);
     return was;
@@ -511,7 +531,7 @@ void chardev_peer_lost(Chardev *chr)
 
 int chardev_steal_fd(Chardev *chr)
 {
-    int fd = chr->in_fd;
+    int fd = chr->in_fd >= 0 ? chr->in_fd : chr->out_fd; /* the input may have ended */
 
     forget_peer(chr);
     pthread_mutex_lock(&chr->lock);

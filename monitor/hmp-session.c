@@ -17,7 +17,8 @@ typedef struct HMPPeer {
     MonitorSession parent;
     HMPSession hmp;
     bool greeted;
-    bool idle; /* co waits for input */
+    bool idle;        /* co waits for input */
+    bool input_ended; /* the user sends no more, and waits for answers */
     Coroutine *co;
     GByteArray *input;
 } HMPPeer;
@@ -89,6 +90,9 @@ static void coroutine_fn peer_run(void *opaque)
         if (!taken && p->input->len) {
             monitor_session_wait_for_room(&p->parent);
         } else if (!taken) {
+            if (p->input_ended) {
+                chardev_finish(p->parent.chr);
+            }
             p->idle = true;
             monitor_session_wait_for_input(&p->parent);
         } else if (event == READLINE_COMPLETE) {
@@ -176,6 +180,14 @@ static void hmp_focus(MonitorSession *session, bool in)
     }
 }
 
+static void hmp_input_ended(MonitorSession *session)
+{
+    HMPPeer *p = (HMPPeer *)session;
+
+    p->input_ended = true;
+    peer_wake(p);
+}
+
 static void hmp_closed(MonitorSession *session)
 {
     HMPPeer *p = (HMPPeer *)session;
@@ -199,6 +211,7 @@ const MonitorKind monitor_hmp = {
     .can_receive = hmp_can_receive,
     .receive = hmp_receive,
     .focus = hmp_focus,
+    .input_ended = hmp_input_ended,
     .closed = hmp_closed,
     .free = hmp_free,
 };

@@ -30,6 +30,8 @@ typedef struct MonitorKind {
     size_t (*can_receive)(MonitorSession *s);
     void (*receive)(MonitorSession *s, const uint8_t *buf, size_t len);
     void (*focus)(MonitorSession *s, bool in);
+    /* The peer sends no more: when all that it has sent is dealt with, chardev_finish(). */
+    void (*input_ended)(MonitorSession *s);
     /* The peer is gone, s->chr is NULL. */
     void (*closed)(MonitorSession *s);
     /* The last reference is gone. */

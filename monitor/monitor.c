@@ -123,6 +123,17 @@ static void port_focus(void *opaque, bool in)
     }
 }
 
+static void port_input_ended(void *opaque)
+{
+    MonitorPort *port = opaque;
+
+    if (port->session) {
+        port->kind->input_ended(port->session);
+    } else {
+        chardev_finish(port->chr);
+    }
+}
+
 static void port_end_session(MonitorPort *port)
 {
     MonitorSession *s = port->session;
@@ -169,6 +180,7 @@ static const ChardevFrontOps port_ops = {
     .event = port_event,
     .writable = port_writable,
     .focus = port_focus,
+    .input_ended = port_input_ended,
 };
 
 static MonitorPort *port_new(const MonitorKind *kind, Chardev *chr)

@@ -62,7 +62,8 @@ struct QmpSession {
     MonitorSession parent;
     bool pretty;
     bool negotiated, oob, concurrent;
-    bool idle; /* co waits for a request */
+    bool idle;        /* co waits for a request */
+    bool input_ended; /* the client sends no more, and waits for its answers */
     LaneLoad load[LANE__MAX];
     Coroutine *co;
     JSONStream in;
@@ -392,12 +393,23 @@ void qmp_session_set_hmp(HMPSession *hmp)
 
 /* --- The session's coroutine, and those of requests beside it ------------------------- */
 
+static void session_wake(QmpSession *s)
+{
+    if (s->idle) {
+        s->idle = false;
+        aio_co_wake(s->co);
+    }
+}
+
 static void coroutine_fn request_beside(void *opaque)
 {
     QmpRequest *req = opaque;
     QmpSession *s = req->session;
 
     request_run(req);
+    if (s->input_ended) {
+        session_wake(s); /* it may have been the last */
+    }
     monitor_session_unref(&s->parent);
 }
 
@@ -472,6 +484,13 @@ static QmpRequest *session_take_request(QmpSession *s)
     return req;
 }
 
+/* Whether all that the client has sent is answered, and no more will come. */
+static bool session_is_through(const QmpSession *s)
+{
+    return s->input_ended && !s->rest->len && !s->load[LANE_BESIDE].requests &&
+           !s->load[LANE_OOB].requests;
+}
+
 static void coroutine_fn session_run(void *opaque)
 {
     QmpSession *s = opaque;
@@ -484,19 +503,14 @@ static void coroutine_fn session_run(void *opaque)
             monitor_session_wait_for_room(&s->parent);
             monitor_session_give_way(&s->parent);
         } else if (!s->queue.length) {
+            if (session_is_through(s)) {
+                chardev_finish(s->parent.chr);
+            }
             s->idle = true;
             monitor_session_wait_for_input(&s->parent);
         }
     }
     monitor_session_unref(&s->parent);
-}
-
-static void session_wake(QmpSession *s)
-{
-    if (s->idle) {
-        s->idle = false;
-        aio_co_wake(s->co);
-    }
 }
 
 /* --- The kind ------------------------------------------------------------------------- */
@@ -555,6 +569,14 @@ static void qmp_receive(MonitorSession *session, const uint8_t *buf, size_t len)
     monitor_session_unref(session);
 }
 
+static void qmp_input_ended(MonitorSession *session)
+{
+    QmpSession *s = (QmpSession *)session;
+
+    s->input_ended = true;
+    session_wake(s);
+}
+
 static void qmp_closed(MonitorSession *session)
 {
     for (QmpRequest *req = running; req; req = req->next_running) {
@@ -583,6 +605,7 @@ const MonitorKind monitor_qmp = {
     .open = qmp_open,
     .can_receive = qmp_can_receive,
     .receive = qmp_receive,
+    .input_ended = qmp_input_ended,
     .closed = qmp_closed,
     .free = qmp_free,
 };

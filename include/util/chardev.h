@@ -29,6 +29,11 @@ typedef struct ChardevFrontOps {
     void (*writable)(void *opaque); /* after a short write: there is room again */
     void (*focus)(void *opaque, bool in); /* of a multiplexed back end: input comes here */
     /*
+     * The peer of a socket sends no more, but may still read (shutdown(2)): chardev_finish() when it
+     * has got all.  NULL: that is taken for the peer's end.
+     */
+    void (*input_ended)(void *opaque);
+    /*
      * The front end is attached to chr from now on (chardev-change); when this returns, no
      * thread of it writes to the old device any more.  NULL: it cannot do that.
      */
@@ -52,6 +57,8 @@ void chardev_accept_input(Chardev *chr);
  * thread.
  */
 size_t chardev_write(Chardev *chr, const void *buf, size_t len);
+/* Closes the connection when all that is queued has been taken.  Main thread. */
+void chardev_finish(Chardev *chr);
 bool chardev_connected(Chardev *chr);
 /* The name given at creation, and QEMU's description, "unix:/path,server=on". */
 const char *chardev_label(Chardev *chr);

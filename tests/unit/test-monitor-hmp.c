@@ -692,6 +692,35 @@ static void test_user_gone(void)
     teardown();
 }
 
+/* A user who types no more has all lines run, and their output, then the connection ends. */
+static void test_input_ends(void)
+{
+    TestClient *c;
+
+    setup();
+    c = client_greeted();
+    client_send(c, "stick\nstick\ninfo status\nhalf a li");
+    g_assert_cmpint(shutdown(c->fd, SHUT_WR), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *output = NULL;
+
+        while (co_queue_empty(&stuck)) {
+            aio_poll(main_aio_context(), true);
+        }
+        co_queue_restart_all(&stuck);
+        output = read_to_prompt(c);
+        g_assert_cmpstr(output, ==, "free\r\n");
+    }
+    {
+        g_autofree char *output = read_to_prompt(c);
+
+        g_assert_cmpstr(output, ==, "VM status: running\r\n");
+    }
+    g_assert_null(client_line(c));
+    client_free(c);
+    teardown();
+}
+
 static void coroutine_fn line_entry(void *opaque)
 {
     char **text = opaque;
@@ -741,5 +770,6 @@ int main(int argc, char **argv)
     g_test_add_func("/hmp/long-output", test_long_output);
     g_test_add_func("/hmp/user-gone", test_user_gone);
     g_test_add_func("/hmp/cut-output", test_cut_output);
+    g_test_add_func("/hmp/input-ends", test_input_ends);
     return g_test_run();
 }

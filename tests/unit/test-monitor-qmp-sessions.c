@@ -121,6 +121,46 @@ static void test_concurrent_limit(void)
 }
 
 /* Sixty-four that are stuck side by side do not keep one out of band waiting. */
+/* A client that sends no more gets all its answers, then the connection ends: "socat -". */
+static void test_input_ends(void)
+{
+    TestClient *c, *other;
+
+    setup();
+    other = client_ready();
+    c = client_ready();
+    for (int i = 0; i < 20; i++) { /* more than are read ahead */
+        client_send(c, "{'execute':'stick'}");
+    }
+    client_send(c, "{'execute':'query-status'}");
+    g_assert_cmpint(shutdown(c->fd, SHUT_WR), ==, 0);
+    for (int i = 1; i <= 20; i++) {
+        poll_until(stuck_entered == i);
+        client_ask(other, "{'execute':'unstick'}", "{\"return\": {}}");
+        client_expect(c, "{\"return\": {}}");
+    }
+    client_expect(c, OK_STATUS);
+    g_assert_null(client_line(c));
+    client_free(c);
+    /* Those beside the session's coroutine, too. */
+    c = client_with("concurrent");
+    client_send(c, "{'execute':'stick','id':1}{'execute':'query-status','id':2}");
+    poll_until(stuck_entered == 21);
+    g_assert_cmpint(shutdown(c->fd, SHUT_WR), ==, 0);
+    g_free(client_line(c));
+    client_ask(other, "{'execute':'unstick'}", "{\"return\": {}}");
+    client_expect(c, "{\"return\": {}, \"id\": 1}");
+    g_assert_null(client_line(c));
+    client_free(c);
+    /* One that has nothing to wait for. */
+    c = client_ready();
+    g_assert_cmpint(shutdown(c->fd, SHUT_WR), ==, 0);
+    g_assert_null(client_line(c));
+    client_free(c);
+    client_free(other);
+    teardown();
+}
+
 static void test_oob_beside_concurrent(void)
 {
     TestClient *c;
@@ -465,5 +505,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/event-flood", test_event_flood);
     g_test_add_func("/qmp/event-io-errors", test_event_io_errors);
     g_test_add_func("/qmp/single-peer", test_single_peer);
+    g_test_add_func("/qmp/input-ends", test_input_ends);
     return g_test_run();
 }
