@@ -7,7 +7,7 @@
  */
 #include <errno.h>
 #include "block/active.h"
-#include "block/block-int.h"
+#include "graph-int.h"
 #include "qapi/error.h"
 
 static bool open_inactive;
@@ -56,6 +56,7 @@ static void coroutine_fn drop_nodes(GPtrArray *nodes)
 static bool coroutine_fn activate(BlockDriverState *bs, GError **errp)
 {
     BdrvChild *children[] = {bs->file, bs->data_file, bs->backing};
+    int64_t length = bs->length;
     bool ok;
 
     if (!bs->inactive) {
@@ -73,6 +74,9 @@ static bool coroutine_fn activate(BlockDriverState *bs, GError **errp)
     }
     ok = !bs->drv->co_activate || bs->drv->co_activate(bs, errp);
     bs->inactive = !ok;
+    if (ok && bs->length != length) {
+        bdrv_tell_resized(bs);
+    }
     if (ok && bs->drained_inactive) {
         bs->drained_inactive = false;
         bdrv_drained_end(bs);

@@ -44,6 +44,8 @@ void blk_quiesce_end(BlockBackend *blk);
 
 /* BlockBackendOps.resized. */
 void blk_resized(BlockBackend *blk);
+/* The length of bs has changed: filters above it and whoever uses them follow.  Home context. */
+void bdrv_tell_resized(BlockDriverState *bs);
 /* BlockBackendOps.goto_*, for a handle that has them: blk_keeps_copy(). */
 bool blk_keeps_copy(BlockBackend *blk);
 bool coroutine_fn blk_goto_prepare(BlockBackend *blk, BdrvSnapshotReader *from, GError **errp);

@@ -12,13 +12,16 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
 
-static void tell_users(BlockDriverState *bs)
+void bdrv_tell_resized(BlockDriverState *bs)
 {
     for (GList *l = bs->parents.head; l; l = l->next) {
         BdrvChild *c = l->data;
 
         if (c->blk) {
             blk_resized(c->blk);
+        } else if (c->role == BDRV_CHILD_FILE && c->parent->drv->is_filter) {
+            bdrv_set_length(c->parent, bs->length);
+            bdrv_tell_resized(c->parent);
         }
     }
 }
@@ -48,7 +51,7 @@ static bool coroutine_fn do_truncate(BlockDriverState *bs, int64_t length, bool 
     if (ok) {
         bdrv_set_length(bs, length);
         bdrv_dirty_resize(bs);
-        tell_users(bs);
+        bdrv_tell_resized(bs);
     }
     return ok;
 }

@@ -451,12 +451,16 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
 bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **errp)
 {
     BlockDriverState *bs = g->bs;
+    int64_t length = bs->length;
 
     IO_CODE(bs);
     g_assert(bs->quiesce && !bs->in_flight);
     g->switched = bs->drv->snapshot->goto_switch(bs, g->opaque, errp);
     if (g->switched) {
         bdrv_dirty_mark_all(bs);
+    }
+    if (bs->length != length) {
+        bdrv_tell_resized(bs);
     }
     for (guint i = 0; g->switched && i < g->users->len; i++) {
         blk_goto_switch(g->users->pdata[i]);
@@ -476,8 +480,13 @@ bool coroutine_fn bdrv_co_snapshot_goto_commit(BdrvSnapshotGoto *g, GError **err
 
 void coroutine_fn bdrv_co_snapshot_goto_end(BdrvSnapshotGoto *g, bool rollback)
 {
+    int64_t length = g->bs->length;
+
     IO_CODE(g->bs);
     g->bs->drv->snapshot->goto_end(g->bs, g->opaque, rollback);
+    if (g->bs->length != length) {
+        bdrv_tell_resized(g->bs);
+    }
     end_users(g, rollback);
     g_free(g);
 }

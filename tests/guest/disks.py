@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 import bare
+import peek
 import tap
 from kfvm import QMPError, VM, guest_dir, linux_args
 from rig import check_image, fails, fault, tags
@@ -127,6 +128,39 @@ def test_state_on_a_chosen_disk():
     for node in NODES:
         check_image(path(node))
         assert tags(path(node)) == ['b', 'c']
+
+
+def test_device_has_the_size_of_the_snapshot():
+    """Whatever the disk has become since; a load that fails leaves it so."""
+    payload, image = path('peek'), path('sized')
+    peek.write(payload)
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M'], check=True)
+    both = {'vmstate': 'd', 'devices': ['d']}
+
+    def machine(*rules):
+        file = {'driver': 'blkdebug', 'inject-error': list(rules),
+                'image': {'driver': 'file', 'filename': image}}
+        disk = {'driver': 'qcow2', 'node-name': 'd', 'file': file}
+        return VM(BINARY, ['-m', '32M', '-bios', payload, '-blockdev', json.dumps(disk),
+                           '-device', 'virtio-blk-device,drive=d'])
+
+    def megabytes(vm):
+        """By the device's configuration, in slot 7."""
+        return peek.Peek(vm.serial.sock).read(0x10008100, 8) >> 11
+
+    with machine() as vm:
+        vm.qmp.run_job('snapshot-save', 's', tag='t', **both)
+        for size in (128, 32):
+            vm.qmp.cmd('block_resize', node_name='d', size=size << 20)
+            assert megabytes(vm) == size
+            vm.qmp.run_job('snapshot-load', 'l', tag='t', **both)
+            assert megabytes(vm) == 64
+        vm.qmp.cmd('block_resize', node_name='d', size=128 << 20)
+        assert vm.quit() == 0
+    with machine(fault('flush', 0, once=False)) as vm:
+        fails(lambda: vm.qmp.run_job('snapshot-load', 'l', tag='t', **both), "'d'")
+        assert megabytes(vm) == 128
+    check_image(image)
 
 
 def test_whole_machine_finds_the_state():
