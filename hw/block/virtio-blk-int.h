@@ -33,6 +33,8 @@ struct VirtIOBlock {
     uint32_t nr_failed;
     uint16_t failed[VIRTIO_BLK_QUEUE_MAX]; /* first descriptor of each request */
     bool saved_write_through;
+    uint64_t saved_capacity; /* sectors; 0: the state does not say */
+    bool saved_read_only;
 };
 
 typedef struct BlkRequest {

@@ -13,8 +13,11 @@
  */
 #include <glib.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
+#include "block/active.h"
 #include "migration/machine.h"
+#include "qapi/error.h"
 #include "virtio-blk-int.h"
 
 #define F_SEG_MAX (UINT64_C(1) << 2)
@@ -458,6 +461,8 @@ static bool blk_pre_save(void *opaque, GError **errp)
     VirtIOBlock *s = opaque;
 
     s->saved_write_through = atomic_load(&s->write_through);
+    s->saved_capacity = atomic_load(&s->capacity);
+    s->saved_read_only = s->vdev.host_features & F_RO;
     return true;
 }
 
@@ -466,7 +471,33 @@ static bool blk_pre_load(void *opaque, GError **errp)
     VirtIOBlock *s = opaque;
 
     s->nr_failed = 0; /* a state without the subsection has none */
+    s->saved_capacity = 0;
     s->retry = false; /* of what the machine had that this one replaces */
+    return true;
+}
+
+/*
+ * A driver at work believes in the disk that it had: a smaller one, or one that cannot be written,
+ * is not that.  What another process may still be using says nothing before it is ours.
+ */
+static bool check_disk(VirtIOBlock *s, GError **errp)
+{
+    BlockDriverState *bs = blk_bs(s->blk);
+    uint64_t capacity = bdrv_length(bs) / SECTOR;
+
+    if (!s->saved_capacity || !(s->vdev.saved_status & VIRTIO_STATUS_DRIVER_OK) ||
+        !bdrv_check_active(bs, NULL)) {
+        return true;
+    }
+    if (capacity < s->saved_capacity) {
+        error_setg(errp, "virtio-blk: the disk has %" PRIu64 " bytes, in the machine state it has %"
+                   PRIu64, capacity * SECTOR, s->saved_capacity * SECTOR);
+        return false;
+    }
+    if (s->vdev.host_features & F_RO && !s->saved_read_only) {
+        error_setg(errp, "virtio-blk: the disk is read-only, in the machine state it is not");
+        return false;
+    }
     return true;
 }
 
@@ -474,7 +505,7 @@ static bool blk_post_load(void *opaque, int version, GError **errp)
 {
     VirtIOBlock *s = opaque;
 
-    if (!virtio_blk_failed_valid(s, errp)) {
+    if (!virtio_blk_failed_valid(s, errp) || !check_disk(s, errp)) {
         return false;
     }
     atomic_store(&s->write_through, s->saved_write_through);
@@ -487,6 +518,19 @@ static const VMStateField blk_fields[] = {
     VMSTATE_END,
 };
 
+static const VMStateField disk_fields[] = {
+    VMSTATE_UINT64(saved_capacity, VirtIOBlock),
+    VMSTATE_BOOL(saved_read_only, VirtIOBlock),
+    VMSTATE_END,
+};
+
+static const VMStateDescription vmstate_disk = {
+    .name = "virtio-blk/disk",
+    .version = 1,
+    .minimum_version = 1,
+    .fields = disk_fields,
+};
+
 static const VMStateDescription vmstate_blk = {
     .name = "virtio-blk",
     .version = 1,
@@ -495,7 +539,8 @@ static const VMStateDescription vmstate_blk = {
     .pre_load = blk_pre_load,
     .post_load = blk_post_load,
     .fields = blk_fields,
-    .subsections = (const VMStateDescription *const[]){&vmstate_virtio_blk_failed, NULL},
+    .subsections = (const VMStateDescription *const[]){&vmstate_virtio_blk_failed, &vmstate_disk,
+                                                       NULL},
 };
 
 /* --- Life ------------------------------------------------------------------------------------ */

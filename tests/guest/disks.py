@@ -163,6 +163,50 @@ def test_device_has_the_size_of_the_snapshot():
     check_image(image)
 
 
+def test_disk_that_is_not_part_of_it():
+    """One that a driver uses must still have what the driver knows; a larger one has."""
+    payload, image, plain = path('peek'), path('part'), path('plain')
+    peek.write(payload)
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M'], check=True)
+    both = {'vmstate': 'd', 'devices': ['d']}
+    status = 0x10007070  # of slot 6
+
+    def machine(megabytes, read_only='off'):
+        with open(plain, 'wb') as file:
+            file.truncate(megabytes << 20)
+        return VM(BINARY, ['-m', '32M', '-bios', payload, '-blockdev',
+                           f'qcow2,node-name=d,file.driver=file,file.filename={image}',
+                           '-device', 'virtio-blk-device,drive=d', '-blockdev',
+                           f'raw,node-name=p,read-only={read_only},file.driver=file,'
+                           f'file.filename={plain}', '-device', 'virtio-blk-device,drive=p'])
+
+    with machine(16) as vm:
+        vm.qmp.run_job('snapshot-save', 's', tag='idle', **both)
+        peek.Peek(vm.serial.sock).write(status, 7, 4)  # acknowledge, driver, driver ok
+        vm.qmp.run_job('snapshot-save', 's', tag='used', **both)
+        vm.qmp.run_job('snapshot-load', 'l', tag='used', **both)
+        assert vm.quit() == 0
+    for args, error in (((8,), 'the disk has 8388608 bytes, in the machine state it has 16777216'),
+                        ((16, 'on'), 'the disk is read-only, in the machine state it is not'),
+                        ((32,), None)):
+        with machine(*args) as vm:
+            def load(tag, vm=vm):
+                vm.qmp.run_job('snapshot-load', 'l', tag=tag, **both)
+
+            guest = peek.Peek(vm.serial.sock)
+            guest.write(0x80100000, 5, 4)
+            if error:
+                fails(lambda: load('used'), "'virtio-blk' instance 6: ", error)
+                assert guest.read(0x80100000, 4) == 5 and guest.read(status, 4) == 0
+                assert vm.qmp.cmd('query-status')['status'] == 'running'
+                load('idle')
+                assert guest.read(0x80100000, 4) == 0
+            else:
+                load('used')
+                assert guest.read(status, 4) == 7
+            assert vm.quit() == 0
+
+
 def test_whole_machine_finds_the_state():
     """HMP's commands and -loadvm look for it on all disks, and say how large it is."""
     images()
