@@ -636,8 +636,7 @@ static int create_worker(void *opaque)
         int64_t size = size_of(fd, &st);
 
         if (size < w->params->size) {
-            error_setg(&w->err, S_ISBLK(st.st_mode) ? "Device is too small"
-                                                    : "Cannot grow device files");
+            error_setg(&w->err, "Cannot grow device files");
         }
     } else if (file_locks_supported(fd) &&
                !file_lock(fd, filename, rights, rights, &w->err)) {

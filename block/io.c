@@ -256,6 +256,20 @@ bool bdrv_can_compress(BlockDriverState *bs)
     return bs->drv->writes_compressed;
 }
 
+bool bdrv_new_reads_zero(BlockDriverState *bs)
+{
+    if (bs->backing) {
+        return false;
+    }
+    if (bs->data_file) {
+        return bdrv_new_reads_zero(bs->data_file->bs);
+    }
+    if (bs->drv->supports_backing) {
+        return true; /* what is not mapped is zero */
+    }
+    return bs->file ? bdrv_new_reads_zero(bs->file->bs) : bs->drv == &bdrv_file_driver;
+}
+
 /* Shows a range that a request is going to write to those who must see it first. */
 static void coroutine_fn before_write(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {

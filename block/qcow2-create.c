@@ -285,7 +285,10 @@ static int coroutine_fn write_image(BlockBackend *blk, const CreateOptions *o, c
         }
         ret = blk_co_pwrite(blk, (l->rb + i) * cs, cs, block);
     }
-    /* The L1 table is a hole. The header comes last. */
+    /* A hole in a new file, but a device keeps what it had.  The header comes last. */
+    if (ret >= 0 && l->l1_count) {
+        ret = blk_co_pwrite_zeroes(blk, l->l1 * cs, l->l1_count * cs, BDRV_REQ_MAY_UNMAP);
+    }
     if (ret >= 0) {
         ret = blk_co_pwrite(blk, 0, cs, header);
     }

@@ -57,10 +57,8 @@ static bool coroutine_fn create_target(Convert *s, const BlockDriver *drv)
     GError *err = NULL;
     g_autofree char *prefix = NULL;
 
-    if (!g_hash_table_contains(s->options, "size")) {
-        g_hash_table_insert(s->options, g_strdup("size"),
-                            g_strdup_printf("%" PRId64, s->total));
-    }
+    /* Whatever -o size says: nothing of the sources is left out. */
+    g_hash_table_replace(s->options, g_strdup("size"), g_strdup_printf("%" PRId64, s->total));
     if (img_make(drv, s->target, s->options, &err)) {
         return true;
     }
@@ -150,15 +148,11 @@ static void find_common_base(Convert *s)
     }
 }
 
-/* Whether the bitmaps can be copied; false after an error message. */
-static bool check_bitmaps(Convert *s)
+/* Whether the source's bitmaps can be copied; false after an error message. */
+static bool check_source_bitmaps(Convert *s)
 {
     g_autoptr(BlockDirtyInfoList) list = bdrv_dirty_bitmap_query(s->sources[0].bs);
 
-    if (!s->bs->drv->can_store_bitmap) {
-        img_error("Format driver '%s' does not support bitmaps", bdrv_driver_name(s->bs));
-        return false;
-    }
     if (!s->sources[0].bs->drv->can_store_bitmap) {
         img_error("Source lacks bitmap support");
         return false;
@@ -224,6 +218,9 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
             return false;
         }
     }
+    if (s->bitmaps && !check_source_bitmaps(s)) {
+        return false;
+    }
     if (!s->existing) {
         if (!drv || !drv->co_create) {
             img_error(drv ? "Format driver '%s' does not support image creation"
@@ -239,15 +236,8 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
         return false;
     }
     if (bdrv_length(s->bs) < s->total) {
-        if (s->existing) {
-            img_error("output file is smaller than input file");
-            return false;
-        }
-        s->total = bdrv_length(s->bs); /* the user wants it shorter: -o size */
-        for (int i = 0; i < s->n_sources; i++) {
-            Source *src = &s->sources[i];
-            src->length = MIN(src->length, MAX(s->total - src->start, 0));
-        }
+        img_error("output file is smaller than input file");
+        return false;
     }
     if (s->compressed && !find_cluster(s)) {
         return false;
@@ -256,12 +246,16 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
         img_error("Cannot use --target-is-zero when the destination image has a backing file");
         return false;
     }
-    s->reads_zero = (!s->existing || s->target_is_zero) && !bdrv_backing(s->bs);
+    s->reads_zero = s->existing ? s->target_is_zero : bdrv_new_reads_zero(s->bs);
     find_common_base(s);
     if (!s->bitmaps) {
         return img_convert_copy(s);
     }
-    return check_bitmaps(s) && img_convert_copy(s) && copy_bitmaps(s);
+    if (!s->bs->drv->can_store_bitmap) {
+        img_error("Format driver '%s' does not support bitmaps", bdrv_driver_name(s->bs));
+        return false;
+    }
+    return img_convert_copy(s) && copy_bitmaps(s);
 }
 
 static void coroutine_fn cleanup(Convert *s)
