@@ -402,7 +402,9 @@ static bool coroutine_fn open_backing_child(BlockDriverState *bs, const Blockdev
 {
     const BlockdevRefOrNull *ref = backing_ref(o);
     BdrvInherit below = {
-        .read_only = true,
+        .read_only = bs->writable_backing != 1,
+        .discard = bs->writable_backing == 1,
+        .writable_backing = MAX(bs->writable_backing - 1, 0),
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
         .threads = bs->aio_threads,
@@ -412,9 +414,6 @@ static bool coroutine_fn open_backing_child(BlockDriverState *bs, const Blockdev
     };
     BlockDriverState *backing;
 
-    if (inherit->backing) {
-        return attach(bs, bdrv_ref(inherit->backing), BDRV_CHILD_BACKING, &bs->backing, errp);
-    }
     if (!ref) {
         return true;
     }
@@ -450,6 +449,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->overlay = inherit->overlay;
     bs->depth = inherit->depth;
     bs->by_image = inherit->by_image;
+    bs->writable_backing = inherit->writable_backing;
     if (bs->drv->only_reads && !bs->read_only) {
         if (!(o->has_auto_read_only ? o->auto_read_only : inherit->auto_read_only)) {
             error_setg(errp, "Images of format '%s' cannot be written, only opened with "

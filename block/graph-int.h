@@ -90,10 +90,10 @@ typedef struct BdrvInherit {
     bool exclusive; /* even a raw image is locked as one that only we write */
     bool by_image;  /* a name stored in an image asks for it, not the user: never writable */
     int depth;      /* of nodes that are opened because of another */
+    int writable_backing; /* so many backing files down is one to be written; 0: none is */
     int verifiers;  /* how many "blkverify:" the file name had in front of this part */
     BlockDriverState *overlay; /* whose backing file it becomes */
     BlockDriverState *file; /* an open node for bs->file, NULL: as the options say */
-    BlockDriverState *backing; /* the same for bs->backing */
     BlockDriverState *data; /* the same for bs->data_file */
 } BdrvInherit;
 
@@ -111,6 +111,13 @@ bool bdrv_check_driver_by_image(BlockdevDriver driver, const BdrvInherit *inheri
  */
 BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInherit *inherit,
                                                     AioContext *ctx, GError **errp);
+/*
+ * The same from JSON text, what is behind "json:" in a name.  format: the driver if the text does
+ * not say one; NULL: the same rule as above.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open_json(const char *text, const char *format,
+                                                 BdrvInherit *inherit, AioContext *ctx,
+                                                 GError **errp);
 /* What the image in file starts with says which driver it belongs to. */
 const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GError **errp);
 /* The format of filename is a guess: says that, and what follows. */

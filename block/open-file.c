@@ -122,14 +122,6 @@ static BlockDriverState *coroutine_fn open_format(BlockDriverState *file, const 
     return bdrv_co_open_node(&o, &over, file->ctx, errp);
 }
 
-static BlockDriverState *coroutine_fn open_json(const char *text, const BdrvInherit *inherit,
-                                                AioContext *ctx, GError **errp)
-{
-    g_autoptr(BlockdevOptions) o = qapi_BlockdevOptions_from_str(text, NULL, errp);
-
-    return o ? bdrv_co_open_node(o, inherit, ctx, errp) : NULL;
-}
-
 void bdrv_warn_about_probed_raw(const char *filename)
 {
     fprintf(stderr,
@@ -153,10 +145,10 @@ static BlockDriverState *coroutine_fn open_by_name(const char *filename, const c
         return NULL;
     }
     if (g_str_has_prefix(filename, "json:")) {
-        return open_json(filename + strlen("json:"), inherit, ctx, errp);
+        return bdrv_co_open_json(filename + strlen("json:"), format, inherit, ctx, errp);
     }
     below.is_root = false;
-    below.backing = NULL;
+    below.writable_backing = 0;
     below.depth++;
     if (drv && !drv->is_format) {
         return open_protocol(filename, inherit, node_name, ctx, errp);
@@ -169,7 +161,7 @@ static BlockDriverState *coroutine_fn open_by_name(const char *filename, const c
     if (!drv) {
         drv = bdrv_co_probe_format(file, errp);
         inherit->probed = drv == &bdrv_raw_driver && !inherit->read_only;
-        if (inherit->probed) {
+        if (inherit->probed && !inherit->overlay) {
             bdrv_warn_about_probed_raw(filename);
         }
     }
@@ -194,7 +186,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .no_io = params->no_backing,
         .for_check = params->for_check,
         .discard = params->discard,
-        .backing = params->backing,
+        .writable_backing = params->writable_backing,
         .by_image = params->from_image,
         .exclusive = !params->no_backing, /* who opens no more than the head does no I/O */
     };
@@ -238,11 +230,13 @@ bool coroutine_fn bdrv_co_open_backing(BlockDriverState *bs, const char *filenam
 {
     g_autofree char *full = NULL;
     BdrvInherit inherit = {
-        .read_only = true,
+        .read_only = bs->writable_backing != 1,
         .direct = bs->cache_direct,
         .no_flush = bs->cache_no_flush,
         .threads = bs->aio_threads,
         .force_share = bs->force_share,
+        .discard = bs->writable_backing == 1,
+        .writable_backing = MAX(bs->writable_backing - 1, 0),
         .exclusive = true,
         .by_image = true,
         .depth = bs->depth + 1,

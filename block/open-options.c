@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Opening what a string of options describes (--image-opts of the tools).  It says what
- * -blockdev says, but need not name every driver: a node that has a file name is a file, one
- * that has a file below it has the format of what is in that.  Main thread.
+ * Opening what a string of options (--image-opts of the tools) or a name "json:{...}" describes.
+ * It says what -blockdev says, but need not name every driver: a node that has a file name is a
+ * file, one that has a file below it has the format of what is in that.  Main thread.
  */
 #include <string.h>
 #include "graph-int.h"
 #include "qapi/error.h"
+#include "qapi/json.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-block-core.h"
 
-static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioContext *ctx,
-                                  GError **errp);
+/* A tree of options that gets the drivers it does not name. */
+typedef struct Completion {
+    json_object *root;
+    BdrvInherit *inherit; /* the root's */
+    AioContext *ctx;
+} Completion;
+
+static bool coroutine_fn complete(const Completion *c, json_object *node, GError **errp);
 
 static BlockdevOptions *from_keyval(json_object *node, GError **errp)
 {
@@ -21,9 +28,11 @@ static BlockdevOptions *from_keyval(json_object *node, GError **errp)
 }
 
 /* The format of what is in the file that below describes. */
-static const BlockDriver *coroutine_fn probe(json_object *below, AioContext *ctx, GError **errp)
+static const BlockDriver *coroutine_fn probe(const Completion *c, json_object *below,
+                                             GError **errp)
 {
-    BdrvInherit inherit = { .read_only = true, .force_share = true };
+    BdrvInherit inherit = { .read_only = true, .force_share = true,
+                            .by_image = c->inherit->by_image, .depth = c->inherit->depth + 1 };
     g_autoptr(BlockdevOptions) o = from_keyval(below, errp);
     const BlockDriver *drv;
     BlockDriverState *file;
@@ -31,8 +40,13 @@ static const BlockDriver *coroutine_fn probe(json_object *below, AioContext *ctx
     if (!o) {
         return NULL;
     }
+    if (inherit.by_image && bdrv_driver_by_name(BlockdevDriver_str(o->driver))->is_format) {
+        /* It could be the image that names it, opened twice as often at every turn. */
+        error_setg(errp, "Must specify the driver of a node on top of a format");
+        return NULL;
+    }
     g_clear_pointer(&o->node_name, g_free); /* the name is for the node that stays */
-    file = bdrv_co_open_node(o, &inherit, ctx, errp);
+    file = bdrv_co_open_node(o, &inherit, c->ctx, errp);
     if (!file) {
         return NULL;
     }
@@ -42,18 +56,18 @@ static const BlockDriver *coroutine_fn probe(json_object *below, AioContext *ctx
 }
 
 /* Fills in the driver of a node that has a file below it. */
-static bool coroutine_fn find_format(json_object *node, json_object *below, BdrvInherit *inherit,
-                                     AioContext *ctx, GError **errp)
+static bool coroutine_fn find_format(const Completion *c, json_object *node, json_object *below,
+                                     GError **errp)
 {
-    const BlockDriver *drv = probe(below, ctx, errp);
+    const BlockDriver *drv = probe(c, below, errp);
 
     if (!drv) {
         return false;
     }
-    if (inherit && drv == &bdrv_raw_driver && !inherit->read_only) {
+    if (node == c->root && drv == &bdrv_raw_driver && !c->inherit->read_only) {
         json_object *name = NULL;
 
-        inherit->probed = true;
+        c->inherit->probed = true;
         json_object_object_get_ex(below, "filename", &name);
         bdrv_warn_about_probed_raw(name ? json_object_get_string(name) : "");
     }
@@ -92,7 +106,7 @@ static bool check_driver(json_object *driver, GError **errp)
 }
 
 /* A node below: a file unless it says otherwise. */
-static bool coroutine_fn complete_file(json_object *node, AioContext *ctx, GError **errp)
+static bool coroutine_fn complete_file(const Completion *c, json_object *node, GError **errp)
 {
     if (!json_object_is_type(node, json_type_object)) {
         return true; /* the name of an open node */
@@ -101,11 +115,10 @@ static bool coroutine_fn complete_file(json_object *node, AioContext *ctx, GErro
         !json_object_object_get_ex(node, "file", NULL)) {
         json_object_object_add(node, "driver", json_object_new_string("file"));
     }
-    return complete(node, NULL, ctx, errp);
+    return complete(c, node, errp);
 }
 
-static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioContext *ctx,
-                                  GError **errp)
+static bool coroutine_fn complete(const Completion *c, json_object *node, GError **errp)
 {
     static const char *const files[] = { "file", "image", "data-file", "log", "test", "raw" };
     json_object *driver = NULL, *child = NULL;
@@ -116,12 +129,12 @@ static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioCo
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         if (json_object_object_get_ex(node, files[i], &child) &&
-            !complete_file(child, ctx, errp)) {
+            !complete_file(c, child, errp)) {
             return false;
         }
     }
     if (json_object_object_get_ex(node, "backing", &child) &&
-        json_object_is_type(child, json_type_object) && !complete(child, NULL, ctx, errp)) {
+        json_object_is_type(child, json_type_object) && !complete(c, child, errp)) {
         return false;
     }
     if (known) {
@@ -144,31 +157,60 @@ static bool coroutine_fn complete(json_object *node, BdrvInherit *inherit, AioCo
         error_setg(errp, "Parameter 'driver' is missing");
         return false;
     }
-    return find_format(node, child, inherit, ctx, errp);
+    return find_format(c, node, child, errp);
+}
+
+/* Opens the tree, which it takes. */
+static BlockDriverState *coroutine_fn open_tree(json_object *root, BdrvInherit *inherit,
+                                                AioContext *ctx, GError **errp)
+{
+    Completion c = { root, inherit, ctx };
+    g_autoptr(BlockdevOptions) o = complete(&c, root, errp) ? from_keyval(root, errp) : NULL;
+
+    json_object_put(root);
+    return o ? bdrv_co_open_node(o, inherit, ctx, errp) : NULL;
 }
 
 BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInherit *inherit,
                                                     AioContext *ctx, GError **errp)
 {
-    g_autoptr(BlockdevOptions) o = NULL;
-    BlockDriverState *bs = NULL;
-    json_object *node;
+    json_object *root;
 
     GLOBAL_STATE();
     if (!strchr(text, '=')) { /* the name of an open node, of which a tool has none */
         error_setg(errp, "Cannot find device='%s' nor node-name='%s'", text, text);
         return NULL;
     }
-    node = keyval_parse(text, NULL, errp);
-    if (!node) {
+    root = keyval_parse(text, NULL, errp);
+    return root ? open_tree(root, inherit, ctx, errp) : NULL;
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_json(const char *text, const char *format,
+                                                 BdrvInherit *inherit, AioContext *ctx,
+                                                 GError **errp)
+{
+    GError *err = NULL;
+    json_object *json, *root;
+
+    GLOBAL_STATE();
+    if (!text[strspn(text, " \t\r\n")]) {
+        error_setg(errp, "Could not parse the JSON options: Expecting a JSON value");
         return NULL;
     }
-    if (complete(node, inherit, ctx, errp)) {
-        o = from_keyval(node, errp);
+    json = json_parse_text(text, strlen(text), &err);
+    if (!json) {
+        g_propagate_prefixed_error(errp, err, "Could not parse the JSON options: ");
+        return NULL;
     }
-    json_object_put(node);
-    if (o) {
-        bs = bdrv_co_open_node(o, inherit, ctx, errp);
+    if (!json_object_is_type(json, json_type_object)) {
+        error_setg(errp, "Invalid JSON object given");
+        json_object_put(json);
+        return NULL;
     }
-    return bs;
+    root = keyval_from_json(json, errp);
+    json_object_put(json);
+    if (root && format && !json_object_object_get_ex(root, "driver", NULL)) {
+        json_object_object_add(root, "driver", json_object_new_string(format));
+    }
+    return root ? open_tree(root, inherit, ctx, errp) : NULL;
 }

@@ -41,14 +41,23 @@ static bool fragment_ok(const char *s, size_t len)
     return true;
 }
 
-/* Stores value below root at key "a.b.c"; made_of counts the prefix for messages. */
-static bool store(json_object *root, const char *key, const char *value, GError **errp)
+static bool check_length(const char *key, GError **errp)
+{
+    if (strlen(key) > MAX_KEY_LEN) {
+        error_setg(errp, "Parameter name '%.32s...' is too long", key);
+        return false;
+    }
+    return true;
+}
+
+/* Stores value, which it takes, below root at key "a.b.c". */
+static bool store(json_object *root, const char *key, json_object *value, GError **errp)
 {
     json_object *at = root;
     const char *s = key;
 
-    if (strlen(key) > MAX_KEY_LEN) {
-        error_setg(errp, "Parameter name '%.32s...' is too long", key);
+    if (!check_length(key, errp)) {
+        json_object_put(value);
         return false;
     }
     for (;;) {
@@ -57,6 +66,7 @@ static bool store(json_object *root, const char *key, const char *value, GError 
 
         if (!fragment_ok(s, len) || (s == key && g_ascii_isdigit(*s))) {
             error_setg(errp, "Invalid parameter '%s'", key);
+            json_object_put(value);
             return false;
         }
         g_autofree char *part = g_strndup(s, len);
@@ -65,10 +75,11 @@ static bool store(json_object *root, const char *key, const char *value, GError 
         if (exists && json_object_is_type(old, json_type_object) == last) {
             error_setg(errp, "Parameters '%.*s.*' used inconsistently",
                        (int)(s + len - key), key);
+            json_object_put(value);
             return false;
         }
         if (last) {
-            json_object_object_add(at, part, json_object_new_string(value));
+            json_object_object_add(at, part, value);
             return true;
         }
         if (!exists) {
@@ -187,7 +198,7 @@ json_object *keyval_parse(const char *text, const char *implied_key, GError **er
                        name);
             goto fail;
         }
-        if (!store(root, key, value, errp)) {
+        if (!store(root, key, json_object_new_string(value), errp)) {
             goto fail;
         }
     }
@@ -196,6 +207,45 @@ json_object *keyval_parse(const char *text, const char *implied_key, GError **er
         return result;
     }
 fail:
+    json_object_put(root);
+    return NULL;
+}
+
+/* Stores the leaves of value below root, at keys that begin with prefix. */
+static bool store_leaves(json_object *root, const char *prefix, json_object *value, GError **errp)
+{
+    size_t items = json_object_is_type(value, json_type_array) ? json_object_array_length(value) : 0;
+
+    if (json_object_is_type(value, json_type_object) && json_object_object_length(value)) {
+        json_object_object_foreach(value, key, child)
+        {
+            g_autofree char *path = *prefix ? g_strconcat(prefix, ".", key, NULL) : g_strdup(key);
+
+            if (!check_length(path, errp) || !store_leaves(root, path, child, errp)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    for (size_t i = 0; i < items; i++) {
+        g_autofree char *path = g_strdup_printf("%s.%zu", prefix, i);
+
+        if (!check_length(path, errp) ||
+            !store_leaves(root, path, json_object_array_get_idx(value, i), errp)) {
+            return false;
+        }
+    }
+    return items || store(root, prefix, json_object_get(value), errp);
+}
+
+json_object *keyval_from_json(json_object *options, GError **errp)
+{
+    json_object *root = json_object_new_object(), *result = root;
+
+    if ((!json_object_object_length(options) || store_leaves(root, "", options, errp)) &&
+        make_lists(&result, "", errp)) {
+        return result;
+    }
     json_object_put(root);
     return NULL;
 }

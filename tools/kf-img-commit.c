@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * kf-img commit: copies what an image has beyond one of its backing files into that, and then
- * empties it.  The chain is opened twice: to see what it is made of, and then from below, with
- * the file that takes the content open for writing.
+ * empties it.  The chain is opened twice: to see which file takes the content, and then with that
+ * one open for writing.
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "kf-img-int.h"
 #include "qapi/error.h"
 
 #define CHUNK (2 * 1024 * 1024)
-
-typedef struct Layer {
-    char *filename;
-    const char *format;
-} Layer;
 
 typedef struct Commit {
     /* What the user said. */
@@ -24,23 +20,49 @@ typedef struct Commit {
     bool drop, progress, quiet;
     ImgRate rate;
 
-    GArray *layers; /* Layer: below the image, the last one takes the content */
-    GPtrArray *nodes; /* BlockDriverState: the same and the image, from below */
     BlockDriverState *top, *bottom;
     BlockBackend *source, *target;
 } Commit;
 
-static void clear_layer(gpointer layer)
+/* Whether the backing file stored in overlay is called name there. */
+static bool coroutine_fn is_stored_name(BlockDriverState *overlay, const char *name)
 {
-    g_free(((Layer *)layer)->filename);
+    BdrvInfo info = { 0 };
+    bool same;
+
+    if (!overlay->drv->co_info || !overlay->drv->co_info(overlay, &info, NULL)) {
+        return false;
+    }
+    same = info.backing_filename && !strcmp(info.backing_filename, name);
+    qapi_free_ImageInfoSpecific(info.specific);
+    return same;
 }
 
-/* The names of the layers down to the one that takes the content. */
-static bool coroutine_fn find_layers(Commit *c)
+/* Whether name means the backing file of overlay: as it is stored there, or a path from there. */
+static bool coroutine_fn names_backing(BlockDriverState *overlay, const char *name)
+{
+    g_autofree char *full = bdrv_full_backing_filename(bdrv_filename(bdrv_file(overlay)), name);
+    char *wanted, *found;
+    bool same;
+
+    if (is_stored_name(overlay, name)) {
+        return true;
+    }
+    wanted = realpath(full, NULL);
+    found = realpath(bdrv_filename(bdrv_backing(overlay)), NULL);
+    same = wanted && found && !strcmp(wanted, found);
+    free(wanted);
+    free(found);
+    return same;
+}
+
+/* How many files below the image the one is that takes the content. */
+static bool coroutine_fn find_base(Commit *c)
 {
     BdrvOpenFile params = c->params;
     BlockDriverState *bs, *b;
     bool found = false;
+    int depth = 0;
 
     params.read_only = params.force_share = true;
     params.discard = false;
@@ -48,58 +70,38 @@ static bool coroutine_fn find_layers(Commit *c)
     if (!bs) {
         return false;
     }
-    for (b = bdrv_backing(bs); b && !found; b = bdrv_backing(b)) {
-        Layer layer = { g_strdup(bdrv_filename(b)), bdrv_driver_name(b) };
-
-        g_array_append_val(c->layers, layer);
-        found = !c->base || !strcmp(layer.filename, c->base);
+    for (b = bs; bdrv_backing(b) && !found; b = bdrv_backing(b)) {
+        depth++;
+        found = !c->base || names_backing(b, c->base);
     }
-    if (!c->base && !found) {
+    if (found && b->drv->only_reads) {
+        img_error("Could not open '%s': Images of format '%s' cannot be written, only opened with "
+                  "read-only=on", bdrv_filename(b), b->drv->name);
+        found = false;
+    } else if (!c->base && !found) {
         img_error("Image does not have a backing file");
     } else if (!found) {
         img_error("Did not find '%s' in the backing chain of '%s'", c->base, c->params.filename);
     }
     bdrv_co_unref(bs);
+    c->params.writable_backing = depth;
     return found;
-}
-
-/* Opens one layer over the last one. */
-static bool coroutine_fn open_layer(Commit *c, const BdrvOpenFile *params)
-{
-    BdrvOpenFile p = *params;
-    BlockDriverState *bs;
-
-    p.backing = c->nodes->len ? c->nodes->pdata[c->nodes->len - 1] : NULL;
-    bs = img_open(&p);
-    if (!bs) {
-        return false;
-    }
-    g_ptr_array_add(c->nodes, bs);
-    return true;
 }
 
 static bool coroutine_fn open_chain(Commit *c)
 {
-    for (guint i = c->layers->len; i-- > 0;) {
-        const Layer *layer = &g_array_index(c->layers, Layer, i);
-        BdrvOpenFile params = {
-            .filename = layer->filename,
-            .format = layer->format,
-            .read_only = i + 1 < c->layers->len,
-            .discard = true,
-            .direct = c->params.direct,
-            .no_flush = c->params.no_flush,
-        };
-
-        if (!open_layer(c, &params)) {
-            return false;
-        }
-    }
-    if (!open_layer(c, &c->params)) {
+    c->top = img_open(&c->params);
+    if (!c->top) {
         return false;
     }
-    c->bottom = c->nodes->pdata[0];
-    c->top = c->nodes->pdata[c->nodes->len - 1];
+    c->bottom = c->top;
+    for (int i = 0; i < c->params.writable_backing && c->bottom; i++) {
+        c->bottom = bdrv_backing(c->bottom);
+    }
+    if (!c->bottom) {
+        img_error("The backing chain of '%s' has just changed", c->params.filename);
+        return false;
+    }
     c->target = img_backend(c->bottom, true);
     c->source = c->target ? img_backend(c->top, false) : NULL;
     return c->source != NULL;
@@ -183,10 +185,7 @@ static int coroutine_fn commit(Commit *c)
 {
     bool ok = false;
 
-    c->layers = g_array_new(false, false, sizeof(Layer));
-    g_array_set_clear_func(c->layers, clear_layer);
-    c->nodes = g_ptr_array_new();
-    if (find_layers(c) && open_chain(c)) {
+    if (find_base(c) && open_chain(c)) {
         img_progress_begin(c->progress && !c->quiet);
         ok = commit_chain(c);
         if (ok) {
@@ -196,11 +195,7 @@ static int coroutine_fn commit(Commit *c)
     }
     blk_co_free(c->source);
     blk_co_free(c->target);
-    while (c->nodes->len) {
-        bdrv_co_unref(g_ptr_array_steal_index(c->nodes, c->nodes->len - 1));
-    }
-    g_ptr_array_unref(c->nodes);
-    g_array_unref(c->layers);
+    bdrv_co_unref(c->top);
     if (ok && !c->quiet) {
         puts("Image committed.");
     }

@@ -64,6 +64,7 @@ struct BlockDriverState {
     BlockdevDetectZeroesOptions detect_zeroes;
     bool by_image;         /* a name that is stored in an image asked for it */
     int depth;             /* how many nodes it was opened below */
+    int writable_backing;  /* so many backing files down is one that was opened to be written */
     BlockDriverState *overlay; /* while it is opened as a backing file: for whom */
     BdrvChild *file, *data_file, *backing;
     GQueue parents;   /* BdrvChild; main thread with ctx acquired, read in ctx */
@@ -148,7 +149,7 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
                                  GError **errp);
     void coroutine_fn (*abort)(BlockDriverState *bs, void *save);
     void coroutine_fn (*done)(BlockDriverState *bs, void *save);
-    void *coroutine_fn (*open)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    void *coroutine_fn (*open)(BlockDriverState *bs, const char *id, GError **errp);
     const BdrvSnapshotInfo *(*reader_info)(void *reader);
     int coroutine_fn (*read)(BlockDriverState *bs, void *reader, uint64_t offset, IOVector *iov);
     int coroutine_fn (*read_disk)(BlockDriverState *bs, void *reader, uint64_t offset,
@@ -163,7 +164,7 @@ typedef struct BdrvSnapshotDriver { /* the functions of block/snapshot.h */
     bool coroutine_fn (*show)(BlockDriverState *bs, const char *id, GError **errp);
     bool (*is_empty)(BlockDriverState *bs);
     int coroutine_fn (*is_current)(BlockDriverState *bs, const char *id, GError **errp);
-    void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id_or_name, GError **errp);
+    void *coroutine_fn (*goto_prepare)(BlockDriverState *bs, const char *id, GError **errp);
     bool coroutine_fn (*goto_switch)(BlockDriverState *bs, void *g, GError **errp);
     bool coroutine_fn (*goto_commit)(BlockDriverState *bs, void *g, GError **errp);
     void coroutine_fn (*goto_end)(BlockDriverState *bs, void *g, bool rollback);

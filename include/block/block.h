@@ -73,7 +73,7 @@ typedef struct BdrvOpenFile {
     bool from_image; /* filename is stored in an image: see docs/devel/block-layer.md */
     bool for_check;  /* to check and repair it: damage noted in the image does not matter */
     const char *node_name; /* NULL: generated */
-    BlockDriverState *backing; /* what to read through to instead of what the image names */
+    int writable_backing; /* so many backing files down is one to be written; 0: none is */
 } BdrvOpenFile;
 BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
                                                         AioContext *ctx, GError **errp);
@@ -110,6 +110,11 @@ bool bdrv_is_read_only(BlockDriverState *bs);
 int64_t bdrv_length(BlockDriverState *bs);
 /* Whether BDRV_REQ_WRITE_COMPRESSED works there.  Any thread. */
 bool bdrv_can_compress(BlockDriverState *bs);
+/*
+ * Whether an image that has just been made reads as zero until it is written.  Not so where a
+ * device keeps its content, which no creation touches, or where a backing file shows.  Any thread.
+ */
+bool bdrv_new_reads_zero(BlockDriverState *bs);
 /* The node below a format node, its backing node; NULL if none. */
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);

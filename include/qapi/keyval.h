@@ -26,6 +26,13 @@ json_object *keyval_or_json_parse(const char *text, const char *implied_key, boo
                                   GError **errp);
 
 /*
+ * The tree of a JSON object whose keys may have dots ("file.filename"), at any level: the same as
+ * of nested objects.  Leaves keep their types.  options stays the caller's.  Returns a new object
+ * for qapi_input_keyval(); NULL and errp on failure.
+ */
+json_object *keyval_from_json(json_object *options, GError **errp);
+
+/*
  * A size in bytes: decimal with optional fraction, or hexadecimal, and a suffix b, k, M, G,
  * T, P or E (powers of 1024, either case).  false if text is no such thing or too large.
  */

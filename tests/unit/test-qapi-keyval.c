@@ -3,6 +3,7 @@
 #include "config-host.h"
 #include <json-c/json.h>
 #include "qapi/error.h"
+#include "qapi/json.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-qapi-schema-test.h"
 
@@ -74,6 +75,66 @@ static void test_tree_errors(void)
     g_autofree char *key = g_strconcat("a.", fill, "=1", NULL);
     g_assert_null(keyval_parse(key, NULL, &err));
     g_assert_nonnull(err);
+}
+
+/* Dots in the keys of JSON text, at any level: the tree that nested objects are. */
+static void test_from_json(void)
+{
+    static const struct {
+        const char *text, *tree, *message;
+    } cases[] = {
+        {"{}", "{}", NULL},
+        {"{'a':1,'b':true,'c':null,'d':'x','e':{},'f':[]}",
+         "{\"a\":1,\"b\":true,\"c\":null,\"d\":\"x\",\"e\":{},\"f\":[]}", NULL},
+        {"{'file.driver':'file','file.filename':'x','driver':'qcow2'}",
+         "{\"file\":{\"driver\":\"file\",\"filename\":\"x\"},\"driver\":\"qcow2\"}", NULL},
+        {"{'file.driver':'file','file':{'filename':'x','a.b':{'c.d':1}}}",
+         "{\"file\":{\"driver\":\"file\",\"filename\":\"x\",\"a\":{\"b\":{\"c\":{\"d\":1}}}}}",
+         NULL},
+        {"{'l.0.x':1,'l.0.y':2,'m':[{'n.o':1},[2]]}",
+         "{\"l\":[{\"x\":1,\"y\":2}],\"m\":[{\"n\":{\"o\":1}},[2]]}", NULL},
+        {"{'a..b':1}", NULL, "Invalid parameter 'a..b'"},
+        {"{'':1}", NULL, "Invalid parameter ''"},
+        {"{'0':1}", NULL, "Invalid parameter '0'"},
+        {"{'a!':1}", NULL, "Invalid parameter 'a!'"},
+        {"{'file':'node','file.driver':'file'}", NULL, "Parameters 'file.*' used inconsistently"},
+        {"{'l.1':1}", NULL, "Parameter 'l.0' missing"},
+        {"{'l':[1],'l.x':1}", NULL, "Parameters 'l.*' used inconsistently"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) err = NULL;
+        json_object *json = json_parse_text(cases[i].text, strlen(cases[i].text), NULL);
+        json_object *tree = keyval_from_json(json, &err);
+
+        g_assert_cmpstr(tree ? json_object_to_json_string_ext(tree, JSON_C_TO_STRING_PLAIN) : NULL,
+                        ==, cases[i].tree);
+        g_assert_cmpstr(err ? err->message : NULL, ==, cases[i].message);
+        json_object_put(tree);
+        json_object_put(json);
+    }
+}
+
+/* Nested so deep that the key would be too long. */
+static void test_from_deep_json(void)
+{
+    g_autoptr(GError) err = NULL;
+    GString *text = g_string_new(NULL);
+    json_object *json;
+
+    for (int i = 0; i < 60; i++) {
+        g_string_append(text, "{'a-rather-long-name':");
+    }
+    g_string_append_c(text, '1');
+    for (int i = 0; i < 60; i++) {
+        g_string_append_c(text, '}');
+    }
+    json = json_parse_text(text->str, text->len, NULL);
+    g_assert_nonnull(json);
+    g_assert_null(keyval_from_json(json, &err));
+    g_assert_true(g_str_has_suffix(err->message, "...' is too long"));
+    json_object_put(json);
+    g_string_free(text, true);
 }
 
 static void test_typed(void)
@@ -234,6 +295,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qapi/keyval/tree", test_tree);
     g_test_add_func("/qapi/keyval/tree-errors", test_tree_errors);
+    g_test_add_func("/qapi/keyval/from-json", test_from_json);
+    g_test_add_func("/qapi/keyval/from-deep-json", test_from_deep_json);
     g_test_add_func("/qapi/keyval/typed", test_typed);
     g_test_add_func("/qapi/keyval/typed-errors", test_typed_errors);
     g_test_add_func("/qapi/keyval/sizes", test_sizes);
