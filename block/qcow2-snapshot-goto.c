@@ -184,7 +184,7 @@ static int coroutine_fn same_clusters(BlockDriverState *bs, uint64_t a, uint64_t
 int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
+    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id);
     g_autofree uint64_t *l1 = NULL;
     int ret = 1;
 
@@ -210,16 +210,16 @@ int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id,
     return l1 && ret >= 0 ? ret : -1;
 }
 
-void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_name, GError **errp)
+void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id_or_name);
+    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
     uint64_t *l1;
     Goto *g;
     int ret;
 
     if (!sn) {
-        error_setg(errp, "Snapshot '%s' does not exist", id_or_name);
+        error_setg(errp, "Snapshot '%s' does not exist", id);
         return NULL;
     }
     if (s->save) {
@@ -231,7 +231,7 @@ void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_na
         return NULL;
     }
     if (qcow2_l1_entries(s, sn->info.disk_size) * 8 > QCOW2_MAX_L1_BYTES) {
-        error_setg(errp, "Snapshot '%s' has an invalid disk size", id_or_name);
+        error_setg(errp, "Snapshot '%s' has an invalid disk size", id);
         return NULL;
     }
     sn->pins++;

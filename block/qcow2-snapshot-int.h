@@ -76,7 +76,7 @@ void qcow2_save_drop_base(Qcow2State *s, Qcow2Save *save);
 /* qcow2-snapshot-goto.c */
 bool qcow2_snapshot_is_empty(BlockDriverState *bs);
 int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id, GError **errp);
-void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id_or_name, GError **errp);
+void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GError **errp);
 bool coroutine_fn qcow2_goto_switch(BlockDriverState *bs, void *g, GError **errp);
 bool coroutine_fn qcow2_goto_commit(BlockDriverState *bs, void *g, GError **errp);
 void coroutine_fn qcow2_goto_end(BlockDriverState *bs, void *g, bool rollback);

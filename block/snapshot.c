@@ -270,8 +270,8 @@ void coroutine_fn bdrv_co_snapshot_done(BdrvSnapshotSave *save)
     g_free(save);
 }
 
-BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
-                                                       const char *id_or_name, GError **errp)
+BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open_id(BlockDriverState *bs, const char *id,
+                                                          GError **errp)
 {
     static const char step[] = "opening the machine state";
     BdrvSnapshotReader *r;
@@ -280,7 +280,7 @@ BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
     if (!supported(bs, step, errp)) {
         return NULL;
     }
-    opaque = bs->drv->snapshot->open(bs, id_or_name, errp);
+    opaque = bs->drv->snapshot->open(bs, id, errp);
     if (!opaque) {
         fail(bs, step, errp);
         return NULL;
@@ -289,6 +289,15 @@ BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
     r->bs = bs;
     r->opaque = opaque;
     return r;
+}
+
+BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
+                                                       const char *id_or_name, GError **errp)
+{
+    BdrvSnapshotInfo info;
+    bool found = bdrv_co_snapshot_find(bs, id_or_name, &info, NULL);
+
+    return bdrv_co_snapshot_open_id(bs, found ? info.id : id_or_name, errp);
 }
 
 const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r)
@@ -383,8 +392,7 @@ static void collect_users(BlockDriverState *bs, GPtrArray *users)
 }
 
 /* Lets the users read what the node will hold; false and errp: none of them is prepared. */
-static bool coroutine_fn prepare_users(BdrvSnapshotGoto *g, const char *id_or_name,
-                                       GError **errp)
+static bool coroutine_fn prepare_users(BdrvSnapshotGoto *g, const char *id, GError **errp)
 {
     g_autoptr(GPtrArray) users = g_ptr_array_new();
     BdrvSnapshotReader *r;
@@ -394,7 +402,7 @@ static bool coroutine_fn prepare_users(BdrvSnapshotGoto *g, const char *id_or_na
     if (!users->len) {
         return true;
     }
-    r = bdrv_co_snapshot_open(g->bs, id_or_name, errp);
+    r = bdrv_co_snapshot_open_id(g->bs, id, errp);
     if (!r) {
         return false;
     }
@@ -416,9 +424,8 @@ static void end_users(BdrvSnapshotGoto *g, bool rollback)
     g_ptr_array_unref(g->users);
 }
 
-BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
-                                                             const char *id_or_name,
-                                                             GError **errp)
+BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare_id(BlockDriverState *bs,
+                                                                const char *id, GError **errp)
 {
     static const char step[] = "preparing to go back to a snapshot";
     BdrvSnapshotGoto *g;
@@ -432,7 +439,7 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
                    bs->node_name, bs->job_type);
         return NULL;
     }
-    opaque = bs->drv->snapshot->goto_prepare(bs, id_or_name, errp);
+    opaque = bs->drv->snapshot->goto_prepare(bs, id, errp);
     if (!opaque) {
         fail(bs, step, errp);
         return NULL;
@@ -441,11 +448,21 @@ BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *b
     g->bs = bs;
     g->opaque = opaque;
     g->users = g_ptr_array_new();
-    if (!prepare_users(g, id_or_name, errp)) {
+    if (!prepare_users(g, id, errp)) {
         bdrv_co_snapshot_goto_end(g, true);
         return NULL;
     }
     return g;
+}
+
+BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
+                                                             const char *id_or_name,
+                                                             GError **errp)
+{
+    BdrvSnapshotInfo info;
+    bool found = bdrv_co_snapshot_find(bs, id_or_name, &info, NULL);
+
+    return bdrv_co_snapshot_goto_prepare_id(bs, found ? info.id : id_or_name, errp);
 }
 
 bool coroutine_fn bdrv_co_snapshot_goto_switch(BdrvSnapshotGoto *g, GError **errp)

@@ -190,16 +190,15 @@ static bool is_wanted(const BdrvSnapshotInfo *info, const SnapshotParam *p)
     return (!p->id || !strcmp(info->id, p->id)) && (!p->name || !strcmp(info->name, p->name));
 }
 
-/* The id of the snapshot that is meant, or NULL: by id and name, else by name, else by id. */
+/* The id of the snapshot that is meant, or NULL. */
 static char *coroutine_fn find_snapshot(BlockDriverState *bs, const SnapshotParam *p,
                                         GError **errp)
 {
-    BdrvSnapshotInfo info;
     int n;
     g_autofree BdrvSnapshotInfo *list = NULL;
 
     if (p->either) {
-        return bdrv_co_snapshot_find(bs, p->either, &info, errp) ? g_strdup(info.id) : NULL;
+        return img_find_snapshot(bs, p->either, errp);
     }
     list = bdrv_co_snapshot_list(bs, &n, errp);
     for (int i = 0; i < n; i++) {
@@ -208,6 +207,21 @@ static char *coroutine_fn find_snapshot(BlockDriverState *bs, const SnapshotPara
         }
     }
     return NULL;
+}
+
+char *coroutine_fn img_find_snapshot(BlockDriverState *bs, const char *id_or_name, GError **errp)
+{
+    BdrvSnapshotInfo info;
+    int n = 0;
+    g_autofree BdrvSnapshotInfo *list = bdrv_co_snapshot_list(bs, &n, errp);
+
+    for (int i = 0; i < n; i++) {
+        if (!strcmp(list[i].id, id_or_name)) {
+            return g_strdup(id_or_name);
+        }
+    }
+    return list && bdrv_co_snapshot_find_name(bs, id_or_name, &info, errp) ? g_strdup(info.id)
+                                                                            : NULL;
 }
 
 bool coroutine_fn img_show_snapshot(BlockDriverState *bs, const char *param)

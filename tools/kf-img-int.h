@@ -83,6 +83,12 @@ bool img_parse_number(const char *what, const char *text, int64_t min, int64_t m
 bool img_check_snapshot_param(const char *param);
 bool coroutine_fn img_show_snapshot(BlockDriverState *bs, const char *param);
 
+/*
+ * The id of the snapshot that a user means: one with this id, else one with this name.  NULL if
+ * there is none (errp unset) or on error.
+ */
+char *coroutine_fn img_find_snapshot(BlockDriverState *bs, const char *id_or_name, GError **errp);
+
 /* json (taken over) on stdout, indented by 4, members in qemu-img's order. */
 void img_print_json(json_object *json);
 /*

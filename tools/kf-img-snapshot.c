@@ -71,6 +71,7 @@ static int coroutine_fn take_snapshot(BlockDriverState *bs, const char *name)
 
 static int coroutine_fn apply_snapshot(BlockDriverState *bs, const char *name)
 {
+    g_autofree char *id = NULL;
     BdrvSnapshotGoto *g;
     GError *err = NULL;
     bool ok;
@@ -79,13 +80,14 @@ static int coroutine_fn apply_snapshot(BlockDriverState *bs, const char *name)
         img_error("Could not apply snapshot '%s': Block driver does not support snapshots", name);
         return 1;
     }
-    if (!bdrv_co_snapshot_find(bs, name, NULL, &err)) {
+    id = img_find_snapshot(bs, name, &err);
+    if (!id) {
         if (!err) {
             error_setg_errno(&err, ENOENT, "Failed to load snapshot");
         }
         return failed("apply", name, err);
     }
-    g = bdrv_co_snapshot_goto_prepare(bs, name, &err);
+    g = bdrv_co_snapshot_goto_prepare_id(bs, id, &err);
     if (!g) {
         return failed("apply", name, err);
     }
@@ -99,15 +101,17 @@ static int coroutine_fn apply_snapshot(BlockDriverState *bs, const char *name)
 
 static int coroutine_fn delete_snapshot(BlockDriverState *bs, const char *name)
 {
+    BdrvSnapshotInfo info;
     GError *err = NULL;
 
-    if (!bs->drv->snapshot || !bdrv_co_snapshot_find(bs, name, NULL, &err)) {
+    /* By name only, as in qemu-img: an id that was meant for another command deletes nothing. */
+    if (!bs->drv->snapshot || !bdrv_co_snapshot_find_name(bs, name, &info, &err)) {
         if (!err) {
             error_setg(&err, "snapshot not found");
         }
         return failed("delete", name, err);
     }
-    return bdrv_co_snapshot_delete(bs, name, &err) ? 0 : failed("delete", name, err);
+    return bdrv_co_snapshot_delete_id(bs, info.id, &err) ? 0 : failed("delete", name, err);
 }
 
 int coroutine_fn img_snapshot(int argc, char **argv)

@@ -115,6 +115,9 @@ void coroutine_fn bdrv_co_snapshot_done(BdrvSnapshotSave *save);
  * Reading a snapshot's machine state.  The snapshot is pinned (cannot be deleted, deleting
  * waits) until close.
  */
+BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open_id(BlockDriverState *bs, const char *id,
+                                                          GError **errp);
+/* The same by name or, if there is none of that name, by id. */
 BdrvSnapshotReader *coroutine_fn bdrv_co_snapshot_open(BlockDriverState *bs,
                                                        const char *id_or_name, GError **errp);
 const BdrvSnapshotInfo *bdrv_snapshot_reader_info(BdrvSnapshotReader *r);
@@ -172,6 +175,9 @@ bool coroutine_fn bdrv_co_snapshot_show(BlockDriverState *bs, const char *id, GE
  * durable changes.  commit makes it durable; until then rollback restores the old content.
  */
 typedef struct BdrvSnapshotGoto BdrvSnapshotGoto;
+BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare_id(BlockDriverState *bs,
+                                                                const char *id, GError **errp);
+/* The same by name or, if there is none of that name, by id. */
 BdrvSnapshotGoto *coroutine_fn bdrv_co_snapshot_goto_prepare(BlockDriverState *bs,
                                                              const char *id_or_name,
                                                              GError **errp);
