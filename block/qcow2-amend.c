@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Changing the options of an existing image: compatibility level, width of reference counts,
- * lazy reference counts.  The node is drained.  Each change is
+ * lazy reference counts, name of the data file.  The node is drained.  Each change is
  * prepared in clusters that nothing refers to and becomes valid with one write of the header,
  * so a crash leaves the image as it was before one of them or after it.
  */
@@ -11,7 +11,8 @@
 
 typedef struct Amend {
     int version, refcount_bits;
-    bool lazy;
+    bool lazy, raw; /* raw: the external data file stays valid as a raw image */
+    const char *data_file; /* NULL: as it is, "": no name in the image */
 } Amend;
 
 static bool parse_one(Amend *a, const char *name, const char *value, GError **errp)
@@ -42,9 +43,13 @@ static bool parse_one(Amend *a, const char *name, const char *value, GError **er
         error_setg(errp, "Cannot amend the backing file\n"
                    "You can use 'qemu-img rebase' instead.");
         return false;
-    } else if (!strcmp(name, "data_file") || !strcmp(name, "data_file_raw")) {
-        error_setg(errp, "data-file can only be set for images that use an external data file");
-        return false;
+    } else if (!strcmp(name, "data_file")) {
+        a->data_file = value + (g_str_has_prefix(value, "file:") ? strlen("file:") : 0);
+    } else if (!strcmp(name, "data_file_raw")) {
+        if (!qapi_parse_bool(value, &a->raw)) {
+            error_setg(errp, "Parameter '%s' expects 'on' or 'off'", name);
+            return false;
+        }
     } else {
         error_setg(errp, "Invalid parameter '%s'\n"
                    "This option is only supported for image creation", name);
@@ -67,6 +72,18 @@ static bool check_together(BlockDriverState *bs, const Amend *a, bool width_give
 {
     Qcow2State *s = bs->opaque;
 
+    if (a->data_file && !s->external_data) {
+        error_setg(errp, "data-file can only be set for images that use an external data file");
+        return false;
+    }
+    if (a->data_file && strlen(a->data_file) > QCOW2_MAX_NAME) {
+        error_setg(errp, "Data file name too long");
+        return false;
+    }
+    if (a->raw && !(s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW)) {
+        error_setg(errp, "data-file-raw cannot be set on existing images");
+        return false;
+    }
     if (a->version >= 3) {
         return true;
     }
@@ -272,6 +289,34 @@ static int coroutine_fn set_lazy(BlockDriverState *bs, bool on)
     return ret;
 }
 
+/* Another name of the data file, and whether it stays raw.  On failure both are as before. */
+static int coroutine_fn set_data_file(BlockDriverState *bs, const Amend *a)
+{
+    Qcow2State *s = bs->opaque;
+    char *old_name = s->data_file_name;
+    uint64_t old = s->autoclear;
+    int ret = flush_all(bs);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (a->data_file) {
+        s->data_file_name = *a->data_file ? g_strdup(a->data_file) : NULL;
+    }
+    if (!a->raw) {
+        s->autoclear &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    }
+    ret = qcow2_header_update(bs);
+    if (a->data_file) {
+        g_free(ret < 0 ? s->data_file_name : old_name);
+    }
+    if (ret < 0) {
+        s->data_file_name = old_name;
+        s->autoclear = old;
+    }
+    return ret;
+}
+
 static bool coroutine_fn apply(BlockDriverState *bs, const Amend *a, BdrvProgress *progress,
                                void *opaque, GError **errp)
 {
@@ -293,6 +338,10 @@ static bool coroutine_fn apply(BlockDriverState *bs, const Amend *a, BdrvProgres
     if (a->lazy != !!(s->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS)) {
         ret = set_lazy(bs, a->lazy);
     }
+    if (ret >= 0 &&
+        (a->data_file || a->raw != !!(s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))) {
+        ret = set_data_file(bs, a);
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to update the image header");
         return false;
@@ -304,7 +353,12 @@ bool coroutine_fn qcow2_co_amend(BlockDriverState *bs, GHashTable *options, bool
                                  BdrvProgress *progress, void *opaque, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Amend a = { s->version, 1 << s->refcount_order, s->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS };
+    Amend a = {
+        .version = s->version,
+        .refcount_bits = 1 << s->refcount_order,
+        .lazy = s->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS,
+        .raw = s->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW,
+    };
     GHashTableIter iter;
     gpointer name, value;
     bool ok;

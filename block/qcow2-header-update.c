@@ -210,6 +210,12 @@ static bool put_format(Qcow2State *s, Image *to, size_t *at)
                          strlen(s->backing_format));
 }
 
+static bool put_data_file(Qcow2State *s, Image *to, size_t *at)
+{
+    return put_extension(to, at, QCOW2_EXT_DATA_FILE, s->data_file_name,
+                         strlen(s->data_file_name));
+}
+
 static bool has_extension(const Image *i, uint32_t wanted)
 {
     size_t at = header_length(i->bytes);
@@ -233,6 +239,7 @@ static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, Name
 {
     size_t old = header_length(from->bytes);
     bool format = !s->backing_format, bitmaps = !s->bitmaps_count, ok = true;
+    bool data_file = !s->data_file_name;
     bool names = s->version < 3 || qcow2_be32(from->bytes + 4) >= 3 || policy != NAMES_ALL;
     const uint8_t *data;
     uint32_t type, len;
@@ -261,6 +268,12 @@ static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, Name
                 ok = put_bitmaps(s, to, at);
             }
             break;
+        case QCOW2_EXT_DATA_FILE:
+            if (!data_file) {
+                data_file = true;
+                ok = put_data_file(s, to, at);
+            }
+            break;
         default:
             ok = put_extension(to, at, type, data, len);
         }
@@ -273,6 +286,9 @@ static bool compose_extensions(Qcow2State *s, const Image *from, Image *to, Name
     }
     if (ok && !bitmaps) {
         ok = put_bitmaps(s, to, at);
+    }
+    if (ok && !data_file) {
+        ok = put_data_file(s, to, at);
     }
     return ok && put_extension(to, at, QCOW2_EXT_END, NULL, 0);
 }

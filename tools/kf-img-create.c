@@ -71,6 +71,10 @@ static bool coroutine_fn check_backing(const char *filename, GHashTable *options
     if (!backing) {
         return true;
     }
+    if (!*backing) {
+        error_setg(errp, "Expected backing file name, got empty string");
+        return false;
+    }
     if (!strcmp(backing, filename)) {
         error_setg(errp, "Error: Trying to create an image with the same filename as the "
                    "backing file");
