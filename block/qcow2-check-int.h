@@ -8,12 +8,23 @@
 #define CHECK_PAGE_BITS 12
 #define CHECK_PAGE (1u << CHECK_PAGE_BITS)
 
+/* An entry of the L2 table at offset table. */
+typedef struct CheckEntry {
+    uint64_t table, index;
+} CheckEntry;
+
 typedef struct Check {
     BlockDriverState *bs;
     Qcow2State *s;
     BdrvCheckResult *res;
     int fix;
+    GHashTable *tables; /* cluster -> how many L1 entries have an L2 table there */
+    GArray *unaligned;  /* CheckEntry: to be made zero when all is counted */
+    const char *overlap; /* what a repair would have written over, or NULL */
     GHashTable *pages; /* cluster >> PAGE_BITS -> uint32_t[CHECK_PAGE]: references counted */
+    bool rewrite_snapshots; /* the table is to be written anew */
+    bool fix_copied;   /* flags that say something else than the counts */
+    bool uncounted;    /* something is in use that has no count at all */
     uint64_t end;      /* clusters in use: one beyond the highest */
     uint64_t file_clusters, file_bytes; /* how long the file is, or is going to be */
 } Check;
@@ -36,9 +47,10 @@ bool check_count_range(Check *k, uint64_t offset, uint64_t bytes);
 
 /*
  * References to refcount table and blocks.  Where these must and may be made anew, what is wrong
- * with the old counts is reported first, and has been repaired then.
+ * with the old counts is reported first, and has been repaired then.  false, with a report, where
+ * leaks are to be repaired only and the counts do not even say what is in use.
  */
-void coroutine_fn check_refcount_structure(Check *k);
+bool coroutine_fn check_refcount_structure(Check *k);
 /*
  * Compares and repairs: all refcount blocks that exist, and ranges without one in which something
  * is in use.

@@ -38,6 +38,7 @@ static bool compare_one(Check *k, uint64_t cluster, uint64_t stored, uint64_t co
     bool leak = stored > counted;
     bool repair = k->fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS);
 
+    k->uncounted |= !stored;
     check_line(k, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
                repair ? "Repairing" : leak ? "Leaked" : "ERROR", cluster, stored, counted);
     if (repair && counted <= k->s->refcount_max) {
@@ -199,33 +200,48 @@ static void check_reserved_bits(Check *k)
     }
 }
 
-void coroutine_fn check_refcount_structure(Check *k)
+/* Says what is wrong with the counts as they are; what is left is found, and counted, again. */
+static void coroutine_fn preview(Check *k, int64_t *corruptions, int64_t *leaks)
 {
-    BdrvCheckResult *res = k->res, before = *res;
-    int64_t faults;
+    BdrvCheckResult before = *k->res;
+    uint64_t end = k->end;
+    int fix = k->fix;
+
+    k->fix = 0;
+    check_compare_counts(k);
+    k->fix = fix;
+    k->end = end;
+    *corruptions = k->res->corruptions - before.corruptions;
+    *leaks = k->res->leaks - before.leaks;
+    k->res->corruptions = before.corruptions;
+    k->res->leaks = before.leaks;
+    k->res->check_errors = before.check_errors;
+}
+
+bool coroutine_fn check_refcount_structure(Check *k)
+{
+    int64_t faults, corruptions, leaks;
     bool rebuild;
 
     faults = check_refcount_faults(k, &rebuild);
     count_refcount_tables(k, false);
+    if (k->fix && (k->res->report || rebuild || !(k->fix & BDRV_FIX_ERRORS))) {
+        preview(k, &corruptions, &leaks);
+        if (!(k->fix & BDRV_FIX_ERRORS) && (rebuild || k->uncounted)) {
+            check_line(k, true, "ERROR need to rebuild refcount structures");
+            return false;
+        }
+    }
     if (rebuild && k->fix & BDRV_FIX_ERRORS) {
-        uint64_t end = k->end;
-        int fix = k->fix;
-
-        k->fix = 0;
-        check_compare_counts(k);
-        k->fix = fix;
-        k->end = end;
         count_refcount_tables(k, true);
         if (check_rebuild(k) >= 0) {
-            res->corruptions_fixed += res->corruptions - before.corruptions + faults;
-            res->leaks_fixed += res->leaks - before.leaks;
+            k->res->corruptions_fixed += corruptions + faults;
+            k->res->leaks_fixed += leaks;
             faults = 0;
         }
-        res->corruptions = before.corruptions; /* what is left is found again */
-        res->leaks = before.leaks;
-        res->check_errors = before.check_errors;
         count_refcount_tables(k, false);
     }
-    res->corruptions += faults;
+    k->res->corruptions += faults;
     check_reserved_bits(k);
+    return true;
 }

@@ -88,7 +88,10 @@ static void report_bitmap(Check *k, Qcow2Kind kind, uint64_t index, uint64_t ent
     k->res->corruptions++;
 }
 
-/* A cluster that begins inside of one: nothing is lost when there is no data in it. */
+/*
+ * A cluster that begins inside of one: nothing is lost when there is no data in it.  It is repaired
+ * when everything has been counted.
+ */
 static bool repair_unaligned(Check *k, Qcow2Table *t, uint64_t index, Qcow2Kind kind,
                              uint64_t offset)
 {
@@ -101,15 +104,65 @@ static bool repair_unaligned(Check *k, Qcow2Table *t, uint64_t index, Qcow2Kind 
                empty ? "Preallocated" : "Data");
     *(repair ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
     if (repair) {
-        qcow2_l2_set_both(k->s, t, index, k->s->extended_l2 ? 0 : QCOW2_ZERO,
-                          qcow2_l2_bitmap(t, index));
+        CheckEntry e = { t->offset, index };
+
+        g_array_append_val(k->unaligned, e);
     }
     return repair;
 }
 
-static void count_l2_entries(Check *k, Qcow2Table *t, bool active, uint64_t *next)
+/* Whether the cluster at offset is an L2 table and nothing else: else a repair might destroy that. */
+static bool is_only_table(Check *k, uint64_t offset)
+{
+    uint64_t cluster = offset >> k->s->cluster_bits;
+    uint32_t *n = check_count(k, cluster, false);
+
+    if (n && *n == GPOINTER_TO_SIZE(g_hash_table_lookup(k->tables, GSIZE_TO_POINTER(cluster)))) {
+        return true;
+    }
+    if (!k->overlap) {
+        k->overlap = qcow2_overlap_others(k->s, offset, k->s->cluster_size, 0);
+    }
+    return false;
+}
+
+/* The same for the active L1 table. */
+static bool is_only_l1(Check *k)
+{
+    uint64_t first = k->s->l1_offset >> k->s->cluster_bits;
+    uint64_t bytes = (uint64_t)k->s->l1_disk_size * 8, count = qcow2_clusters(k->s, bytes);
+
+    for (uint64_t c = first; c < first + count; c++) {
+        uint32_t *n = check_count(k, c, false);
+
+        if (!n || *n != 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void coroutine_fn repair_entries(Check *k)
+{
+    for (guint i = 0; i < k->unaligned->len; i++) {
+        const CheckEntry *e = &g_array_index(k->unaligned, CheckEntry, i);
+        Qcow2Table *t = NULL;
+
+        if (is_only_table(k, e->table) && qcow2_l2_load(k->bs, e->table, &t) >= 0) {
+            qcow2_l2_set_both(k->s, t, e->index, k->s->extended_l2 ? 0 : QCOW2_ZERO,
+                              qcow2_l2_bitmap(t, e->index));
+            qcow2_cache_put(&k->s->l2_cache, t);
+        } else {
+            k->res->corruptions_fixed--;
+            k->res->corruptions++;
+        }
+    }
+}
+
+static void count_l2_entries(Check *k, Qcow2Table *t, bool active)
 {
     Qcow2State *s = k->s;
+    uint64_t next = 0;
 
     for (uint64_t i = 0; i < s->l2_entries; i++) {
         uint64_t entry = qcow2_l2_get(t, i), offset = entry & QCOW2_OFFSET_MASK, bytes;
@@ -150,10 +203,10 @@ static void count_l2_entries(Check *k, Qcow2Table *t, bool active, uint64_t *nex
             }
             if (active) {
                 k->res->allocated_clusters++;
-                if (*next && offset != *next) {
+                if (next && offset != next) {
                     k->res->fragmented_clusters++;
                 }
-                *next = offset + s->cluster_size;
+                next = offset + s->cluster_size;
             }
             if (!s->external_data) {
                 check_count_range(k, offset, s->cluster_size);
@@ -166,10 +219,8 @@ static void count_l2_entries(Check *k, Qcow2Table *t, bool active, uint64_t *nex
 }
 
 /* An L1 entry without an L2 table has to be 0: programs differ in what they take others for. */
-static void count_empty_l1_entry(Check *k, const uint64_t *l1, uint64_t i, bool active)
+static void check_empty_l1_entry(Check *k, const uint64_t *l1, uint64_t i, bool repair)
 {
-    bool repair = active && k->fix & BDRV_FIX_ERRORS;
-
     if (!l1[i]) {
         return;
     }
@@ -187,14 +238,16 @@ static void count_empty_l1_entry(Check *k, const uint64_t *l1, uint64_t i, bool 
 static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_size, bool active)
 {
     Qcow2State *s = k->s;
-    uint64_t next = 0;
 
     for (uint64_t i = 0; i < l1_size; i++) {
         uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+        gpointer key = GSIZE_TO_POINTER(offset >> s->cluster_bits);
         Qcow2Table *t;
 
         if (!offset) {
-            count_empty_l1_entry(k, l1, i, active);
+            if (!active) {
+                check_empty_l1_entry(k, l1, i, false);
+            }
             continue;
         }
         if (l1[i] & QCOW2_L1_RESERVED) {
@@ -210,12 +263,14 @@ static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_si
         if (!check_count_range(k, offset, s->cluster_size)) {
             continue;
         }
+        g_hash_table_insert(k->tables, key,
+                            GSIZE_TO_POINTER(GPOINTER_TO_SIZE(g_hash_table_lookup(k->tables, key)) + 1));
         if (qcow2_l2_load(k->bs, offset, &t) < 0) {
             check_line(k, true, "ERROR: I/O error in check_refcounts_l2");
             k->res->check_errors++;
             continue;
         }
-        count_l2_entries(k, t, active, &next);
+        count_l2_entries(k, t, active);
         qcow2_cache_put(&s->l2_cache, t);
     }
 }
@@ -240,7 +295,10 @@ static void coroutine_fn count_snapshots(Check *k)
         }
         count_tree(k, l1, sn->l1_size, false);
     }
-    check_count_range(k, s->snapshots_offset, s->snapshots_bytes);
+    if (!check_count_range(k, s->snapshots_offset, s->snapshots_bytes) && k->rewrite_snapshots) {
+        k->res->corruptions--; /* what is there of it is written to another place */
+        s->snapshots_bytes = 0;
+    }
 }
 
 /* Persistent bitmaps: the directory, each bitmap's table, its data clusters. */
@@ -301,6 +359,7 @@ static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
 {
     Qcow2State *s = k->s;
     Qcow2Table *t;
+    bool repair;
 
     if (qcow2_l2_load(k->bs, l1_entry, &t) < 0 || !t) {
         return; /* reported when it was counted */
@@ -315,9 +374,10 @@ static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
                                           entry & QCOW2_COPIED, &refcount))) {
             continue;
         }
+        repair = k->fix_copied && is_only_table(k, t->offset);
         check_line(k, true, "%s OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
-                   k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", entry, refcount);
-        if (k->fix & BDRV_FIX_ERRORS) {
+                   repair ? "Repairing" : "ERROR", entry, refcount);
+        if (repair) {
             qcow2_l2_set_copied(s, t, i, !(entry & QCOW2_COPIED));
             k->res->corruptions_fixed++;
         } else {
@@ -327,21 +387,30 @@ static void coroutine_fn check_copied_l2(Check *k, uint64_t l1_entry)
     qcow2_cache_put(&s->l2_cache, t);
 }
 
+/* The counts have been repaired.  Where nothing was wrong with them the flags follow them at once. */
 static void coroutine_fn check_copied(Check *k)
 {
     Qcow2State *s = k->s;
+    bool own_l1 = is_only_l1(k), overlap = false;
 
+    k->fix_copied = k->fix & BDRV_FIX_ERRORS ||
+                    (k->fix && !k->res->corruptions && !k->res->leaks && !k->res->check_errors);
     for (uint32_t i = 0; i < s->l1_size; i++) {
         uint64_t entry = s->l1[i], offset = entry & QCOW2_OFFSET_MASK, refcount;
 
+        if (!offset) {
+            check_empty_l1_entry(k, s->l1, i, k->fix & BDRV_FIX_ERRORS && own_l1);
+        }
         if (!offset || offset & (s->cluster_size - 1)) {
             continue;
         }
         if (!copied_ok(k, offset >> s->cluster_bits, entry & QCOW2_COPIED, &refcount)) {
+            bool repair = k->fix_copied && own_l1;
+
+            overlap |= k->fix_copied && !own_l1;
             check_line(k, true, "%s OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
-                       " refcount=%" PRIu64, k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i,
-                       entry, refcount);
-            if (k->fix & BDRV_FIX_ERRORS) {
+                       " refcount=%" PRIu64, repair ? "Repairing" : "ERROR", i, entry, refcount);
+            if (repair) {
                 qcow2_l1_set(s, i, entry ^ QCOW2_COPIED);
                 k->res->corruptions_fixed++;
             } else {
@@ -352,16 +421,20 @@ static void coroutine_fn check_copied(Check *k)
             check_copied_l2(k, entry);
         }
     }
+    if (overlap && !k->overlap) {
+        k->overlap = qcow2_overlap_others(s, s->l1_offset, (uint64_t)s->l1_disk_size * 8,
+                                          QCOW2_OL_ACTIVE_L1);
+    }
 }
 
 /*
- * Returns whether an entry of the snapshot table lacks what the image's version requires.
- * Where a table that is not there is said to be is put right here: the header is written last.
+ * Whether entries of the snapshot table lack what the image's version requires: then it is
+ * written anew.  Where a table that is not there is said to be is put right here: the header is
+ * written last.
  */
-static bool check_snapshot_table(Check *k)
+static void check_snapshot_table(Check *k)
 {
     Qcow2State *s = k->s;
-    bool found = false;
 
     if (!s->snapshots->len && (s->snapshots_offset & (s->cluster_size - 1) ||
                                s->snapshots_offset > INT64_MAX)) {
@@ -379,10 +452,9 @@ static bool check_snapshot_table(Check *k)
             check_line(k, true, "%s snapshot table entry %u is incomplete",
                        k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
             *(k->fix & BDRV_FIX_ERRORS ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;
-            found = true;
+            k->rewrite_snapshots = k->fix & BDRV_FIX_ERRORS;
         }
     }
-    return found;
 }
 
 /*
@@ -443,7 +515,7 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
 {
     Qcow2State *s = bs->opaque;
     Check k = { .bs = bs, .s = s, .res = result, .fix = bs->read_only ? 0 : fix };
-    bool rewrite_snapshots;
+    bool countable;
     int ret = 0;
 
     if (s->save) {
@@ -454,6 +526,8 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     while (s->background) {
         co_queue_wait(&s->pin_queue, NULL);
     }
+    k.tables = g_hash_table_new(g_direct_hash, g_direct_equal);
+    k.unaligned = g_array_new(false, false, sizeof(CheckEntry));
     k.pages = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
     co_mutex_lock(&s->walk_lock);
     lock_metadata(s);
@@ -470,22 +544,31 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
     check_l1_place(&k);
     k.file_bytes = bs->file->bs->length;
     k.file_clusters = qcow2_clusters(s, k.file_bytes);
-    rewrite_snapshots = check_snapshot_table(&k);
+    check_snapshot_table(&k);
     check_count_range(&k, 0, s->cluster_size);
     check_count_range(&k, s->l1_offset, (uint64_t)s->l1_disk_size * 8);
     count_tree(&k, s->l1, s->l1_size, true);
     count_snapshots(&k);
     count_bitmaps(&k);
-    check_refcount_structure(&k);
-    check_compare_counts(&k);
-    check_copied(&k);
+    countable = check_refcount_structure(&k);
+    if (countable) {
+        check_compare_counts(&k);
+        repair_entries(&k);
+        check_copied(&k);
+    }
     unlock_metadata(s);
     co_mutex_unlock(&s->walk_lock);
     result->total_clusters = qcow2_clusters(s, s->disk_size);
     result->image_end_offset = k.end << s->cluster_bits;
     g_hash_table_destroy(k.pages);
+    g_hash_table_destroy(k.tables);
+    g_array_unref(k.unaligned);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the metadata");
+        return false;
+    }
+    if (!countable) {
+        error_setg(errp, "%s", strerror(EIO));
         return false;
     }
     if (k.fix) {
@@ -501,7 +584,13 @@ bool coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *result, 
         error_setg_errno(errp, -ret, "Could not write the repaired image");
         return false;
     }
+    if (k.overlap) {
+        qcow2_signal_overlap(bs, 0, 0, k.overlap);
+        check_line(&k, true, "ERROR: Overlap check failed");
+        error_setg(errp, "%s", strerror(EIO));
+        return false;
+    }
     /* The new table takes clusters: only now is it known which ones are free. */
-    return !(rewrite_snapshots && k.fix & BDRV_FIX_ERRORS) || result->corruptions ||
+    return !(k.rewrite_snapshots && k.fix) || result->corruptions ||
            qcow2_snapshots_store(bs, NULL, NULL, errp);
 }

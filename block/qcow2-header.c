@@ -304,12 +304,15 @@ static bool load_backing_name(Qcow2State *s, const uint8_t *cluster, GError **er
     uint64_t offset = qcow2_be64(s->header + 8);
     uint32_t len = qcow2_be32(s->header + 16);
 
-    if (!offset) {
+    if (offset > s->cluster_size) {
+        error_setg(errp, "Invalid backing file offset");
+        return false;
+    }
+    if (!offset || !len) {
         return true;
     }
-    if (len > QCOW2_MAX_NAME || len > s->cluster_size || offset > s->cluster_size - len) {
-        error_setg(errp, offset > s->cluster_size ? "Invalid backing file offset"
-                                                  : "Backing file name too long");
+    if (len > QCOW2_MAX_NAME || len > s->cluster_size - offset) {
+        error_setg(errp, "Backing file name too long");
         return false;
     }
     s->backing_file = g_strndup((const char *)cluster + offset, len);
@@ -322,10 +325,15 @@ static bool coroutine_fn load_tables(BlockDriverState *bs, GError **errp)
     uint64_t need = qcow2_l1_entries(s, s->disk_size);
     uint64_t rt_bytes = (uint64_t)s->rt_clusters << s->cluster_bits;
 
-    if (!table_ok(s, s->rt_offset, rt_bytes, QCOW2_MAX_RT_BYTES, "Reference count table", errp)) {
+    if (bs->for_check && !(s->rt_offset & (s->cluster_size - 1)) &&
+        (s->rt_offset < s->cluster_size || s->rt_offset >= QCOW2_MAX_HOST_OFFSET)) {
+        s->rt_clusters = rt_bytes = 0; /* there cannot be a table: who repairs makes one */
+    }
+    if (rt_bytes &&
+        !table_ok(s, s->rt_offset, rt_bytes, QCOW2_MAX_RT_BYTES, "Reference count table", errp)) {
         return false;
     }
-    if (!s->rt_clusters) {
+    if (!s->rt_clusters && !bs->for_check) {
         error_setg(errp, "Image does not contain a reference count table");
         return false;
     }
@@ -342,7 +350,7 @@ static bool coroutine_fn load_tables(BlockDriverState *bs, GError **errp)
         return false;
     }
     s->rt_size = s->rt_disk_size = rt_bytes / 8;
-    s->rt = qcow2_load_numbers(bs, s->rt_offset, s->rt_size, "reference count table", errp);
+    s->rt = qcow2_load_numbers(bs, rt_bytes ? s->rt_offset : 0, s->rt_size, "reference count table", errp);
     if (!s->rt) {
         return false;
     }

@@ -85,6 +85,18 @@ const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes)
     return name ? name : overlap_tables(s, offset, bytes, QCOW2_OL_ALL);
 }
 
+const char *qcow2_overlap_others(const Qcow2State *s, uint64_t offset, uint64_t bytes, unsigned own)
+{
+    const char *name = overlap_single(s, offset, bytes, QCOW2_OL_ALL & ~own);
+
+    for (uint64_t i = 0; i < s->rt_size && !name; i++) {
+        if (s->rt[i] & ~511ULL && overlaps(offset, bytes, s->rt[i] & ~511ULL, s->cluster_size)) {
+            name = "refcount block";
+        }
+    }
+    return name ? name : overlap_tables(s, offset, bytes, QCOW2_OL_INACTIVE_L1);
+}
+
 int coroutine_fn qcow2_check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
     Qcow2State *s = bs->opaque;

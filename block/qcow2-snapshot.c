@@ -18,7 +18,7 @@ void qcow2_snapshot_free(Qcow2Snapshot *sn)
     g_free(sn);
 }
 
-static Qcow2Snapshot *find_id(Qcow2State *s, const char *id)
+Qcow2Snapshot *qcow2_snapshot_find_id(Qcow2State *s, const char *id)
 {
     for (guint i = 0; i < s->snapshots->len; i++) {
         Qcow2Snapshot *sn = s->snapshots->pdata[i];
@@ -32,20 +32,30 @@ static Qcow2Snapshot *find_id(Qcow2State *s, const char *id)
 
 Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name)
 {
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        Qcow2Snapshot *sn = s->snapshots->pdata[i];
+    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id_or_name);
 
-        if (!strcmp(sn->name, id_or_name)) {
-            return sn;
-        }
+    for (guint i = 0; i < s->snapshots->len && !sn; i++) {
+        Qcow2Snapshot *other = s->snapshots->pdata[i];
+
+        sn = strcmp(other->name, id_or_name) ? NULL : other;
     }
-    return find_id(s, id_or_name);
+    return sn;
 }
 
 void coroutine_fn qcow2_breathe(void)
 {
     aio_co_schedule(aio_current(), coroutine_self());
     coroutine_yield();
+}
+
+/* A part of the table.  To whoever repairs it what lies behind the end of the file is zero. */
+static int coroutine_fn read_table(BlockDriverState *bs, uint64_t offset, size_t bytes, void *buf)
+{
+    if (bs->for_check && offset >= (uint64_t)bs->file->bs->length) {
+        memset(buf, 0, bytes);
+        return 0;
+    }
+    return bytes ? bdrv_co_pread(bs->file, offset, bytes, buf, 0) : 0;
 }
 
 /* Reads one entry at *offset and moves on. */
@@ -59,7 +69,7 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
     Qcow2Snapshot *sn;
     int ret;
 
-    ret = bdrv_co_pread(bs->file, *offset, sizeof(fixed), fixed, 0);
+    ret = read_table(bs, *offset, sizeof(fixed), fixed);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to read snapshot table entry %" PRIu32, n);
         return NULL;
@@ -72,10 +82,7 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
         return NULL;
     }
     rest = g_malloc0((gsize)extra_len + id_len + name_len + 1);
-    ret = extra_len + id_len + name_len == 0
-              ? 0
-              : bdrv_co_pread(bs->file, *offset + ENTRY_FIXED, extra_len + id_len + name_len, rest,
-                              0);
+    ret = read_table(bs, *offset + ENTRY_FIXED, extra_len + id_len + name_len, rest);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to read snapshot table entry %" PRIu32, n);
         return NULL;
@@ -282,15 +289,15 @@ typedef struct Reader {
     BdrvSnapshotInfo info;
 } Reader;
 
-static void *coroutine_fn snapshot_open(BlockDriverState *bs, const char *id_or_name, GError **errp)
+static void *coroutine_fn snapshot_open(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id_or_name);
+    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
     uint64_t first, *l1;
     Reader *r;
 
     if (!sn) {
-        error_setg(errp, "Snapshot '%s' does not exist", id_or_name);
+        error_setg(errp, "Snapshot '%s' does not exist", id);
         return NULL;
     }
     sn->pins++;
@@ -434,7 +441,7 @@ static Qcow2Snapshot *coroutine_fn lock_unpinned(BlockDriverState *bs, const cha
         Qcow2Snapshot *sn;
 
         co_mutex_lock(&s->walk_lock);
-        sn = find_id(s, id);
+        sn = qcow2_snapshot_find_id(s, id);
         if (sn && !sn->pins) {
             return sn;
         }
@@ -480,7 +487,7 @@ bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id, co
         error_setg_errno(errp, -ret, "Could not flush the metadata");
         goto out;
     }
-    next = heir ? find_id(s, heir) : NULL;
+    next = heir ? qcow2_snapshot_find_id(s, heir) : NULL;
     if (heir && !next) {
         error_setg(errp, "Snapshot with ID '%s' does not exist", heir);
         goto out;

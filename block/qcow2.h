@@ -502,6 +502,9 @@ void qcow2_l1_set(Qcow2State *s, uint64_t index, uint64_t entry);
 
 /* Whether [offset, offset + bytes) touches any metadata that we know: its name, or NULL. */
 const char *qcow2_overlap(const Qcow2State *s, uint64_t offset, uint64_t bytes);
+/* The same for a range in which there are L2 tables, or one of kind own: what else it touches. */
+const char *qcow2_overlap_others(const Qcow2State *s, uint64_t offset, uint64_t bytes,
+                                 unsigned own);
 /* Before guest data is written: -EIO when it would hit metadata that the user wants checked. */
 int coroutine_fn qcow2_check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
 /* kind: QCOW2_OL_ACTIVE_L2 or QCOW2_OL_REFCOUNT_BLOCK. */
@@ -676,6 +679,8 @@ extern const BdrvSnapshotDriver qcow2_snapshot_driver;
 bool coroutine_fn qcow2_snapshots_load(BlockDriverState *bs, GError **errp);
 void qcow2_snapshot_free(Qcow2Snapshot *sn);
 /* By name first, then by id; NULL when there is none. */
+Qcow2Snapshot *qcow2_snapshot_find_id(Qcow2State *s, const char *id);
+/* By id or, if there is none of that id, by name. */
 Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
 /*
  * Writes the list (s->snapshots with add, without remove; either may be NULL) to new
