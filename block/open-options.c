@@ -94,6 +94,34 @@ static json_object *split_file(json_object *node)
     return below;
 }
 
+/* Members that are bytes may have a suffix here, which those of -blockdev may not. */
+static bool convert_sizes(json_object *node, GError **errp)
+{
+    static const char *const sizes[] = {
+        "offset", "size", "cache-size", "l2-cache-size", "l2-cache-entry-size",
+        "refcount-cache-size", "align", "max-transfer", "opt-write-zero", "max-write-zero",
+        "opt-discard", "max-discard",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        json_object *text = NULL;
+        uint64_t bytes;
+
+        if (!json_object_object_get_ex(node, sizes[i], &text) ||
+            !json_object_is_type(text, json_type_string)) {
+            continue;
+        }
+        if (!qapi_parse_size(json_object_get_string(text), &bytes)) {
+            error_setg(errp, "Parameter '%s' expects a non-negative number below 2^64\n"
+                       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, "
+                       "peta-\nand exabytes, respectively.", sizes[i]);
+            return false;
+        }
+        json_object_object_add(node, sizes[i], json_object_new_uint64(bytes));
+    }
+    return true;
+}
+
 static bool check_driver(json_object *driver, GError **errp)
 {
     const char *name = json_object_get_string(driver);
@@ -124,7 +152,7 @@ static bool coroutine_fn complete(const Completion *c, json_object *node, GError
     json_object *driver = NULL, *child = NULL;
     bool known = json_object_object_get_ex(node, "driver", &driver);
 
-    if (known && !check_driver(driver, errp)) {
+    if ((known && !check_driver(driver, errp)) || !convert_sizes(node, errp)) {
         return false;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {

@@ -113,11 +113,18 @@ static char *only_driver(const char *options)
     return name;
 }
 
-/* The options together with the file name: "driver=qcow2,...,file.filename=NAME". */
-static char *merge_options(const char *options, const char *filename)
+/*
+ * The options together with the file name: "driver=qcow2,...,file.filename=NAME", or with the
+ * options that are the name.
+ */
+static char *merge_options(const char *options, const char *filename, bool is_options)
 {
-    GString *text = g_string_new(options);
+    GString *text = g_string_new(is_options ? filename : options);
 
+    if (is_options) {
+        g_string_append_printf(text, ",%s", options);
+        return g_string_free(text, false);
+    }
     g_string_append(text, ",file.filename=");
     for (const char *p = filename; *p; p++) {
         g_string_append(text, *p == ',' ? ",," : (char[]){ *p, '\0' });
@@ -144,7 +151,8 @@ static BlockDriverState *coroutine_fn open_node(const IoImage *image, GError **e
     if (image->is_options || (image->options && !format)) {
         merged = !image->options ? g_strdup(image->name)
                  : !image->name  ? g_strdup(image->options)
-                                 : merge_options(image->options, image->name);
+                                 : merge_options(image->options, image->name,
+                                                 image->is_options);
         params.filename = merged;
         params.format = NULL;
         params.is_options = true;
@@ -296,37 +304,54 @@ static int coroutine_fn run_close(IoSession *s, int argc, char **argv)
     return 0;
 }
 
-/* Applies -o of reopen: what can change is the rights and the cache. */
+/* What an image that is open can be told anew. */
+static bool can_change(const char *name)
+{
+    static const char *const names[] = {
+        "discard", "detect-zeroes", "lazy-refcounts", "pass-discard-request",
+        "pass-discard-snapshot", "pass-discard-other", "overlap-check", "overlap-check.template",
+        "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+        "cache-clean-interval", NULL,
+    };
+
+    return g_strv_contains(names, name);
+}
+
+/* Applies -o of reopen: rights and cache as -r and -c say them, the rest as options of the image. */
 static bool parse_changes(IoImage *image, const char *text, bool *has_rights, bool *has_cache)
 {
     g_auto(GStrv) list = g_strsplit(text, ",", -1);
 
     for (int i = 0; list[i]; i++) {
         char *value = strchr(list[i], '=');
+        size_t len = value ? (size_t)(value - list[i]) : strlen(list[i]);
+        g_autofree char *name = g_strndup(list[i], len);
         bool on, *target = NULL;
 
-        if (value) {
-            *value++ = '\0';
-        }
-        if (!strcmp(list[i], "read-only")) {
+        if (!strcmp(name, "read-only")) {
             target = &image->read_only;
             *has_rights = true;
-        } else if (!strcmp(list[i], "cache.direct")) {
+        } else if (!strcmp(name, "cache.direct")) {
             target = &image->direct;
             *has_cache = true;
-        } else if (!strcmp(list[i], "cache.no-flush")) {
+        } else if (!strcmp(name, "cache.no-flush")) {
             target = &image->no_flush;
             *has_cache = true;
         }
-        if (!target) {
-            io_error("Cannot change the option '%s'", list[i]);
+        if (!target && !can_change(name)) {
+            io_error("Cannot change the option '%s'",
+                     g_str_has_prefix(name, "file.") ? name + strlen("file.") : name);
             return false;
         }
-        if (!value || !qapi_parse_bool(value, &on)) {
-            io_error("Parameter '%s' expects 'on' or 'off'", list[i]);
+        if (target ? !value || !qapi_parse_bool(value + 1, &on) : !value) {
+            io_error("Parameter '%s' expects 'on' or 'off'", name);
             return false;
         }
-        *target = on;
+        if (target) {
+            *target = on;
+        } else {
+            io_image_add_options(image, list[i]);
+        }
     }
     return true;
 }
@@ -438,6 +463,6 @@ const IoCommand io_tool_commands[] = {
               " -r, -- do not write any more\n"
               " -w, -- write again\n"
               " -c, -- cache mode\n"
-              " -o, -- read-only, cache.direct, cache.no-flush\n" },
+              " -o, -- options of the block driver\n" },
     { 0 },
 };
