@@ -12,6 +12,7 @@
 
 #include "monitor/char-log.h"
 #include "qapi/error.h"
+#include "util/co-lock.h"
 #include "util/coroutine.h"
 #include "util/errno-text.h"
 #include "util/fdset.h"
@@ -22,12 +23,14 @@
 struct CharLog {
     /* Constant. */
     char *label;
+    const char *what;
     int fd;
 
     /* Main thread. */
     GPtrArray *kicks;  /* of AioBH */
     GByteArray *piece; /* the worker has it */
     bool failed;       /* it was said */
+    CoQueue idle;      /* who waits until all is written */
 
     pthread_mutex_t lock; /* leaf; guards what follows */
     int refs;             /* one more while the coroutine is at work */
@@ -36,6 +39,22 @@ struct CharLog {
 };
 
 static int at_work; /* logs; atomic */
+
+CharLog *char_log_new(const char *label, const char *what, int fd)
+{
+    CharLog *log = g_new0(CharLog, 1);
+
+    log->label = g_strdup(label);
+    log->what = what;
+    log->fd = fd;
+    log->refs = 1;
+    log->waiting = g_byte_array_new();
+    log->piece = g_byte_array_new();
+    log->kicks = g_ptr_array_new();
+    co_queue_init(&log->idle);
+    pthread_mutex_init(&log->lock, NULL);
+    return log;
+}
 
 bool char_log_open(CharLog **log, const char *label, const ChardevOpts *opts, GError **errp)
 {
@@ -56,14 +75,7 @@ bool char_log_open(CharLog **log, const char *label, const ChardevOpts *opts, GE
         error_setg_errno(errp, errno, "Could not create '%s'", path);
         return false;
     }
-    *log = g_new0(CharLog, 1);
-    (*log)->label = g_strdup(label);
-    (*log)->fd = fd;
-    (*log)->refs = 1;
-    (*log)->waiting = g_byte_array_new();
-    (*log)->piece = g_byte_array_new();
-    (*log)->kicks = g_ptr_array_new();
-    pthread_mutex_init(&(*log)->lock, NULL);
+    *log = char_log_new(label, "log", fd);
     return true;
 }
 
@@ -90,6 +102,7 @@ void char_log_unref(CharLog *log)
         g_byte_array_unref(log->waiting);
         g_byte_array_unref(log->piece);
         g_ptr_array_unref(log->kicks);
+        co_queue_destroy(&log->idle);
         pthread_mutex_destroy(&log->lock);
         g_free(log->label);
         g_free(log);
@@ -148,6 +161,7 @@ static void coroutine_fn write_all(void *opaque)
         }
         log->failed = ret < 0;
     }
+    co_queue_restart_all(&log->idle);
     char_log_unref(log);
     __atomic_fetch_sub(&at_work, 1, __ATOMIC_SEQ_CST);
 }
@@ -183,6 +197,21 @@ void char_log_write(CharLog *log, const void *buf, size_t len)
     }
 }
 
+void coroutine_fn char_log_co_wait(CharLog *log)
+{
+    for (;;) {
+        bool writing;
+
+        pthread_mutex_lock(&log->lock);
+        writing = log->writing;
+        pthread_mutex_unlock(&log->lock);
+        if (!writing) {
+            return;
+        }
+        co_queue_wait(&log->idle, NULL);
+    }
+}
+
 void char_log_add_kick(CharLog *log, AioBH *kick)
 {
     g_ptr_array_add(log->kicks, kick);
@@ -209,7 +238,7 @@ void char_log_finish(void)
     }
     aio_timer_free(timer);
     if (late) {
-        g_printerr("%s: warning: a log of a character device takes nothing: it is not complete\n",
+        g_printerr("%s: warning: a character device's file takes nothing: it is not complete\n",
                    g_get_prgname());
     }
 }

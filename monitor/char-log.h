@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The file that keeps a copy of what is written to a character device: logfile, logappend of
- * -chardev.  The peers of a listening socket share their listener's.
+ * A file that workers write: the copy of what is written to a character device (logfile, logappend
+ * of -chardev; the peers of a listening socket share their listener's), and the device "file"
+ * itself.
  */
 #ifndef MONITOR_CHAR_LOG_H
 #define MONITOR_CHAR_LOG_H
@@ -19,6 +20,8 @@ typedef struct CharLog CharLog;
  * any thread.  label is for messages.
  */
 bool char_log_open(CharLog **log, const char *label, const ChardevOpts *opts, GError **errp);
+/* On an open file, which it takes; what it is, for messages: "file", a constant.  Any thread. */
+CharLog *char_log_new(const char *label, const char *what, int fd);
 CharLog *char_log_ref(CharLog *log);
 /*
  * What was written still reaches the file.  Main thread, or whoever has opened it and told nobody;
@@ -34,6 +37,8 @@ void char_log_write(CharLog *log, const void *buf, size_t len);
 void char_log_add_kick(CharLog *log, AioBH *kick);
 void char_log_remove_kick(CharLog *log, AioBH *kick);
 
+/* Waits until the file has what was written. */
+void coroutine_fn char_log_co_wait(CharLog *log);
 /*
  * Waits until all files have what was written, but not long for one that takes nothing; at the end
  * of the program.  Main thread.

@@ -211,7 +211,7 @@ static bool can_change(Chardev *chr, const char *id, GError **errp)
     return false;
 }
 
-/* The new device; NULL and errp. */
+/* The new device, with a reference: somebody else may remove it meanwhile.  NULL and errp. */
 static Chardev *coroutine_fn change(const char *id, ChardevOpts *opts, GError **errp)
 {
     Chardev *old = chardev_find_device(id), *chr;
@@ -232,7 +232,11 @@ static Chardev *coroutine_fn change(const char *id, ChardevOpts *opts, GError **
         chardev_unref(chr);
         chr = NULL;
     } else {
+        ChardevFiles files = chardev_files(old);
+
+        chardev_ref(chr);
         chardev_replace(old, chr);
+        chardev_files_co_wait(&files);
     }
     chardev_unref(old);
     return chr;
@@ -243,8 +247,14 @@ ChardevReturn *coroutine_fn qmp_chardev_change(const char *id, ChardevBackend *b
 {
     g_autoptr(ChardevOpts) opts = chardev_opts_new();
     Chardev *chr = set_backend(opts, backend, errp) ? change(id, opts, errp) : NULL;
+    ChardevReturn *ret;
 
-    return chr ? describe_new(chr) : NULL;
+    if (!chr) {
+        return NULL;
+    }
+    ret = describe_new(chr);
+    chardev_unref(chr);
+    return ret;
 }
 
 /* NULL and errp if there is none. */
@@ -261,6 +271,7 @@ static Chardev *find(const char *id, GError **errp)
 void coroutine_fn qmp_chardev_remove(const char *id, GError **errp)
 {
     Chardev *chr = find(id, errp);
+    ChardevFiles files;
 
     if (!chr) {
         return;
@@ -269,7 +280,9 @@ void coroutine_fn qmp_chardev_remove(const char *id, GError **errp)
         error_setg(errp, "Chardev '%s' is busy", id);
         return;
     }
+    files = chardev_files(chr);
     chardev_unregister(chr);
+    chardev_files_co_wait(&files);
 }
 
 void coroutine_fn qmp_chardev_send_break(const char *id, GError **errp)
@@ -387,7 +400,12 @@ static void coroutine_fn hmp_chardev_change(HMPSession *s, const HMPArgs *args)
         if (!opts->backend) {
             error_setg(&err, "chardev: \"%s\" missing backend", id);
         } else if (chardev_opts_forbid_wait(opts, &err)) {
-            tell_of_pty(s, change(id, opts, &err));
+            Chardev *chr = change(id, opts, &err);
+
+            tell_of_pty(s, chr);
+            if (chr) {
+                chardev_unref(chr);
+            }
         }
     }
     hmp_handle_error(s, err);

@@ -42,6 +42,8 @@ typedef struct ChardevDriver {
     void (*attached)(Chardev *chr);
     /* Instead of writing to out_fd: takes all of it.  Under the lock, any thread. */
     void (*sink)(Chardev *chr, const uint8_t *buf, size_t len);
+    /* The file that sink() leaves to workers, char-log.h; or NULL.  Any thread. */
+    struct CharLog *(*written)(Chardev *chr);
     /* Whether a front end uses it, where ops does not tell. */
     bool (*has_fronts)(Chardev *chr);
     /* Who looks the device up by its id gets this instead. */
@@ -92,6 +94,16 @@ Chardev *chardev_alloc(const ChardevDriver *backend, const char *label);
 void chardev_set_log(Chardev *chr, struct CharLog *log);
 Chardev *chardev_ref(Chardev *chr);
 void chardev_unref(Chardev *chr);
+/*
+ * The files that workers write for chr, to wait for when it is closed: who has the answer to a
+ * command that closes a device finds them complete.
+ */
+typedef struct ChardevFiles {
+    struct CharLog *file[2];
+} ChardevFiles;
+ChardevFiles chardev_files(Chardev *chr);
+/* Returns when they have all that was written to the device, and gives them up. */
+void coroutine_fn chardev_files_co_wait(ChardevFiles *f);
 /* Adds a device to those that chardev_find() and chardev_cleanup() know. */
 void chardev_register(Chardev *chr);
 /* The devices in the order of their making; NULL behind the last. */

@@ -155,13 +155,26 @@ static size_t write_locked(Chardev *chr, const void *buf, size_t len, size_t max
     return done;
 }
 
+static CharLog *written_by_workers(Chardev *chr)
+{
+    return chr->backend->written ? chr->backend->written(chr) : NULL;
+}
+
+/* Bytes that wait for workers, to be written to the log or to the device itself. */
+static size_t waiting_for_workers(Chardev *chr)
+{
+    CharLog *file = written_by_workers(chr);
+
+    return MAX(chr->log ? char_log_waiting(chr->log) : 0, file ? char_log_waiting(file) : 0);
+}
+
 /* What the log has no room for is not taken, so that both get the same. */
 static size_t limit_by_log(Chardev *chr, size_t len)
 {
-    size_t waiting = chr->log ? char_log_waiting(chr->log) : 0;
+    size_t waiting = waiting_for_workers(chr);
     size_t room = waiting < CHAR_LOG_MAX ? CHAR_LOG_MAX - waiting : 0;
 
-    if (!chr->log || len <= room) {
+    if (len <= room || (!chr->log && !written_by_workers(chr))) {
         return len;
     }
     set_short_write(chr, true);
@@ -215,9 +228,8 @@ static size_t queued(Chardev *chr)
 
 size_t chardev_pending(Chardev *chr)
 {
-    size_t log = chr->log ? char_log_waiting(chr->log) : 0;
-
-    return log + (chr->through ? chardev_pending(chr->through) : queued(chr));
+    return waiting_for_workers(chr) +
+           (chr->through ? chardev_pending(chr->through) : queued(chr));
 }
 
 void chardev_want_writable(Chardev *chr)
@@ -703,4 +715,26 @@ void chardev_close(Chardev *chr)
     }
     close_fds(chr);
     drop_log(chr);
+}
+
+ChardevFiles chardev_files(Chardev *chr)
+{
+    ChardevFiles f = {{chr->log, written_by_workers(chr)}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(f.file); i++) {
+        if (f.file[i]) {
+            char_log_ref(f.file[i]);
+        }
+    }
+    return f;
+}
+
+void coroutine_fn chardev_files_co_wait(ChardevFiles *f)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(f->file); i++) {
+        if (f->file[i]) {
+            char_log_co_wait(f->file[i]);
+            char_log_unref(f->file[i]);
+        }
+    }
 }

@@ -211,6 +211,33 @@ static void test_slow(void)
     check_slow("null,id=a,logfile=%s/fifo", false);
 }
 
+/* The device "file" is written in the same way: by workers, as far as there is room. */
+static void test_device(void)
+{
+    g_autofree char *block = g_strnfill(3 * CHAR_LOG_MAX, 'x'), *path = NULL, *content = NULL;
+    size_t written = 0, len = 3 * CHAR_LOG_MAX;
+    Front front = {0};
+    Chardev *chr;
+
+    setup();
+    chr = new_device("file,id=f,path=%s/out,logfile=%s/log");
+    g_assert_true(chardev_attach(chr, &front_ops, &front));
+    written = chardev_write(chr, block, len);
+    g_assert_cmpuint(written, ==, CHAR_LOG_MAX);
+    while (written < len) {
+        poll_until(front.writables);
+        front.writables = 0;
+        written += chardev_write(chr, block + written, len - written);
+    }
+    char_log_finish();
+    path = g_build_filename(dir, "out", NULL);
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    g_assert_cmpstr(content, ==, block);
+    check_file("log", block);
+    chardev_attach(chr, NULL, NULL);
+    teardown();
+}
+
 static void test_slow_mux(void)
 {
     check_slow("null,id=m,mux=on,logfile=%s/fifo", true);
@@ -277,6 +304,7 @@ int main(int argc, char **argv)
     g_test_add_func("/char-log/socket", test_socket);
     g_test_add_func("/char-log/mux", test_mux);
     g_test_add_func("/char-log/slow", test_slow);
+    g_test_add_func("/char-log/device", test_device);
     g_test_add_func("/char-log/slow-mux", test_slow_mux);
     g_test_add_func("/char-log/full", test_full);
     g_test_add_func("/char-log/stuck", test_stuck);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
+#include "monitor/char-log.h"
 #include "qapi/qapi-commands-char.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-misc.h"
@@ -420,6 +421,7 @@ static void test_change(void)
     }
     g_free(path);
     path = g_build_filename(dir, "log", NULL);
+    char_log_finish();
     g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
     g_assert_cmpstr(content, ==, "to the file");
     client_ask(c, "{'execute':'chardev-send-break','arguments':{'id':'n'}}", DONE);
