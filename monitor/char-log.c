@@ -230,8 +230,12 @@ static void too_late(void *opaque)
 void char_log_finish(void)
 {
     bool late = false;
-    AioTimer *timer = aio_timer_new(main_aio_context(), too_late, &late);
+    AioTimer *timer;
 
+    if (!__atomic_load_n(&at_work, __ATOMIC_SEQ_CST)) {
+        return; /* a wrong option ends the program before there is a main loop */
+    }
+    timer = aio_timer_new(main_aio_context(), too_late, &late);
     aio_timer_mod(timer, clock_now_ns() + FINISH_NS);
     while (__atomic_load_n(&at_work, __ATOMIC_SEQ_CST) && !late) {
         aio_poll(main_aio_context(), true);
