@@ -445,6 +445,7 @@ static bool apply_common_options(BlockDriverState *bs, const BlockdevOptions *o,
     bs->no_backing = inherit->no_backing;
     bs->no_io = inherit->no_io;
     bs->for_check = inherit->for_check;
+    bs->for_repair = inherit->for_repair;
     bs->probed = inherit->probed;
     bs->overlay = inherit->overlay;
     bs->depth = inherit->depth;

@@ -85,6 +85,7 @@ typedef struct BdrvInherit {
     bool is_root; /* must have a node-name if by_user */
     bool by_user; /* blockdev-add, -blockdev */
     bool read_only, direct, no_flush, threads, force_share, discard, no_backing, for_check, auto_read_only;
+    bool for_repair; /* with for_check */
     bool no_io;
     bool probed;
     bool exclusive; /* even a raw image is locked as one that only we write */

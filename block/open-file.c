@@ -185,6 +185,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
         .no_backing = params->no_backing,
         .no_io = params->no_backing,
         .for_check = params->for_check,
+        .for_repair = params->for_repair,
         .discard = params->discard,
         .writable_backing = params->writable_backing,
         .by_image = params->from_image,

@@ -448,7 +448,15 @@ static void check_snapshot_table(Check *k)
         }
     }
     for (guint i = 0; i < s->snapshots->len; i++) {
-        if (((Qcow2Snapshot *)s->snapshots->pdata[i])->incomplete) {
+        const Qcow2Snapshot *sn = s->snapshots->pdata[i];
+
+        if (sn->too_long && k->fix & BDRV_FIX_ERRORS) { /* else it could not be opened */
+            check_line(k, true, "Discarding too much extra metadata in snapshot table entry %u "
+                       "(%" PRIu32 " > %d)", i, sn->too_long, QCOW2_MAX_SNAPSHOT_EXTRA);
+            k->res->corruptions_fixed++;
+            k->rewrite_snapshots = true;
+        }
+        if (sn->incomplete) {
             check_line(k, true, "%s snapshot table entry %u is incomplete",
                        k->fix & BDRV_FIX_ERRORS ? "Repairing" : "ERROR", i);
             *(k->fix & BDRV_FIX_ERRORS ? &k->res->corruptions_fixed : &k->res->corruptions) += 1;

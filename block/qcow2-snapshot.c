@@ -65,7 +65,7 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
     Qcow2State *s = bs->opaque;
     uint8_t fixed[ENTRY_FIXED];
     g_autofree uint8_t *rest = NULL;
-    uint32_t id_len, name_len, extra_len;
+    uint32_t id_len, name_len, extra_len, kept;
     Qcow2Snapshot *sn;
     int ret;
 
@@ -77,12 +77,15 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
     id_len = qcow2_be16(fixed + 12);
     name_len = qcow2_be16(fixed + 14);
     extra_len = qcow2_be32(fixed + 36);
-    if (extra_len > QCOW2_MAX_SNAPSHOT_EXTRA) {
+    kept = MIN(extra_len, QCOW2_MAX_SNAPSHOT_EXTRA);
+    if (extra_len > kept && !bs->for_repair) {
         error_setg(errp, "Too much extra metadata in snapshot table entry %" PRIu32, n);
         return NULL;
     }
-    rest = g_malloc0((gsize)extra_len + id_len + name_len + 1);
-    ret = read_table(bs, *offset + ENTRY_FIXED, extra_len + id_len + name_len, rest);
+    rest = g_malloc0((gsize)kept + id_len + name_len + 1);
+    ret = read_table(bs, *offset + ENTRY_FIXED, kept, rest);
+    ret = ret < 0 ? ret : read_table(bs, *offset + ENTRY_FIXED + extra_len, id_len + name_len,
+                                     rest + kept);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to read snapshot table entry %" PRIu32, n);
         return NULL;
@@ -98,12 +101,13 @@ static Qcow2Snapshot *coroutine_fn load_entry(BlockDriverState *bs, uint64_t *of
     sn->info.vm_state_size = extra_len >= 8 ? qcow2_be64(rest) : qcow2_be32(fixed + 32);
     sn->info.disk_size = extra_len >= 16 ? qcow2_be64(rest + 8) : s->disk_size;
     sn->info.icount = extra_len >= 24 ? qcow2_be64(rest + 16) : UINT64_MAX;
-    if (extra_len > ENTRY_EXTRA) {
-        sn->extra_size = extra_len - ENTRY_EXTRA;
+    sn->too_long = extra_len > kept ? extra_len : 0;
+    if (kept > ENTRY_EXTRA) {
+        sn->extra_size = kept - ENTRY_EXTRA;
         sn->extra = g_memdup2(rest + ENTRY_EXTRA, sn->extra_size);
     }
-    sn->id = g_strndup((char *)rest + extra_len, id_len);
-    sn->name = g_strndup((char *)rest + extra_len + id_len, name_len);
+    sn->id = g_strndup((char *)rest + kept, id_len);
+    sn->name = g_strndup((char *)rest + kept + id_len, name_len);
     g_strlcpy(sn->info.id, sn->id, sizeof(sn->info.id));
     g_strlcpy(sn->info.name, sn->name, sizeof(sn->info.name));
     *offset += (ENTRY_FIXED + (uint64_t)extra_len + id_len + name_len + 7) & ~7ULL;
@@ -254,6 +258,7 @@ bool coroutine_fn qcow2_snapshots_store(BlockDriverState *bs, Qcow2Snapshot *add
     s->snapshots_bytes = bytes;
     for (guint i = 0; i < s->snapshots->len; i++) {
         ((Qcow2Snapshot *)s->snapshots->pdata[i])->incomplete = false;
+        ((Qcow2Snapshot *)s->snapshots->pdata[i])->too_long = 0;
     }
     if (old_bytes) {
         qcow2_free_later(s, old_offset >> s->cluster_bits, qcow2_clusters(s, old_bytes));

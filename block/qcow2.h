@@ -114,6 +114,7 @@ typedef struct Qcow2Snapshot {
     uint8_t *extra; /* extra data behind the fields we know, kept as it is */
     uint32_t extra_size;
     bool incomplete; /* its entry lacks fields that version 3 requires */
+    uint32_t too_long; /* extra data that the file has, where not all of it was taken; else 0 */
     unsigned pins;
 } Qcow2Snapshot;
 

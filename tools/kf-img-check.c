@@ -182,6 +182,7 @@ int coroutine_fn img_check(int argc, char **argv)
     }
     params.filename = argv[optind];
     params.read_only = !fix;
+    params.for_repair = fix & BDRV_FIX_ERRORS;
     bs = img_open(&params);
     if (!bs) {
         return 1;

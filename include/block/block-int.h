@@ -53,6 +53,7 @@ struct BlockDriverState {
     bool no_backing; /* a backing file named in the image is not opened */
     bool no_io;      /* opened to be looked at only: nor need a data file be */
     bool for_check;  /* opened to be checked: writable even if it is marked as damaged */
+    bool for_repair; /* ... and all errors to be repaired */
     bool opening;    /* name is taken, but the node cannot be found yet */
     bool probed;     /* raw by guess: must not turn into another format by a write */
     bool discard_unmap;            /* discards are passed on, else ignored */

@@ -72,6 +72,7 @@ typedef struct BdrvOpenFile {
     bool discard;    /* pass discards on */
     bool from_image; /* filename is stored in an image: see docs/devel/block-layer.md */
     bool for_check;  /* to check and repair it: damage noted in the image does not matter */
+    bool for_repair; /* ... all errors: metadata that nobody can use may go */
     const char *node_name; /* NULL: generated */
     int writable_backing; /* so many backing files down is one to be written; 0: none is */
 } BdrvOpenFile;
