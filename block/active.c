@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include "block/active.h"
+#include "block/export.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -154,7 +155,9 @@ bool coroutine_fn bdrv_co_inactivate_all(GError **errp)
         for (guint i = 0; i < nodes->len && ok; i++) {
             if (is_next(nodes->pdata[i])) {
                 found = true;
-                ok = inactivate(nodes->pdata[i], errp);
+                /* Its requests would wait, and with them the end of the export. */
+                ok = block_export_check_unused(nodes->pdata[i], errp) &&
+                     inactivate(nodes->pdata[i], errp);
             }
         }
     } while (found && ok);

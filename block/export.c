@@ -177,6 +177,21 @@ void block_export_remove_later(BlockExport *exp)
     }
 }
 
+bool block_export_check_unused(BlockDriverState *bs, GError **errp)
+{
+    GLOBAL_STATE();
+    for (GList *l = exports.head; l; l = l->next) {
+        BlockExport *exp = l->data;
+
+        if (blk_bs(exp->blk) == bs) {
+            error_setg(errp, "Node '%s' cannot be handed over while it is in use by export '%s'",
+                       bs->node_name, exp->id);
+            return false;
+        }
+    }
+    return true;
+}
+
 BlockExport *block_export_find(const char *id)
 {
     BlockExport *exp = find(id);

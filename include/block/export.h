@@ -34,6 +34,8 @@ struct BlockExport {
 /* Before the first export of its type is made; drv is static. */
 void block_export_register(const BlockExportDriver *drv);
 bool coroutine_fn block_export_co_add(const BlockExportOptions *options, GError **errp);
+/* false and errp if bs is exported: then another process cannot have it.  Main thread. */
+bool block_export_check_unused(BlockDriverState *bs, GError **errp);
 /* NULL if there is none, or it has not started yet.  Main thread. */
 BlockExport *block_export_find(const char *id);
 /* Returns when there is no export of that name any more. */

@@ -385,6 +385,26 @@ def test_cancel_and_lost_peers(p):
     beats(source)
 
 
+def test_exported_disk_stays(p):
+    """A disk that somebody reads through an export is not given away."""
+    source = p.source()
+    with open(p.path('seen'), 'wb'):
+        pass
+    try:
+        source.qmp.cmd('block-export-add', type='fuse', id='e', node_name='disk0',
+                       mountpoint=p.path('seen'))
+    except QMPError as error:
+        raise tap.Skip(error.desc) from error
+    start(source, 'exec:cat > /dev/null')
+    assert "in use by export 'e'" in end(source)['error-desc']
+    beats(source)
+    with open(p.path('seen'), 'rb') as file:
+        assert file.read(512) == bytes(512)
+    source.qmp.cmd('block-export-del', id='e')
+    start(source, 'exec:cat > /dev/null')
+    sent(source)
+
+
 def test_cancel_at_once(p):
     """It may not have begun yet; it ends all the same, and the next one can begin."""
     source = p.source('background-snapshot')
