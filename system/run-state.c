@@ -293,6 +293,17 @@ void run_state_incoming_loaded(bool may_run)
     pthread_mutex_unlock(&lock);
 }
 
+void run_state_loaded(void)
+{
+    pthread_mutex_lock(&lock);
+    g_assert(parked);
+    if (before_park == RUN_STATE_SHUTDOWN || before_park == RUN_STATE_INTERNAL_ERROR) {
+        set_state(RUN_STATE_RESTORE_VM); /* until unpark */
+        before_park = RUN_STATE_PAUSED;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
 bool coroutine_fn run_state_co_park(bool for_load)
 {
     return park(for_load ? RUN_STATE_RESTORE_VM : RUN_STATE_SAVE_VM, false);

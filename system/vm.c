@@ -317,6 +317,9 @@ static void op_load_ended(void *opaque, bool loaded, bool from_snapshot)
     if (vm.board) {
         virt_load_ended(vm.board, loaded);
     }
+    if (loaded) {
+        run_state_loaded();
+    }
     if (vm.board && loaded && from_snapshot) {
         new_generation();
     }

@@ -83,6 +83,11 @@ bool coroutine_fn run_state_co_park_migrate(void);
 void run_state_unpark_migrated(void);
 /* MachineOps.incoming_loaded. */
 void run_state_incoming_loaded(bool may_run);
+/*
+ * A snapshot has been loaded, the machine is parked: one whose guest had shut down, or that only a
+ * reset could help, is paused afterwards.
+ */
+void run_state_loaded(void);
 
 /* MachineOps.park and .unpark: see migration/machine.h. */
 bool coroutine_fn run_state_co_park(bool for_load);

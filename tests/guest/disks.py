@@ -8,6 +8,7 @@ usage: disks.py KF-SYSTEM [all]
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import bare
 import peek
 import tap
 from kfvm import QMPError, VM, guest_dir, linux_args
-from rig import check_image, fails, fault, tags
+from rig import check_image, fails, fault, tags, wait_status
 
 BINARY = sys.argv[1]
 ALL = sys.argv[2:] == ['all']
@@ -205,6 +206,27 @@ def test_disk_that_is_not_part_of_it():
                 load('used')
                 assert guest.read(status, 4) == 7
             assert vm.quit() == 0
+
+
+def test_load_after_shutdown():
+    """The machine is the snapshot's again: it wants no reset, cont will do."""
+    payload, image = path('peek'), path('off')
+    peek.write(payload)
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', image, '64M'], check=True)
+    with VM(BINARY, ['-m', '32M', '-bios', payload, '-no-shutdown', '-blockdev',
+                     f'qcow2,node-name=d,file.driver=file,file.filename={image}',
+                     '-device', 'virtio-blk-device,drive=d']) as vm:
+        peek.Peek(vm.serial.sock).write(0x80100000, 7, 4)
+        vm.qmp.run_job('snapshot-save', 's', tag='t', vmstate='d', devices=['d'])
+        vm.serial.sock.sendall(b'W' + struct.pack('<QQ', 0x100000, 0x5555))  # it answers no more
+        vm.qmp.wait_event('SHUTDOWN')
+        wait_status(vm.qmp, 'shutdown')
+        fails(lambda: vm.qmp.cmd('cont'), 'Resetting the Virtual Machine is required')
+        vm.qmp.run_job('snapshot-load', 'l', tag='t', vmstate='d', devices=['d'])
+        assert vm.qmp.cmd('query-status')['status'] == 'paused'
+        vm.qmp.cmd('cont')
+        assert peek.Peek(vm.serial.sock).read(0x80100000, 4) == 7
+        assert vm.quit() == 0
 
 
 def test_whole_machine_finds_the_state():
