@@ -34,6 +34,8 @@ typedef struct SnapshotJob {
     char *tag;
     SnapshotNode *nodes; /* the one with the machine's state is the last */
     int nr_nodes;
+    GPtrArray *others; /* BlockDriverState, references: snapshot_other_disks(); NULL: none yet */
+    bool others_drained;
     SnapshotMode mode;
     uint64_t bounce_limit;
     bool compress;
@@ -79,6 +81,13 @@ static inline SnapshotNode *snapshot_vmstate_node(SnapshotJob *sj)
 /* Moves to the node's context / back to the snapshot thread. */
 void coroutine_fn snapshot_visit(SnapshotJob *sj, SnapshotNode *node);
 void coroutine_fn snapshot_home(SnapshotJob *sj);
+/*
+ * The disks of the guest that the snapshot is not about.  They are drained at the instant, too: a
+ * request under way would be missing in the saved machine, or end in RAM that is another's.
+ * The VM job mutex keeps them what they are.  Main thread.
+ */
+GPtrArray *snapshot_other_disks(SnapshotJob *sj);
+/* Nodes and other disks. */
 void coroutine_fn snapshot_drain(SnapshotJob *sj);
 void coroutine_fn snapshot_undrain(SnapshotJob *sj);
 /*

@@ -54,6 +54,10 @@ static void coroutine_fn drop_nodes(SnapshotJob *sj)
             bdrv_co_unref(g_steal_pointer(&sj->nodes[i].overlay));
         }
     }
+    while (sj->others && sj->others->len) {
+        bdrv_co_unref(g_ptr_array_steal_index_fast(sj->others, sj->others->len - 1));
+    }
+    g_clear_pointer(&sj->others, g_ptr_array_unref);
 }
 
 static void coroutine_fn free_entry(void *opaque)
@@ -102,6 +106,11 @@ void coroutine_fn snapshot_drain(SnapshotJob *sj)
         bdrv_co_drained_begin(top_of(&sj->nodes[i]));
         sj->nodes[i].drained = true;
     }
+    for (guint i = 0; i < sj->others->len; i++) {
+        aio_co_reschedule_self(bdrv_context(sj->others->pdata[i]));
+        bdrv_co_drained_begin(sj->others->pdata[i]);
+    }
+    sj->others_drained = true;
     snapshot_home(sj);
 }
 
@@ -114,6 +123,11 @@ void coroutine_fn snapshot_undrain(SnapshotJob *sj)
             sj->nodes[i].drained = false;
         }
     }
+    for (guint i = 0; sj->others_drained && i < sj->others->len; i++) {
+        aio_co_reschedule_self(bdrv_context(sj->others->pdata[i]));
+        bdrv_drained_end(sj->others->pdata[i]);
+    }
+    sj->others_drained = false;
     snapshot_home(sj);
 }
 
@@ -173,6 +187,9 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
         drop_nodes(sj);
         return false;
     }
+    aio_co_reschedule_self(main_aio_context());
+    sj->others = snapshot_other_disks(sj);
+    snapshot_home(sj);
     job_enter_running(job);
     if (sj->outgoing) {
         migrate_set_status(MIGRATION_STATUS_ACTIVE);

@@ -73,6 +73,24 @@ BlockDriverState **snapshot_all_nodes(int *n)
     return (BlockDriverState **)g_ptr_array_free(g_steal_pointer(&nodes), false);
 }
 
+GPtrArray *snapshot_other_disks(SnapshotJob *sj)
+{
+    GPtrArray *others = g_ptr_array_new();
+
+    for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        BlockDriverState *bs = blk_bs(blk);
+        bool known = !bs || blk_snapshot_optional(blk); /* flash does not write to RAM */
+
+        for (int i = 0; i < sj->nr_nodes; i++) {
+            known |= sj->nodes[i].bs == bs;
+        }
+        if (!known) {
+            g_ptr_array_add(others, bdrv_ref(bs));
+        }
+    }
+    return others;
+}
+
 BlockDriverState *snapshot_vmstate_choice(BlockDriverState **nodes, int n)
 {
     for (int i = 0; i < n; i++) {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from kfvm import QMP
-from rig import fault, wait_status
+from rig import fault, wait_status, wait_suspended
 from stamped import Stamped
 import tap
 
@@ -114,6 +114,32 @@ def test_a_late_failure_is_of_the_same_stop():
     assert [e['event'] for e in first.events] == ['BLOCK_IO_ERROR', 'RESUME'], first.events
     works(guest)
     assert 'STOP' not in [e['event'] for e in first.events], first.events
+    second.close()
+    guest.finish()
+    guest.close()
+
+
+def test_a_snapshot_waits_for_a_disk_that_it_leaves_out():
+    """A request under way would be lost in the saved machine, or end in the loaded one's RAM."""
+    guest = Faulty()
+    guest.second_rules = [fault('write', 1 << 40)]
+    guest.make_images(size='256M')
+    guest.start()
+    first, second = guest.vm.qmp, QMP(guest.vm.qmp_paths[1])
+    for verb, state in (('save', 'save-vm'), ('load', 'restore-vm')):
+        second.hmp('qemu-io d1 "break write_aio A"')
+        wait_suspended(guest.vm, 1 if verb == 'save' else 2)
+        first.events.clear()
+        first.cmd(f'snapshot-{verb}', job_id=verb, tag='t', vmstate='d0', devices=['d0'])
+        first.wait_event('STOP')
+        for _ in range(20):
+            assert second.cmd('query-status')['status'] == state
+        second.hmp('qemu-io d1 "resume A"')
+        first.wait_event('RESUME')
+        first.job_states(verb, 'concluded')
+        assert 'error' not in first.cmd('query-jobs')[0]
+        first.cmd('job-dismiss', id=verb)
+    guest.raise_epoch()
     second.close()
     guest.finish()
     guest.close()

@@ -18,7 +18,7 @@ import time
 
 import bare
 from kfvm import VM, Serial
-from rig import Rig, fails, on, slow, tags
+from rig import Rig, fails, on, slow, tags, wait_suspended
 import tap
 
 PROGRAM = sys.argv[1]
@@ -691,14 +691,6 @@ def test_ctrl_c_gives_the_prompt_back(rig):
     t.shows('(qemu) hal^C', '(qemu)')
     t.close()
     rig.stop()
-
-
-def wait_suspended(vm):
-    """Until blkdebug has said that it holds a request."""
-    deadline = time.monotonic() + 20
-    while 'Suspended request' not in vm.errors():
-        assert time.monotonic() < deadline, vm.errors()
-        time.sleep(0.01)
 
 
 def test_qemu_io_answers_who_asked(rig):

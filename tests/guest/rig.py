@@ -5,6 +5,7 @@ blkdebug below them where a disk shall misbehave."""
 import os
 import subprocess
 import tempfile
+import time
 
 import bare
 from kfvm import QMPError, VM
@@ -106,6 +107,14 @@ def slow(kind, milliseconds, after=0):
 def wait_status(qmp, status):
     while qmp.cmd('query-status')['status'] != status:
         qmp.wait_event('STOP' if status != 'running' else 'RESUME')
+
+
+def wait_suspended(vm, times=1):
+    """Until blkdebug has said so often that it holds a request."""
+    deadline = time.monotonic() + 20
+    while vm.errors().count('Suspended request') < times:
+        assert time.monotonic() < deadline, vm.errors()
+        time.sleep(0.01)
 
 
 def saved_by(rig):
