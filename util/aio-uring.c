@@ -18,12 +18,14 @@
 enum {
     RING_ENTRIES = 256,
     IN_FLIGHT_MAX = 500, /* the kernel makes the completion queue twice RING_ENTRIES */
+    EARLY = 4,           /* new requests that are not kept until all completions are dealt with */
 };
 
 struct AioRing {
     struct io_uring ring;
     AioContext *ctx;
     DiskRequest *first, **end; /* not yet in the ring */
+    unsigned int waiting;      /* of those */
     unsigned int in_flight;
     bool epoll_armed;
 };
@@ -119,6 +121,7 @@ static void fill(AioRing *ring)
         }
         prepare(sqe, req);
         ring->in_flight++;
+        ring->waiting--;
         ring->first = req->next;
         if (!ring->first) {
             ring->end = &ring->first;
@@ -132,6 +135,7 @@ void coroutine_fn aio_ring_run(AioRing *ring, DiskRequest *req)
     req->next = NULL;
     *ring->end = req;
     ring->end = &req->next;
+    ring->waiting++;
     coroutine_yield();
 }
 
@@ -185,7 +189,7 @@ bool aio_ring_dispatch(AioRing *ring)
         DiskRequest *req = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 
-        if (ring->first) {
+        if (ring->waiting >= EARLY) {
             /* The disk need not wait for new work until we have been through what it has done. */
             fill(ring);
             io_uring_submit(&ring->ring);
