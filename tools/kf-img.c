@@ -214,6 +214,7 @@ int main(int argc, char **argv)
         return 1;
     }
     main_aio_context_init();
+    aio_set_poll_max(main_aio_context(), AIO_POLL_TOOL_NS);
     bdrv_init();
     aio_co_run_sync(main_aio_context(), run_entry, &run);
     log_flush();

@@ -235,6 +235,7 @@ int main(int argc, char **argv)
     }
     image->name = g_strdup(argv[optind]);
     main_aio_context_init();
+    aio_set_poll_max(main_aio_context(), AIO_POLL_TOOL_NS);
     bdrv_init();
     aio_co_run_sync(main_aio_context(), run_entry, &run);
     return run.ret;

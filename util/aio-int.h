@@ -76,6 +76,7 @@ struct AioContext {
     int in_workers; /* coroutines that wait for a worker */
     AioRing *ring;  /* made by the first disk request */
     bool ring_failed;
+    int64_t poll_max; /* aio_set_poll_max() */
     GSource *source; /* the one that runs the context */
 };
 

@@ -139,6 +139,19 @@ void coroutine_fn aio_ring_run(AioRing *ring, DiskRequest *req)
     coroutine_yield();
 }
 
+/* Whether something was completed within the context's poll_max; timeout: as below, not 0. */
+static bool poll_a_while(AioRing *ring, int64_t timeout)
+{
+    int64_t max = timeout < 0 ? ring->ctx->poll_max : MIN(timeout, ring->ctx->poll_max);
+    int64_t end = clock_now_ns() + max;
+
+    io_uring_submit_and_get_events(&ring->ring);
+    while (!io_uring_cq_ready(&ring->ring) && clock_now_ns() < end) {
+        io_uring_get_events(&ring->ring);
+    }
+    return io_uring_cq_ready(&ring->ring);
+}
+
 void aio_ring_wait(AioRing *ring, int64_t timeout)
 {
     struct __kernel_timespec ts = {.tv_sec = timeout / 1000000000,
@@ -158,6 +171,9 @@ void aio_ring_wait(AioRing *ring, int64_t timeout)
     /* A full submission queue is emptied by one call; then the rest of the list fits. */
     while (ring->first && ring->in_flight < IN_FLIGHT_MAX && io_uring_submit(&ring->ring) > 0) {
         fill(ring);
+    }
+    if (timeout && ring->in_flight && ring->ctx->poll_max && poll_a_while(ring, timeout)) {
+        return;
     }
     if (timeout == 0 || io_uring_cq_ready(&ring->ring) || !ring->epoll_armed) {
         /* Errors (EINTR, EBUSY) leave what was not submitted for the next round. */

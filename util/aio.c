@@ -69,6 +69,11 @@ void aio_context_unref(AioContext *ctx)
     g_free(ctx);
 }
 
+void aio_set_poll_max(AioContext *ctx, int64_t ns)
+{
+    ctx->poll_max = ns;
+}
+
 void main_aio_context_init(void)
 {
     GError *err = NULL;

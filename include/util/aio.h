@@ -41,6 +41,14 @@ AioContext *main_aio_context(void);
 AioContext *aio_current(void);
 /* Whether the calling thread is the one that runs ctx. */
 bool aio_in_home_thread(AioContext *ctx);
+/*
+ * How long the loop looks again and again, in nanoseconds, for the end of a disk request in flight
+ * before it sleeps; 0, as at first: not at all.  For a program that has nothing else to do and whose
+ * CPU nobody waits for: to wake a thread up costs more than a request that the page cache answers.
+ * Home thread; only where io_uring is used.
+ */
+void aio_set_poll_max(AioContext *ctx, int64_t ns);
+#define AIO_POLL_TOOL_NS 50000 /* what suits a tool: about one wake-up */
 /* A GSource that polls ctx in a glib main loop; the caller owns one reference. */
 GSource *aio_get_g_source(AioContext *ctx);
 

@@ -294,6 +294,17 @@ static void test_late(void)
     }
 }
 
+/* The same with a loop that looks again before it sleeps. */
+static void test_polling(void)
+{
+    aio_set_poll_max(main_aio_context(), AIO_POLL_TOOL_NS);
+    test_basic();
+    test_flood();
+    test_mixed();
+    test_contexts();
+    aio_set_poll_max(main_aio_context(), 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -305,5 +316,6 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-disk/mixed", test_mixed);
     g_test_add_func("/aio-disk/contexts", test_contexts);
     g_test_add_func("/aio-disk/late", test_late);
+    g_test_add_func("/aio-disk/polling", test_polling);
     return g_test_run();
 }
