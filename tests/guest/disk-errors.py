@@ -127,7 +127,9 @@ def test_a_snapshot_waits_for_a_disk_that_it_leaves_out():
     guest.start()
     first, second = guest.vm.qmp, QMP(guest.vm.qmp_paths[1])
     for verb, state in (('save', 'save-vm'), ('load', 'restore-vm')):
+        first.cmd('stop')  # a held request would hold the end of this command, too
         second.hmp('qemu-io d1 "break write_aio A"')
+        first.cmd('cont')
         wait_suspended(guest.vm, 1 if verb == 'save' else 2)
         first.events.clear()
         first.cmd(f'snapshot-{verb}', job_id=verb, tag='t', vmstate='d0', devices=['d0'])
