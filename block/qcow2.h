@@ -679,7 +679,7 @@ extern const BdrvSnapshotDriver qcow2_snapshot_driver;
 /* Reads and checks the snapshot table. */
 bool coroutine_fn qcow2_snapshots_load(BlockDriverState *bs, GError **errp);
 void qcow2_snapshot_free(Qcow2Snapshot *sn);
-/* By name first, then by id; NULL when there is none. */
+/* NULL when there is none. */
 Qcow2Snapshot *qcow2_snapshot_find_id(Qcow2State *s, const char *id);
 /* By id or, if there is none of that id, by name. */
 Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);

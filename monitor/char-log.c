@@ -15,6 +15,7 @@
 #include "util/co-lock.h"
 #include "util/coroutine.h"
 #include "util/errno-text.h"
+#include "util/fd-write.h"
 #include "util/fdset.h"
 
 /* How long the end of the program waits for files that take nothing. */
@@ -112,18 +113,9 @@ void char_log_unref(CharLog *log)
 /* WorkerFunc: 0 or -errno. */
 static int write_piece(void *opaque)
 {
-    const GByteArray *piece = ((CharLog *)opaque)->piece;
-    int fd = ((CharLog *)opaque)->fd;
+    CharLog *log = opaque;
 
-    for (guint done = 0; done < piece->len;) {
-        ssize_t n = write(fd, piece->data + done, piece->len - done);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        done += n > 0 ? n : 0;
-    }
-    return 0;
+    return fd_write_all(log->fd, log->piece->data, log->piece->len);
 }
 
 /* The next piece; false, and the log is not at work any more, if there is none. */
@@ -146,7 +138,7 @@ static void tell_waiters(CharLog *log)
     }
 }
 
-static void coroutine_fn write_all(void *opaque)
+static void coroutine_fn write_pieces(void *opaque)
 {
     CharLog *log = opaque;
 
@@ -168,7 +160,7 @@ static void coroutine_fn write_all(void *opaque)
 
 static void begin(void *opaque)
 {
-    aio_co_enter(main_aio_context(), coroutine_create(write_all, opaque));
+    aio_co_enter(main_aio_context(), coroutine_create(write_pieces, opaque));
 }
 
 size_t char_log_waiting(CharLog *log)

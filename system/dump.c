@@ -19,6 +19,7 @@
 #include "system-int.h"
 #include "system/cpus.h"
 #include "system/run-state.h"
+#include "util/fd-write.h"
 #include "util/named-fd.h"
 
 #define PIECE (1u << 20)
@@ -53,22 +54,11 @@ typedef struct WriteArgs {
 } WriteArgs;
 
 /* Worker; 0 or -errno. */
-static int write_all(void *opaque)
+static int write_worker(void *opaque)
 {
-    WriteArgs *a = opaque;
+    const WriteArgs *a = opaque;
 
-    while (a->len) {
-        ssize_t n = write(a->fd, a->buf, a->len);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            a->buf += n;
-            a->len -= n;
-        }
-    }
-    return 0;
+    return fd_write_all(a->fd, a->buf, a->len);
 }
 
 static int close_fd(void *opaque)
@@ -80,7 +70,7 @@ static bool coroutine_fn co_write(Dump *d, const uint8_t *buf, size_t len, const
                                   GError **errp)
 {
     WriteArgs a = {d->fd, buf, len};
-    int ret = co_run_in_worker(write_all, &a);
+    int ret = co_run_in_worker(write_worker, &a);
 
     if (ret < 0) {
         error_setg_errno(errp, -ret, "dump: failed to %s", what);

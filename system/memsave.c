@@ -10,6 +10,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-dump.h"
 #include "system-int.h"
+#include "util/fd-write.h"
 
 #define PIECE (1u << 20)
 
@@ -33,18 +34,7 @@ static int write_output(void *opaque)
 {
     Output *o = opaque;
 
-    for (size_t done = 0; done < o->len;) {
-        ssize_t n = write(o->fd, o->buf + done, o->len - done);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return -errno;
-        }
-        done += n;
-    }
-    return 0;
+    return fd_write_all(o->fd, o->buf, o->len);
 }
 
 static int close_output(void *opaque)

@@ -17,6 +17,7 @@
 #include "migration/vmstate-fs.h"
 #include "qapi/error.h"
 #include "util/daemonize.h"
+#include "util/fd-write.h"
 #include "util/iothreads.h"
 
 #define EXPORT_ID "kf-img"
@@ -248,28 +249,13 @@ static bool can_seek(int fd)
     return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && flags >= 0 && !(flags & O_APPEND);
 }
 
-static int write_all(int fd, const char *buf, size_t len)
-{
-    while (len) {
-        ssize_t n = write(fd, buf, len);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        n = MAX(n, 0);
-        buf += n;
-        len -= n;
-    }
-    return 0;
-}
-
 /* Standard output is written in the main thread.  0 or -errno. */
 static int coroutine_fn put_out(Look *l, const char *buf, size_t len)
 {
     int ret;
 
     aio_co_reschedule_self(main_aio_context());
-    ret = write_all(STDOUT_FILENO, buf, len);
+    ret = fd_write_all(STDOUT_FILENO, buf, len);
     aio_co_reschedule_self(bdrv_context(l->bs));
     return ret;
 }
