@@ -26,6 +26,7 @@
 #include "system/run-state.h"
 #include "util/aio.h"
 #include "util/daemonize.h"
+#include "util/fd-table.h"
 #include "util/iothreads.h"
 #include "util/log.h"
 #include "util/stdio.h"
@@ -261,6 +262,7 @@ int main(int argc, char **argv)
     if (o->daemonize && !daemonize_start(&err)) {
         fail(err);
     }
+    fd_table_reserve();
     stdio_never_wait();
     if (o->pidfile && !pidfile_write(o->pidfile, &err)) {
         fail(err);

@@ -27,6 +27,7 @@
 #include "qapi/qmp.h"
 #include "util/aio.h"
 #include "util/daemonize.h"
+#include "util/fd-table.h"
 #include "util/iothreads.h"
 #include "util/log.h"
 #include "util/stdio.h"
@@ -241,6 +242,7 @@ static void first_pass(int argc, char **argv)
     if (background && !daemonize_start(&err)) {
         fail("", err);
     }
+    fd_table_reserve();
     stdio_never_wait();
     if (pidfile && !pidfile_write(pidfile, &err)) {
         fail("", err);
