@@ -50,13 +50,13 @@ static int disk_request_in_worker(void *opaque)
     return 0;
 }
 
-static ssize_t coroutine_fn disk_request(DiskRequest *req, bool in_worker)
+static ssize_t coroutine_fn disk_request(DiskRequest *req)
 {
     AioContext *ctx = aio_current();
     AioRing *ring;
 
     g_assert(ctx);
-    ring = in_worker ? NULL : aio_ring_get(ctx);
+    ring = aio_ring_get(ctx);
 #if CONFIG_LINUX_IO_URING
     if (ring) {
         do {
@@ -175,8 +175,8 @@ static int transfer_advance(Transfer *t)
     return 1;
 }
 
-static ssize_t coroutine_fn transfer(DiskOp op, bool in_worker, int fd, const struct iovec *iov,
-                                     int niov, off_t offset)
+static ssize_t coroutine_fn transfer(DiskOp op, int fd, const struct iovec *iov, int niov,
+                                     off_t offset)
 {
     Transfer t;
     int ret = 1;
@@ -185,13 +185,13 @@ static ssize_t coroutine_fn transfer(DiskOp op, bool in_worker, int fd, const st
         return -EINVAL;
     }
     while (ret > 0 && transfer_next(&t)) {
-        disk_request(&t.req, in_worker);
+        disk_request(&t.req);
         ret = transfer_advance(&t);
     }
     return ret < 0 ? ret : (ssize_t)t.done;
 }
 
-static int bulk_write(void *opaque)
+static int transfer_in_worker(void *opaque)
 {
     Transfer *t = opaque;
     int ret = 1;
@@ -203,43 +203,50 @@ static int bulk_write(void *opaque)
     return ret;
 }
 
-ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset)
-{
-    return transfer(DISK_READ, false, fd, iov, niov, offset);
-}
-
-ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)
-{
-    return transfer(DISK_WRITE, false, fd, iov, niov, offset);
-}
-
-ssize_t coroutine_fn co_preadv_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
-{
-    return transfer(DISK_READ, true, fd, iov, niov, offset);
-}
-
-ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
-{
-    return transfer(DISK_WRITE, true, fd, iov, niov, offset);
-}
-
-ssize_t coroutine_fn co_pwritev_in_bulk(int fd, const struct iovec *iov, int niov, off_t offset)
+/* run: who takes a worker, of which kind. */
+static ssize_t coroutine_fn transfer_all(int coroutine_fn (*run)(WorkerFunc *, void *), DiskOp op,
+                                         int fd, const struct iovec *iov, int niov, off_t offset)
 {
     Transfer t;
     int ret;
 
-    if (!transfer_init(&t, DISK_WRITE, fd, iov, niov, offset)) {
+    if (!transfer_init(&t, op, fd, iov, niov, offset)) {
         return -EINVAL;
     }
-    ret = co_run_in_bulk_worker(bulk_write, &t);
+    ret = run(transfer_in_worker, &t);
     return ret < 0 ? ret : (ssize_t)t.done;
+}
+
+ssize_t coroutine_fn co_preadv(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_READ, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_pwritev(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer(DISK_WRITE, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_preadv_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer_all(co_run_in_worker, DISK_READ, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_pwritev_in_worker(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer_all(co_run_in_worker, DISK_WRITE, fd, iov, niov, offset);
+}
+
+ssize_t coroutine_fn co_pwritev_in_bulk(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+    return transfer_all(co_run_in_bulk_worker, DISK_WRITE, fd, iov, niov, offset);
 }
 
 int coroutine_fn co_fdatasync(int fd)
 {
     DiskRequest req = {.op = DISK_FDATASYNC, .fd = fd};
 
-    return disk_request(&req, false);
+    return disk_request(&req);
 }
 
 int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
@@ -247,7 +254,7 @@ int coroutine_fn co_fallocate(int fd, int mode, off_t offset, off_t len)
     DiskRequest req = {
         .op = DISK_FALLOCATE, .fd = fd, .mode = mode, .offset = offset, .len = len};
 
-    return disk_request(&req, false);
+    return disk_request(&req);
 }
 
 typedef struct Writeback {
