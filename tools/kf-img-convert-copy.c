@@ -2,10 +2,12 @@
 /*
  * The copying of kf-img convert.  Several coroutines copy at once; what is known to be zero is
  * not read, and not written either where the target starts out as zero.  Clusters of the target
- * are taken in the order of the disk unless the user does not care (-W): a piece's last write
- * begins before the next piece's first.  Compressed pieces are written one after the other;
- * workers pack several clusters of one at once all the same.  With -C the host copies what lies
- * in files, and what it cannot copy is read and written.
+ * are taken in the order of the disk unless the user does not care (-W): past the host's cache a
+ * piece's last write begins before the next piece's first; through it they are written one after
+ * the other, as several writers of one file keep each other waiting in the kernel.  Compressed
+ * pieces, too, are written one after the other; workers pack several clusters of one at once all
+ * the same.  With -C the host copies what lies in files, and what it cannot copy is read and
+ * written.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -165,7 +167,7 @@ static int coroutine_fn write_data(Convert *s, uint8_t *buf, int64_t offset, int
             n = run_length(buf, bytes, unit, &zero);
         }
         io_vector_init_buf(&iov, buf, n);
-        if (n == bytes && !s->compressed) {
+        if (n == bytes && !s->compressed && s->target_params.direct) {
             pass_turn(s, offset + n);
         }
         ret = zero ? write_zeroes(s, offset, n)
