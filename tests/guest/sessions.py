@@ -368,6 +368,8 @@ def test_answers_before_the_end(_):
 
 
 if __name__ == '__main__':
+    # What ASan keeps from being used again would count as memory that the program needs.
+    os.environ['ASAN_OPTIONS'] = os.environ.get('ASAN_OPTIONS', '') + ':quarantine_size_mb=1'
     the_rig = HmpRig(sys.argv[1])
     try:
         tap.run(sys.modules[__name__], the_rig, needs_guest=False)
