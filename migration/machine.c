@@ -33,13 +33,15 @@ static void touch(void *host, size_t len)
     const uintptr_t page = 4096;
     uintptr_t first = (uintptr_t)host;
     uintptr_t end;
+    uint8_t nothing = 0;
 
     if (len == 0 || countermeasure_off("touch-before-dma")) {
         return;
     }
+    __asm__("" : "+r"(nothing)); /* a compiler that knew it would leave the write out */
     end = first + len;
     for (uintptr_t p = first; p < end; p = (p & ~(page - 1)) + page) {
-        __atomic_fetch_or((uint8_t *)p, 0, __ATOMIC_RELAXED);
+        __atomic_fetch_or((uint8_t *)p, nothing, __ATOMIC_RELAXED);
     }
 }
 
