@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Several front ends on one device, usually a serial line and a monitor on a terminal.
- * Output of all goes out; input goes to the front in focus.  Ctrl-A is the escape: c moves
- * the focus on, x ends the program, b sends a break, h helps, Ctrl-A sends itself.
+ * Output of all goes out; input goes to the front in focus.  Ctrl-A, or what -echr says, is the
+ * escape: c moves the focus on, x ends the program, b sends a break, t puts the time before each
+ * line of output, h helps, the escape sends itself.
  * The keys keep working while a front takes no input: what it cannot take is kept, and
- * dropped when INPUT_MAX bytes wait.  Main thread.
+ * dropped when INPUT_MAX bytes wait.  Main thread, but for the stamps.
  */
 #include <signal.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 #include "qapi/error.h"
 
 #define INPUT_MAX 256
-#define ESCAPE 0x01
+
+static int escape = 1; /* Ctrl-A; of no byte's value: there is none */
 
 typedef struct CharMux CharMux;
 
@@ -34,6 +36,8 @@ struct CharMux {
     GPtrArray *fronts;
     MuxFront *focus;
     bool escaped;
+    bool stamps;         /* each line of output begins with the time */
+    int64_t stamps_since; /* the first of them, which is 0; -1 if there was none.  Below's lock */
 };
 
 /* --- Fronts -------------------------------------------------------------------------- */
@@ -165,6 +169,37 @@ static void mux_print(CharMux *mux, const char *text)
     chardev_write_all(mux->below, text, strlen(text));
 }
 
+/* ChardevFilter: "[hh:mm:ss.mmm] " before each line. */
+static size_t mux_stamp(void *opaque, uint8_t last, const uint8_t *buf, size_t len,
+                        ChardevInsert *before)
+{
+    CharMux *mux = opaque;
+    const uint8_t *end = memchr(buf, '\n', len);
+    int64_t ms;
+
+    if (last == '\n') {
+        if (mux->stamps_since < 0) {
+            mux->stamps_since = clock_now_ns();
+        }
+        ms = (clock_now_ns() - mux->stamps_since) / 1000000;
+        before->len = g_snprintf(before->text, sizeof(before->text), "[%02d:%02d:%02d.%03d] ",
+                                 (int)(ms / 3600000 % 10000), (int)(ms / 60000 % 60),
+                                 (int)(ms / 1000 % 60), (int)(ms % 1000));
+    }
+    return end ? (size_t)(end + 1 - buf) : len;
+}
+
+/* The line that is being written has none. */
+static void mux_toggle_stamps(CharMux *mux)
+{
+    mux->stamps = !mux->stamps;
+    chardev_set_filter(mux->below, CHARDEV_FILTER_STAMPS, NULL, NULL);
+    mux->stamps_since = -1;
+    if (mux->stamps) {
+        chardev_set_filter(mux->below, CHARDEV_FILTER_STAMPS, mux_stamp, mux);
+    }
+}
+
 static void mux_next(CharMux *mux)
 {
     guint at = 0;
@@ -180,20 +215,47 @@ static void mux_next(CharMux *mux)
     }
 }
 
+static char *escape_name(void)
+{
+    return escape > 0 && escape < 27 ? g_strdup_printf("C-%c", 'a' - 1 + escape)
+                                     : g_strdup("Escape-Char");
+}
+
+static void mux_help(CharMux *mux)
+{
+    static const char *const keys[][2] = {
+        {"h   ", "print this help"},
+        {"x   ", "exit emulator"},
+        {"t   ", "toggle console timestamps"},
+        {"b   ", "send break (magic sysrq)"},
+        {"c   ", "switch between console and monitor"},
+    };
+    g_autofree char *name = escape_name();
+    g_autoptr(GString) text = g_string_new("\n\r");
+
+    if (*name != 'C') {
+        g_string_append_printf(text, "Escape-Char set to Ascii: 0x%02x\n\r\n\r", escape);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        g_string_append_printf(text, "%s %s %s\n\r", name, keys[i][0], keys[i][1]);
+    }
+    g_string_append_printf(text, "%s %s  sends %s\n\r", name, name, name);
+    mux_print(mux, text->str);
+}
+
 static void mux_key(CharMux *mux, uint8_t c)
 {
     switch (c) {
     case 'h':
     case '?':
-        mux_print(mux, "\r\nC-a h    print this help\r\n"
-                       "C-a x    end the virtual machine\r\n"
-                       "C-a b    send a break (magic sysrq)\r\n"
-                       "C-a c    switch between console and monitor\r\n"
-                       "C-a C-a  send C-a\r\n");
+        mux_help(mux);
         break;
     case 'x':
-        mux_print(mux, "\r\nKeyframe: Terminated\r\n");
+        mux_print(mux, "QEMU: Terminated\n\r");
         kill(getpid(), SIGTERM);
+        break;
+    case 't':
+        mux_toggle_stamps(mux);
         break;
     case 'b':
         if (mux->focus) {
@@ -213,12 +275,12 @@ static void mux_receive(void *opaque, const uint8_t *buf, size_t len)
     for (size_t i = 0; i < len; i++) {
         MuxFront *f = mux->focus;
 
-        if (mux->escaped && buf[i] != ESCAPE) {
+        if (mux->escaped && buf[i] != escape) {
             mux->escaped = false;
             mux_key(mux, buf[i]);
             continue;
         }
-        if (!mux->escaped && buf[i] == ESCAPE) {
+        if (!mux->escaped && buf[i] == escape) {
             mux->escaped = true;
             continue;
         }
@@ -230,7 +292,7 @@ static void mux_receive(void *opaque, const uint8_t *buf, size_t len)
             f->input[f->len++] = buf[i];
         }
         /* What follows may move the focus: the front must have its share before. */
-        if (f && (i + 1 == len || buf[i + 1] == ESCAPE)) {
+        if (f && (i + 1 == len || buf[i + 1] == escape)) {
             front_deliver(f);
         }
     }
@@ -266,6 +328,11 @@ static void mux_writable(void *opaque)
     }
 }
 
+void chardev_set_escape(int c)
+{
+    escape = c;
+}
+
 static const ChardevFrontOps mux_ops = {
     .can_receive = mux_can_receive,
     .receive = mux_receive,
@@ -293,6 +360,7 @@ static void mux_close(Chardev *chr)
     }
     g_clear_pointer(&mux->fronts, g_ptr_array_unref);
     if (mux->below) {
+        chardev_set_filter(mux->below, CHARDEV_FILTER_STAMPS, NULL, NULL);
         chardev_attach(mux->below, NULL, NULL);
         chardev_unref(mux->below);
         mux->below = mux->parent.through = NULL;

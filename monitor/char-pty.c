@@ -42,6 +42,11 @@ static void pty_peer_lost(Chardev *chr)
     aio_timer_mod(pty->timer, clock_now_ns() + LOOK_INTERVAL_NS);
 }
 
+static void pty_init(Chardev *chr)
+{
+    ((CharPty *)chr)->master = -1;
+}
+
 static bool pty_open(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     CharPty *pty = (CharPty *)chr;
@@ -97,6 +102,7 @@ char *chardev_pty_message(Chardev *chr)
 const ChardevDriver chardev_pty = {
     .name = "pty",
     .instance_size = sizeof(CharPty),
+    .init = pty_init,
     .open = pty_open,
     .close = pty_close,
     .peer_lost = pty_peer_lost,

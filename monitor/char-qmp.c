@@ -94,6 +94,21 @@ static void set_address(ChardevOpts *opts, const ChardevSocketAddress *addr)
     }
 }
 
+static bool set_udp(ChardevOpts *opts, const ChardevUdp *u, GError **errp)
+{
+    if (u->remote->type != CHARDEV_SOCKET_ADDRESS_TYPE_INET ||
+        (u->local && u->local->type != CHARDEV_SOCKET_ADDRESS_TYPE_INET)) {
+        error_setg(errp, "udp needs addresses of type 'inet'");
+        return false;
+    }
+    set_address(opts, u->remote);
+    if (u->local) {
+        chardev_opts_set(opts, "localaddr", u->local->u.inet.data->host);
+        chardev_opts_set(opts, "localport", u->local->u.inet.data->port);
+    }
+    return true;
+}
+
 static bool set_socket(ChardevOpts *opts, const ChardevSocket *s, GError **errp)
 {
     bool server = !s->has_server || s->server;
@@ -139,6 +154,13 @@ static bool set_backend(ChardevOpts *opts, const ChardevBackend *b, GError **err
     case CHARDEV_BACKEND_TYPE_SOCKET:
         SET_COMMON(opts, b->u.socket.data);
         return set_socket(opts, b->u.socket.data, errp);
+    case CHARDEV_BACKEND_TYPE_UDP:
+        SET_COMMON(opts, b->u.udp.data);
+        return set_udp(opts, b->u.udp.data, errp);
+    case CHARDEV_BACKEND_TYPE_SERIAL:
+        SET_COMMON(opts, b->u.serial.data);
+        chardev_opts_set(opts, "path", b->u.serial.data->device);
+        return true;
     case CHARDEV_BACKEND_TYPE_PTY:
         SET_COMMON(opts, b->u.pty.data);
         return true;

@@ -39,18 +39,28 @@ static bool path_from_opts(SocketAddress *a, const char *path, const ChardevOpts
     return true;
 }
 
+bool socket_family_from_opts(int *family, const ChardevOpts *opts, GError **errp)
+{
+    bool ipv4, ipv6;
+
+    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
+        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp)) {
+        return false;
+    }
+    *family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
+    return true;
+}
+
 static bool inet_from_opts(SocketAddress *a, const char *host, const ChardevOpts *opts,
                            GError **errp)
 {
     const char *port = chardev_opts_get(opts, "port");
-    bool ipv4, ipv6;
 
     if (!port) {
         error_setg(errp, "chardev: socket: no port given");
         return false;
     }
-    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
-        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp) ||
+    if (!socket_family_from_opts(&a->family, opts, errp) ||
         !chardev_opts_get_int(opts, "to", 0, &a->port_to, errp)) {
         return false;
     }
@@ -58,7 +68,6 @@ static bool inet_from_opts(SocketAddress *a, const char *host, const ChardevOpts
         error_setg(errp, "port %" G_GINT64_FORMAT " out of range", a->port_to);
         return false;
     }
-    a->family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
     a->host = g_strdup(host);
     a->port = g_strdup(port);
     return true;
@@ -155,7 +164,7 @@ static bool is_unix(int fd)
     return !getsockname(fd, (struct sockaddr *)&addr, &len) && addr.ss_family == AF_UNIX;
 }
 
-char *socket_address_text(const SocketAddress *a)
+char *socket_address_text(const SocketAddress *a, const char *protocol)
 {
     g_autofree char *own = NULL;
 
@@ -164,11 +173,11 @@ char *socket_address_text(const SocketAddress *a)
                                !a->abstract ? "" : a->tight ? ",abstract=on,tight=on" : ",abstract=on");
     }
     if (a->host) {
-        return g_strdup_printf(strchr(a->host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", a->host,
+        return g_strdup_printf(strchr(a->host, ':') ? "%s:[%s]:%s" : "%s:%s:%s", protocol, a->host,
                                a->port);
     }
     own = socket_address_of(a->fd, false);
-    return g_strconcat(is_unix(a->fd) ? "unix:" : "tcp:", own, NULL);
+    return g_strconcat(is_unix(a->fd) ? "unix" : protocol, ":", own, NULL);
 }
 
 static void set_unix(SocketAddress *a)
@@ -184,20 +193,25 @@ static void set_unix(SocketAddress *a)
     }
 }
 
-static struct addrinfo *resolve(const SocketAddress *a, bool passive, GError **errp)
+struct addrinfo *socket_address_lookup(const char *host, const char *port, int family, int type,
+                                       bool passive, GError **errp)
 {
-    struct addrinfo hints = {.ai_family = a->family, .ai_socktype = SOCK_STREAM};
+    struct addrinfo hints = {.ai_family = family, .ai_socktype = type,
+                             .ai_flags = passive ? AI_PASSIVE : 0};
     struct addrinfo *res = NULL;
-    int ret;
+    int ret = getaddrinfo(host && *host ? host : NULL, port, &hints, &res);
 
-    hints.ai_flags = passive ? AI_PASSIVE : 0;
-    ret = getaddrinfo(*a->host ? a->host : NULL, a->port, &hints, &res);
     if (ret) {
-        error_setg(errp, "address resolution failed for %s:%s: %s", a->host, a->port,
+        error_setg(errp, "address resolution failed for %s:%s: %s", host ? host : "", port,
                    gai_strerror(ret));
         return NULL;
     }
     return res;
+}
+
+static struct addrinfo *resolve(const SocketAddress *a, bool passive, GError **errp)
+{
+    return socket_address_lookup(a->host, a->port, a->family, SOCK_STREAM, passive, errp);
 }
 
 static int new_socket(int family, int flags)

@@ -8,6 +8,8 @@
 
 #include "monitor/chardev-opts.h"
 
+struct addrinfo;
+
 typedef struct SocketAddress {
     char *path;           /* unix, else */
     bool abstract, tight; /* unix: not in the file system; the name ends with its last character */
@@ -30,10 +32,19 @@ bool socket_address_from_opts(SocketAddress *a, const ChardevOpts *opts, GError 
 void socket_address_clear(SocketAddress *a);
 /* Removes a server's socket file, unless it is another's by now. */
 void socket_address_unlink(const SocketAddress *a);
-/* "unix:/x" or "tcp:host:port". */
-char *socket_address_text(const SocketAddress *a);
+/* "/x", with what makes it abstract, or "host:port", behind "unix:" or the protocol. */
+char *socket_address_text(const SocketAddress *a, const char *protocol);
 /* The socket's own address or its peer's in numbers, "127.0.0.1:4444"; "" if it has none. */
 char *socket_address_of(int fd, bool peer);
+
+/* AF_INET or AF_INET6 if one of the options ipv4 and ipv6 is on, else AF_UNSPEC.  false and errp. */
+bool socket_family_from_opts(int *family, const ChardevOpts *opts, GError **errp);
+/*
+ * Addresses of a name (NULL or "": this host's), for freeaddrinfo(); passive: to listen at, or to
+ * bind to.  type: SOCK_STREAM or SOCK_DGRAM.  NULL and errp.  Takes time: not in a main loop.
+ */
+struct addrinfo *socket_address_lookup(const char *host, const char *port, int family, int type,
+                                       bool passive, GError **errp);
 
 /*
  * Returns a listening, non-blocking socket; -1 and errp on failure.  Notes the port that it

@@ -17,6 +17,7 @@
 
 #include "monitor/char-log.h"
 #include "monitor/char-socket-addr.h"
+#include "monitor/char-telnet.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 
@@ -28,6 +29,8 @@ typedef struct CharSocket {
     Chardev parent;
     SocketAddress address;
     bool server, nodelay;
+    bool is_telnet;    /* the telnet protocol is spoken on it */
+    Telnet telnet;
     bool wait;         /* a server: for its first client */
     int64_t reconnect; /* seconds, 0: never */
     char *description;
@@ -55,15 +58,36 @@ static void socket_timer_in(CharSocket *s, int64_t ns)
     aio_timer_mod(s->timer, clock_now_ns() + ns);
 }
 
-/* Of TCP the peer's address is told, too. */
+/* Of TCP both ends are told. */
 static char *describe_connection(const CharSocket *s, int fd)
 {
-    g_autofree char *peer = socket_address_of(fd, true);
+    g_autofree char *own = socket_address_of(fd, false), *peer = socket_address_of(fd, true);
 
-    if (!g_str_has_prefix(s->description, "tcp:") || !*peer) {
+    if (g_str_has_prefix(s->description, "unix:") || !*peer) {
         return g_strdup(s->description);
     }
-    return g_strconcat(s->description, " <-> ", peer, NULL);
+    return g_strconcat(s->is_telnet ? "telnet:" : "tcp:", own, s->server ? ",server=on" : "", " <-> ",
+                       peer, NULL);
+}
+
+static void socket_start_telnet(CharSocket *s, int fd)
+{
+    telnet_init(&s->telnet);
+    chardev_set_filter(&s->parent, CHARDEV_FILTER_LINE, telnet_filter, NULL);
+    if (s->server) {
+        telnet_offer(fd);
+    }
+}
+
+static void socket_received(Chardev *chr, const uint8_t *buf, size_t len)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    if (s->is_telnet) {
+        telnet_received(&s->telnet, chr, buf, len);
+    } else {
+        chardev_front_receive(chr, buf, len);
+    }
 }
 
 static void socket_opened(CharSocket *s, int fd)
@@ -73,6 +97,9 @@ static void socket_opened(CharSocket *s, int fd)
     s->said = false;
     if (s->nodelay) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    if (s->is_telnet) {
+        socket_start_telnet(s, fd);
     }
     socket_set_accepting(s, false);
     chardev_set_filename(&s->parent, describe_connection(s, fd));
@@ -85,8 +112,9 @@ static void socket_hand_over(CharSocket *s, int fd)
 {
     CharSocket *peer = (CharSocket *)chardev_alloc(&chardev_socket, s->parent.label);
 
-    peer->listen_fd = peer->connect_fd = peer->address.fd = -1;
     peer->nodelay = s->nodelay;
+    peer->server = true;
+    peer->is_telnet = s->is_telnet;
     peer->description = g_strdup(s->description);
     chardev_set_log(&peer->parent, s->parent.log ? char_log_ref(s->parent.log) : NULL);
     socket_opened(peer, fd);
@@ -312,8 +340,7 @@ static void socket_peer_lost(Chardev *chr)
 /* The address comes last: a descriptor that it takes is lost to a client whose request fails. */
 static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
 {
-    static const char *const later[] = {"telnet", "tn3270", "websocket", "tls-creds",
-                                        "tls-authz"};
+    static const char *const later[] = {"tn3270", "websocket", "tls-creds", "tls-authz"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(later); i++) {
         if (chardev_opts_get(opts, later[i])) {
@@ -324,6 +351,7 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
     if (!chardev_opts_get_bool(opts, "server", false, &s->server, errp) ||
         !chardev_opts_get_bool(opts, "wait", s->server, &s->wait, errp) ||
         !chardev_opts_get_int(opts, "reconnect", 0, &s->reconnect, errp) ||
+        !chardev_opts_get_bool(opts, "telnet", false, &s->is_telnet, errp) ||
         !chardev_opts_get_bool(opts, "nodelay", true, &s->nodelay, errp)) {
         return false;
     }
@@ -346,12 +374,18 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
     return true;
 }
 
+static void socket_init(Chardev *chr)
+{
+    CharSocket *s = (CharSocket *)chr;
+
+    s->listen_fd = s->connect_fd = s->address.fd = -1;
+}
+
 static bool socket_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     CharSocket *s = (CharSocket *)chr;
     g_autofree char *text = NULL;
 
-    s->listen_fd = s->connect_fd = s->address.fd = -1;
     if (!socket_check(s, opts, errp)) {
         return false;
     }
@@ -369,7 +403,7 @@ static bool socket_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
             return false;
         }
     }
-    text = socket_address_text(&s->address);
+    text = socket_address_text(&s->address, s->is_telnet ? "telnet" : "tcp");
     s->description = g_strconcat(text, s->server ? ",server=on" : "", NULL);
     return true;
 }
@@ -431,9 +465,11 @@ const ChardevDriver chardev_socket = {
     .name = "socket",
     .instance_size = sizeof(CharSocket),
     .options = socket_options,
+    .init = socket_init,
     .prepare = socket_prepare,
     .open = socket_open,
     .close = socket_close,
     .peer_lost = socket_peer_lost,
+    .received = socket_received,
     .has_fronts = socket_has_acceptor,
 };

@@ -23,6 +23,8 @@ typedef struct ChardevDriver {
     const char *name;
     size_t instance_size; /* of a struct that starts with a Chardev */
     const char *const *options; /* beside the common ones; NULL-terminated */
+    /* Of a new instance, which is all zeroes: descriptors become -1. */
+    void (*init)(Chardev *chr);
     /*
      * All that may take time: files are opened, names resolved, peers connected.  At start in
      * the main thread, later in a worker: touches nothing but the instance and opts.
@@ -34,6 +36,10 @@ typedef struct ChardevDriver {
     void (*close)(Chardev *chr);
     /* The peer is gone, the front end knows, chr->in_fd and out_fd are still open. */
     void (*peer_lost)(Chardev *chr);
+    /* Instead of handing what was read, not more than it takes, to the front end. */
+    void (*received)(Chardev *chr, const uint8_t *buf, size_t len);
+    /* What is sent is one datagram, and what cannot be sent is lost. */
+    bool datagrams;
     /* Instead of reading in_fd: the front end may take more now.  Main thread. */
     void (*accept_input)(Chardev *chr);
     /* End of input leaves the output usable (stdio). */
@@ -49,6 +55,19 @@ typedef struct ChardevDriver {
     /* Who looks the device up by its id gets this instead. */
     Chardev *(*find)(Chardev *chr);
 } ChardevDriver;
+
+/*
+ * Puts something of its own between the bytes that go out, as telnet does.  Of buf, which follows the
+ * byte last and is not empty, it returns how many bytes, at least one, go out unchanged, and adds to
+ * before what goes out in front of them.  It may be asked more than once.  Under the lock, any thread.
+ */
+typedef struct ChardevInsert {
+    size_t len;
+    char text[24];
+} ChardevInsert;
+typedef enum { CHARDEV_FILTER_STAMPS, CHARDEV_FILTER_LINE, CHARDEV_FILTERS } ChardevFilterKind;
+typedef size_t ChardevFilter(void *opaque, uint8_t last, const uint8_t *buf, size_t len,
+                             ChardevInsert *before);
 
 typedef struct ByteQueue {
     uint8_t *data;
@@ -85,6 +104,9 @@ struct Chardev {
     bool finishing;    /* to be closed when nothing is queued any more */
     int out_fd;
     int64_t last_flush_ns;
+    ChardevFilter *filter[CHARDEV_FILTERS]; /* or NULL */
+    void *filter_opaque[CHARDEV_FILTERS];
+    uint8_t filtered; /* the last byte that has passed them, at first 0 */
     ByteQueue out; /* its length is atomic: looked at without the lock, too */
 };
 
@@ -134,6 +156,12 @@ Chardev *coroutine_fn chardev_co_new_unregistered(const char *label, ChardevOpts
                                                   GError **errp);
 /* Whether there is such a back end, and it has all these options; else errp. */
 bool chardev_opts_check_backend(const ChardevOpts *opts, GError **errp);
+/* What a short form says, but not "chardev:ID"; label becomes the id.  NULL and errp. */
+ChardevOptions *chardev_options_from_spec(const char *label, const char *spec, GError **errp);
+/* What the table says, its id with it, as the schema has it; NULL and errp. */
+ChardevOptions *chardev_options_from_table(ChardevOpts *opts, GError **errp);
+/* chardev_new_from_options() in a running VM, where nothing waits for a first client. */
+Chardev *coroutine_fn chardev_co_new_from_options(const ChardevOptions *options, GError **errp);
 /* chardev_new_from_opts() in a running VM, where nothing waits for a first client. */
 Chardev *coroutine_fn chardev_co_new_from_opts(const char *opts, GError **errp);
 /* Whether a device has the label or is about to. */
@@ -143,6 +171,8 @@ void chardev_drain(Chardev *chr, int64_t until_ns);
 /* Closes for good; what is queued is sent as far as the peer takes it at once. */
 void chardev_close(Chardev *chr);
 void chardev_set_filename(Chardev *chr, char *filename);
+/* What goes out passes filter from now on, after those of lower kinds; NULL: no more. */
+void chardev_set_filter(Chardev *chr, ChardevFilterKind kind, ChardevFilter *filter, void *opaque);
 
 /* Back end: there is a peer; its descriptors (-1: none) become non-blocking, chr's. */
 void chardev_peer_opened(Chardev *chr, int in_fd, int out_fd, bool is_socket);
@@ -175,7 +205,8 @@ bool chardev_is_listener(Chardev *chr);
 bool chardev_socket_set_accept(Chardev *chr, ChardevAccept *accept, void *opaque);
 
 extern const ChardevDriver chardev_socket, chardev_stdio, chardev_file, chardev_pipe,
-    chardev_pty, chardev_null, chardev_mux, chardev_ringbuf, chardev_memory;
+    chardev_pty, chardev_null, chardev_mux, chardev_ringbuf, chardev_memory, chardev_udp,
+    chardev_serial;
 
 /*
  * Of a pseudo-terminal, or a multiplexer on one: what its user is told, a new string; NULL of

@@ -42,6 +42,8 @@ static bool check_needs(const ChardevOpts *opts, GError **errp)
         {"file", "path", "chardev: file: no filename given"},
         {"mux", "chardev", "chardev: mux: no chardev given"},
         {"pipe", "path", "chardev: pipe: no device path given"},
+        {"serial", "path", "chardev: serial/tty: no device path given"},
+        {"udp", "port", "chardev: udp: remote port not specified"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
@@ -67,8 +69,19 @@ static bool check_id(const char *id, GError **errp)
     return false;
 }
 
-static bool check_text(const ChardevOpts *opts, GError **errp)
+/* An old name of a kind of device. */
+static void resolve_alias(ChardevOpts *opts)
 {
+    if (!g_strcmp0(opts->backend, "tty")) {
+        g_printerr("%s: warning: The alias 'tty' is deprecated, use 'serial' instead\n",
+                   g_get_prgname());
+        chardev_opts_set(opts, "backend", "serial");
+    }
+}
+
+static bool check_text(ChardevOpts *opts, GError **errp)
+{
+    resolve_alias(opts);
     if (!check_id(opts->id, errp)) {
         return false;
     }
@@ -109,11 +122,10 @@ json_object *chardev_options_tree(const char *text, bool *keyval, GError **errp)
                                                                                 : NULL;
 }
 
-ChardevOptions *chardev_options_from_text(const char *text, GError **errp)
+/* Takes tree, which may be NULL. */
+static ChardevOptions *options_of(json_object *tree, bool keyval, GError **errp)
 {
     ChardevOptions *options = NULL;
-    bool keyval;
-    json_object *tree = chardev_options_tree(text, &keyval, errp);
 
     if (tree) {
         (keyval ? qapi_input_keyval : qapi_input)(&qapi_type_ChardevOptions, tree, NULL, &options,
@@ -121,6 +133,19 @@ ChardevOptions *chardev_options_from_text(const char *text, GError **errp)
         json_object_put(tree);
     }
     return options;
+}
+
+ChardevOptions *chardev_options_from_text(const char *text, GError **errp)
+{
+    bool keyval;
+    json_object *tree = chardev_options_tree(text, &keyval, errp);
+
+    return options_of(tree, keyval, errp);
+}
+
+ChardevOptions *chardev_options_from_table(ChardevOpts *opts, GError **errp)
+{
+    return check_text(opts, errp) ? options_of(tree_of(opts), true, errp) : NULL;
 }
 
 /* --- Devices ------------------------------------------------------------------------------------- */
@@ -166,13 +191,19 @@ Chardev *chardev_new_from_opts(const char *text, GError **errp)
     return options ? chardev_new_from_options(options, errp) : NULL;
 }
 
-Chardev *coroutine_fn chardev_co_new_from_opts(const char *text, GError **errp)
+Chardev *coroutine_fn chardev_co_new_from_options(const ChardevOptions *options, GError **errp)
 {
-    g_autoptr(ChardevOptions) options = chardev_options_from_text(text, errp);
-    g_autoptr(ChardevOpts) opts = options ? table_of(options, errp) : NULL;
+    g_autoptr(ChardevOpts) opts = table_of(options, errp);
 
     if (!opts || !chardev_opts_forbid_wait(opts, errp)) {
         return NULL;
     }
     return chardev_co_new_from_table(opts->id, opts, errp);
+}
+
+Chardev *coroutine_fn chardev_co_new_from_opts(const char *text, GError **errp)
+{
+    g_autoptr(ChardevOptions) options = chardev_options_from_text(text, errp);
+
+    return options ? chardev_co_new_from_options(options, errp) : NULL;
 }

@@ -24,6 +24,7 @@
 
 #define FLUSH_INTERVAL_NS (100 * 1000)
 #define READ_MAX (16 * 1024)
+#define DATAGRAM_MAX 65507 /* of UDP over IPv4 */
 
 static void chardev_read(void *opaque);
 static void chardev_flush(void *opaque);
@@ -86,9 +87,10 @@ static size_t write_fd_locked(Chardev *chr, const void *buf, size_t len)
 
     while (done < len && !chr->broken) {
         const char *p = (const char *)buf + done;
+        size_t piece = chr->backend->datagrams ? MIN(len - done, DATAGRAM_MAX) : len - done;
         ssize_t n = chr->out_is_socket
-                        ? send(chr->out_fd, p, len - done, MSG_NOSIGNAL | MSG_DONTWAIT)
-                        : write(chr->out_fd, p, len - done);
+                        ? send(chr->out_fd, p, piece, MSG_NOSIGNAL | MSG_DONTWAIT)
+                        : write(chr->out_fd, p, piece);
 
         if (n > 0) {
             done += n;
@@ -96,6 +98,8 @@ static size_t write_fd_locked(Chardev *chr, const void *buf, size_t len)
             continue;
         } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             break;
+        } else if (chr->backend->datagrams) {
+            done += piece; /* nobody is there to hear it */
         } else {
             chr->broken = true;
         }
@@ -181,12 +185,57 @@ static size_t limit_by_log(Chardev *chr, size_t len)
     return room;
 }
 
+static bool has_filter(const Chardev *chr)
+{
+    return chr->filter[CHARDEV_FILTER_STAMPS] || chr->filter[CHARDEV_FILTER_LINE];
+}
+
+/* Lock held.  What a filter puts in front of text has no need of the next one. */
+static size_t filter_locked(Chardev *chr, const uint8_t *buf, size_t len, ChardevInsert *before)
+{
+    for (int i = 0; i < CHARDEV_FILTERS; i++) {
+        if (chr->filter[i]) {
+            len = chr->filter[i](chr->filter_opaque[i], chr->filtered, buf, len, before);
+        }
+    }
+    return len;
+}
+
+/* Lock held.  What a filter puts in front of a byte is taken with it or not at all. */
+static size_t write_filtered_locked(Chardev *chr, const uint8_t *buf, size_t len, size_t max)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ChardevInsert before = {0};
+        size_t run = filter_locked(chr, buf + done, len - done, &before), n;
+
+        if (before.len && max != SIZE_MAX && chr->out.len + before.len >= max) {
+            set_short_write(chr, true);
+            break;
+        }
+        if (before.len) {
+            write_locked(chr, before.text, before.len, SIZE_MAX);
+        }
+        n = write_locked(chr, buf + done, run, max);
+        done += n;
+        if (n) {
+            chr->filtered = buf[done - 1];
+        }
+        if (n < run) {
+            break;
+        }
+    }
+    return done;
+}
+
 static size_t write_to(Chardev *chr, const void *buf, size_t len, size_t max)
 {
     size_t n;
 
     pthread_mutex_lock(&chr->lock);
-    n = write_locked(chr, buf, max == SIZE_MAX ? len : limit_by_log(chr, len), max);
+    n = max == SIZE_MAX ? len : limit_by_log(chr, len);
+    n = has_filter(chr) ? write_filtered_locked(chr, buf, n, max) : write_locked(chr, buf, n, max);
     if (chr->log) {
         char_log_write(chr->log, buf, n);
     }
@@ -413,7 +462,7 @@ static void chardev_read(void *opaque)
     } else if (n <= 0) {
         chardev_peer_lost(chr);
     } else {
-        chardev_front_receive(chr, buf, n);
+        (chr->backend->received ? chr->backend->received : chardev_front_receive)(chr, buf, n);
         if (chr->connected && chr->reading && !chardev_front_can_receive(chr)) {
             update_handlers(chr);
         }
@@ -618,6 +667,15 @@ void chardev_set_filename(Chardev *chr, char *filename)
     chr->filename = filename;
 }
 
+void chardev_set_filter(Chardev *chr, ChardevFilterKind kind, ChardevFilter *filter, void *opaque)
+{
+    pthread_mutex_lock(&chr->lock);
+    chr->filter[kind] = filter;
+    chr->filter_opaque[kind] = opaque;
+    chr->filtered = 0;
+    pthread_mutex_unlock(&chr->lock);
+}
+
 /* --- Life ---------------------------------------------------------------------------- */
 
 Chardev *chardev_alloc(const ChardevDriver *backend, const char *label)
@@ -631,6 +689,9 @@ Chardev *chardev_alloc(const ChardevDriver *backend, const char *label)
     chr->in_fd = chr->out_fd = -1;
     pthread_mutex_init(&chr->lock, NULL);
     chr->kick = aio_bh_new(main_aio_context(), chardev_kicked, chr);
+    if (backend->init) {
+        backend->init(chr);
+    }
     return chr;
 }
 

@@ -5,6 +5,7 @@
  * else there is to do.  An option that QEMU has and Keyframe has not says so in one line;
  * nothing is ignored without a word.
  */
+#include <stdlib.h>
 #include <string.h>
 #include "config-host.h"
 #include "monitor/monitor.h"
@@ -406,6 +407,19 @@ static bool opt_mon(VmOptions *o, const char *option, const char *arg, GError **
     return true;
 }
 
+static bool opt_echr(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    char *end;
+    long c = strtol(arg, &end, 0);
+
+    if (end == arg || *end) {
+        error_setg(errp, "Bad argument to echr");
+        return false;
+    }
+    chardev_set_escape(CLAMP(c, -1, 256));
+    return true;
+}
+
 /* There is only "none" of some devices; what else could be there is said before the type does. */
 static bool inspect_display(json_object *tree, bool is_json, GError **errp)
 {
@@ -458,6 +472,7 @@ static const Option options[] = {
     {"qmp", "DEV", opt_monitor, "a QMP monitor", "qmp"},
     {"qmp-pretty", "DEV", opt_monitor, "a QMP monitor with replies laid out over lines", "qmp-pretty"},
     {"mon", "[chardev=]ID[,mode=...]", opt_mon, "a monitor on a character device", "mon", "chardev", .owner = ""},
+    {"echr", "CHAR", opt_echr, "number of the character before the keys of mon: (default: 1, Ctrl-A)", "echr"},
     {"name", "[guest=]NAME[,...]", NULL, "name of the virtual machine", "name", "guest", .owner = ""},
     {"uuid", "UUID", opt_uuid, "UUID of the virtual machine", "uuid"},
     {"S", NULL, opt_start_stopped, "do not start the guest: wait for cont", "start-stopped"},

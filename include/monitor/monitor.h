@@ -41,6 +41,8 @@ Chardev *chardev_new_from_options(const ChardevOptions *options, GError **errp);
 /* The text as a tree for the visitor of ChardevOptions; *keyval: qapi_input_keyval(). */
 json_object *chardev_options_tree(const char *text, bool *keyval, GError **errp);
 Chardev *chardev_find(const char *label);
+/* The option -echr: what stands before a multiplexer's keys; no byte's value: nothing does. */
+void chardev_set_escape(int c);
 /* The option -add-fd: "fd=N,set=M[,opaque=TEXT]". */
 bool monitor_add_fd_option(const char *text, GError **errp);
 /* Closes all back ends, restores the terminal, removes sockets. */

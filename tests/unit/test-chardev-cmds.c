@@ -205,8 +205,16 @@ static void test_add_remove(void)
                ERR("'wait' is for -chardev only: the monitor does not wait for a client"));
     client_ask(c, ADD("p", "{'type':'parallel','data':{}}"),
                ERR("Parameter 'type' does not accept value 'parallel'"));
-    for (size_t i = 0; i < 3; i++) {
-        static const char *const options[] = {"telnet", "tn3270", "websocket"};
+    client_ask(c, ADD("u", "{'type':'udp','data':{'remote':{'type':'unix','data':{'path':'x'}}}}"),
+               ERR("udp needs addresses of type 'inet'"));
+    client_ask(c, ADD("u", "{'type':'udp','data':{'remote':{'type':'inet','data':{'host':'127.0.0.1',"
+                      "'port':'9'}},'local':{'type':'inet','data':{'host':'','port':'0'}}}}"), DONE);
+    client_ask(c, "{'execute':'chardev-remove','arguments':{'id':'u'}}\n", DONE);
+    client_ask(c, ADD("s", "{'type':'serial','data':{'device':'/dev/nonexistent'}}"),
+               ERR("Failed to add chardev 's': Could not open '/dev/nonexistent': "
+                   "No such file or directory"));
+    for (size_t i = 0; i < 2; i++) {
+        static const char *const options[] = {"tn3270", "websocket"};
         g_autofree char *in = g_strdup_printf(
             ADD("t", "{'type':'socket','data':{'%s':true,'addr':{'type':'unix',"
                      "'data':{'path':'x'}}}}"), options[i]);
@@ -242,7 +250,7 @@ static void test_add_remove(void)
     client_ask(c, "{'execute':'chardev-send-break','arguments':{'id':'n0'}}",
                ERR("Chardev 'n0' not found"));
     client_ask(c, "{'execute':'query-chardev-backends'}",
-               "{\"return\": [{\"name\": \"file\"}, {\"name\": \"pipe\"}, {\"name\": \"socket\"}, "
+               "{\"return\": [{\"name\": \"file\"}, {\"name\": \"serial\"}, {\"name\": \"pipe\"}, {\"name\": \"socket\"}, {\"name\": \"udp\"}, "
                "{\"name\": \"pty\"}, {\"name\": \"null\"}, {\"name\": \"mux\"}, {\"name\": \"stdio\"}, "
                "{\"name\": \"ringbuf\"}, {\"name\": \"memory\"}]}");
     teardown();
@@ -542,8 +550,8 @@ static void test_getfd(void)
     client_ask(c, ADD("s", FD_SOCKET("'reconnect':1")),
                ERR("Failed to add chardev 's': 'reconnect' option is incompatible with 'fd' "
                    "address type"));
-    client_ask(c, ADD("s", FD_SOCKET("'telnet':true")),
-               ERR("Failed to add chardev 's': Socket option 'telnet' is not supported"));
+    client_ask(c, ADD("s", FD_SOCKET("'tn3270':true")),
+               ERR("Failed to add chardev 's': Socket option 'tn3270' is not supported"));
     /* A device on it; the name is gone with that. */
     client_ask(c, ADD("s", FD_SOCKET("'nodelay':true")), DONE);
     peer = client_from_fd(pair[0]);
