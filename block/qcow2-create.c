@@ -3,6 +3,7 @@
  * Making new images (kf-img create).  A new image is header, refcount table, refcount blocks
  * and L1 table, one behind the other.
  */
+#include <sys/stat.h>
 #include "qcow2.h"
 
 typedef struct CreateOptions {
@@ -376,6 +377,37 @@ bool qcow2_geometry(const BdrvCreateParams *params, Qcow2Geometry *g, GError **e
     return true;
 }
 
+typedef struct SameFile {
+    const char *a, *b;
+    bool same;
+} SameFile;
+
+static int same_file_worker(void *opaque)
+{
+    SameFile *f = opaque;
+    struct stat a, b;
+
+    f->same = !stat(f->a, &a) && !stat(f->b, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return 0;
+}
+
+/* The data file, which must not be the image itself: each would write over the other. */
+static bool coroutine_fn create_data_file(const CreateOptions *o, const char *image,
+                                          AioContext *ctx, GError **errp)
+{
+    BdrvCreateParams data = { .filename = o->data_file, .size = o->size };
+    SameFile f = { image + (g_str_has_prefix(image, "file:") ? strlen("file:") : 0), o->data_file };
+
+    if (!bdrv_file_driver.co_create(&data, ctx, errp)) {
+        return false;
+    }
+    co_run_in_worker(same_file_worker, &f);
+    if (f.same) {
+        error_setg(errp, "The data file '%s' cannot be the image itself", o->data_file);
+    }
+    return !f.same;
+}
+
 bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp)
 {
     BdrvCreateParams file = { .filename = params->filename };
@@ -395,9 +427,7 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
         return false;
     }
     if (o.data_file) {
-        BdrvCreateParams data = { .filename = o.data_file, .size = o.size };
-
-        if (!bdrv_file_driver.co_create(&data, ctx, errp)) {
+        if (!create_data_file(&o, params->filename, ctx, errp)) {
             return false;
         }
         /* Raw: every cluster is to be found where a program that knows only raw looks for it. */

@@ -148,11 +148,11 @@ static bool coroutine_fn run_steps(Bitmap *b)
 /* Whether what is given goes together; false after an error message. */
 static bool check_arguments(Bitmap *b, int n)
 {
-    if (n != 2) {
-        img_error("Expecting filename and bitmap name");
-    } else if (b->steps->len == 0) {
+    if (b->steps->len == 0) {
         img_error("Need at least one of --add, --remove, --clear, --enable, --disable, or "
                   "--merge");
+    } else if (n != 2) {
+        img_error("Expecting filename and bitmap name");
     } else if (b->granularity && !b->adds) {
         img_error("granularity only supported with --add");
     } else if (b->source_params.format && !b->source_params.filename) {
@@ -228,7 +228,7 @@ int coroutine_fn img_bitmap(int argc, char **argv)
     };
     int c, ret = -1;
 
-    while (ret < 0 && (c = getopt_long(argc, argv, ":b:f:F:g:hU", options, NULL)) != -1) {
+    while (ret < 0 && (c = getopt_long(argc, argv, ":b:f:F:g:h", options, NULL)) != -1) {
         ret = take_option(&b, c, argv);
     }
     if (ret < 0 && !check_arguments(&b, argc - optind)) {

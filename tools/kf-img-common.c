@@ -20,7 +20,8 @@ int img_common_option(int c, char **argv, BdrvOpenFile *params)
         params->is_options = true;
         return -1;
     case IMG_OPTION_OBJECT:
-        img_error("--object %s: no format and no protocol here uses objects", optarg);
+        img_error("--object is not supported: no format and no protocol here uses secrets or other "
+                  "objects (there is no encryption)");
         return 1;
     default:
         return img_bad_option(c, argv);

@@ -59,7 +59,10 @@ static bool coroutine_fn create_target(Convert *s, const BlockDriver *drv)
 
     /* Whatever -o size says: nothing of the sources is left out. */
     g_hash_table_replace(s->options, g_strdup("size"), g_strdup_printf("%" PRId64, s->total));
-    if (img_make(drv, s->target, s->options, &err)) {
+    if (g_hash_table_contains(s->options, "backing_fmt") &&
+        !g_hash_table_contains(s->options, "backing_file")) {
+        error_setg(&err, "Backing format cannot be used without backing file");
+    } else if (img_make(drv, s->target, s->options, &err)) {
         return true;
     }
     prefix = g_strdup_printf("%s: error while converting %s: ", s->target, drv->name);
@@ -75,6 +78,9 @@ static bool check_target_options(Convert *s, const BlockDriver *drv)
         if (g_hash_table_contains(s->options, "backing_file") && !drv->supports_backing) {
             g_clear_error(&err);
             error_setg(&err, "Backing file not supported for file format '%s'", drv->name);
+        } else if (g_hash_table_contains(s->options, "backing_fmt") && !drv->supports_backing) {
+            g_clear_error(&err);
+            error_setg(&err, "Backing file format not supported for file format '%s'", drv->name);
         }
         img_report(err, "");
         return false;
@@ -217,6 +223,11 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
         if (!open_source(s, &s->sources[i], filenames[i])) {
             return false;
         }
+    }
+    if (s->n_sources > 1 && g_hash_table_contains(s->options, "backing_file")) {
+        img_error("Having a backing file for the target makes no sense when concatenating multiple "
+                  "input images");
+        return false;
     }
     if (s->bitmaps && !check_source_bitmaps(s)) {
         return false;
@@ -453,21 +464,26 @@ int coroutine_fn img_convert(int argc, char **argv)
         .min_sparse = 4096,
         .coroutines = 8,
     };
+    bool help = false;
     int c, ret = -1;
 
     while (ret < 0 && (c = getopt_long(argc, argv, ":hf:O:B:F:o:l:S:m:r:t:T:pqncCUW", options,
                                        NULL)) != -1) {
         if (c == 'o' && (!strcmp(optarg, "help") || !strcmp(optarg, "?"))) {
-            const BlockDriver *drv =
-                bdrv_driver_by_name(s.target_format ? s.target_format : "raw");
-
-            if (drv) {
-                img_print_options(drv, optind < argc);
-            }
-            ret = drv ? 0 : 1;
+            help = true;
         } else {
             ret = take_option(&s, c, argv);
         }
+    }
+    if (ret < 0 && help) {
+        const BlockDriver *drv = bdrv_driver_by_name(s.target_format ? s.target_format : "raw");
+
+        if (drv) {
+            img_print_options(drv, optind < argc);
+        } else {
+            img_error("Unknown file format '%s'", s.target_format);
+        }
+        ret = drv ? 0 : 1;
     }
     if (ret < 0 && argc - optind < 2) {
         img_error("Must specify image file name");

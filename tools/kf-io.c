@@ -115,7 +115,8 @@ static int handle_option(int c, Run *run)
         printf("%s version %s (Keyframe)\n", g_get_prgname(), KEYFRAME_VERSION);
         return 0;
     case OPT_OBJECT:
-        io_error("--object %s: no format and no protocol here uses objects", optarg);
+        io_error("--object is not supported: no format and no protocol here uses secrets or other "
+                 "objects (there is no encryption)");
         return 1;
     case OPT_IMAGE_OPTS:
         image->is_options = true;
