@@ -135,8 +135,7 @@ static bool coroutine_fn check_snapshots(BlockDriverState *bs, GError **errp)
 
     for (guint i = 0; i < s->snapshots->len; i++) {
         Qcow2Snapshot *sn = s->snapshots->pdata[i];
-        g_autofree uint64_t *l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size,
-                                                     "snapshot L1 table", errp);
+        g_autofree uint64_t *l1 = qcow2_snapshot_load_l1(bs, sn, errp);
         int ret = l1 ? has_zero_entries(bs, l1, sn->l1_size) : 0;
 
         if (!l1) {

@@ -46,7 +46,14 @@ bool qcow2_bitmap_known(const Qcow2State *s, const Qcow2Bitmap *b)
     return b->type == QCOW2_BITMAP_TYPE_DIRTY && !(b->flags & ~known) &&
            (!b->extra_size || b->flags & QCOW2_BITMAP_EXTRA_COMPATIBLE) &&
            b->granularity_bits >= QCOW2_BITMAP_MIN_BITS &&
-           b->granularity_bits <= QCOW2_BITMAP_MAX_BITS;
+           b->granularity_bits <= QCOW2_BITMAP_MAX_BITS &&
+           (b->flags & QCOW2_BITMAP_IN_USE ||
+            b->table_size == qcow2_bitmap_table_size(s, b->granularity_bits));
+}
+
+bool qcow2_bitmap_table_ok(const Qcow2State *s, const Qcow2Bitmap *b)
+{
+    return !(b->table_offset & (s->cluster_size - 1)) && b->table_offset < QCOW2_MAX_HOST_OFFSET;
 }
 
 /* --- The directory ---------------------------------------------------------------------------- */
@@ -86,15 +93,13 @@ uint8_t *qcow2_bitmap_directory(const GPtrArray *list, size_t *bytes)
     return dir;
 }
 
-/* One entry at p, of which left bytes are there; NULL and errp. */
-static Qcow2Bitmap *parse_entry(const Qcow2State *s, const uint8_t *p, uint64_t left,
-                                GError **errp)
+/* One entry at p, of which left bytes are there; NULL if it cannot be one. */
+static Qcow2Bitmap *parse_entry(const uint8_t *p, uint64_t left)
 {
     uint64_t name_size, extra_size;
     Qcow2Bitmap *b;
 
     if (left < ENTRY) {
-        error_setg(errp, "the bitmap directory is too short");
         return NULL;
     }
     name_size = qcow2_be16(p + 18);
@@ -102,7 +107,6 @@ static Qcow2Bitmap *parse_entry(const Qcow2State *s, const uint8_t *p, uint64_t 
     if (!name_size || name_size > QCOW2_BITMAP_MAX_NAME || extra_size > left - ENTRY ||
         name_size > left - ENTRY - extra_size ||
         memchr(p + ENTRY + extra_size, 0, name_size)) {
-        error_setg(errp, "an entry of the bitmap directory has no valid name");
         return NULL;
     }
     b = g_new0(Qcow2Bitmap, 1);
@@ -114,79 +118,80 @@ static Qcow2Bitmap *parse_entry(const Qcow2State *s, const uint8_t *p, uint64_t 
     b->extra_size = extra_size;
     b->extra = g_memdup2(p + ENTRY, extra_size);
     b->name = g_strndup((const char *)p + ENTRY + extra_size, name_size);
-    if (b->table_offset & (s->cluster_size - 1) || b->table_offset >= QCOW2_MAX_HOST_OFFSET) {
-        error_setg(errp, "the table of bitmap '%s' is not on a cluster boundary", b->name);
-        qcow2_bitmap_free(b);
-        return NULL;
-    }
     return b;
 }
 
-static bool parse_directory(Qcow2State *s, const uint8_t *dir, GError **errp)
+static bool parse_directory(const Qcow2State *s, const uint8_t *dir, GPtrArray *list,
+                            GError **errp)
 {
     g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
     uint64_t at = 0;
 
     for (uint32_t i = 0; i < s->bitmaps_count; i++) {
-        Qcow2Bitmap *b = at <= s->bitmaps_size ? parse_entry(s, dir + at, s->bitmaps_size - at, errp)
-                                               : NULL;
+        Qcow2Bitmap *b = at < s->bitmaps_size ? parse_entry(dir + at, s->bitmaps_size - at) : NULL;
 
         if (!b) {
-            if (at > s->bitmaps_size) {
-                error_setg(errp, "the bitmap directory is too short");
-            }
+            error_setg(errp, "Broken bitmap directory");
             return false;
         }
-        g_ptr_array_add(s->bitmaps, b);
+        g_ptr_array_add(list, b);
         if (!g_hash_table_add(names, b->name)) {
-            error_setg(errp, "there are two bitmaps '%s'", b->name);
+            error_setg(errp, "There are two bitmaps '%s'", b->name);
             return false;
         }
         at += entry_bytes(b);
     }
-    return true;
+    if (at < s->bitmaps_size) {
+        error_setg(errp, "More bitmaps found than specified in header extension");
+    }
+    return at >= s->bitmaps_size;
 }
 
-static bool coroutine_fn load_directory(BlockDriverState *bs, GError **errp)
+GPtrArray *coroutine_fn qcow2_bitmaps_read(BlockDriverState *bs, GError **errp)
 {
+    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_bitmap_free);
     Qcow2State *s = bs->opaque;
     uint64_t length = bs->file->bs->length;
     g_autofree uint8_t *dir = NULL;
     int ret;
 
-    if (s->bitmaps_size > QCOW2_BITMAP_MAX_DIRECTORY ||
-        s->bitmaps_count > QCOW2_BITMAP_MAX_NUMBER || !s->bitmaps_size ||
-        s->bitmaps_offset & (s->cluster_size - 1) || s->bitmaps_offset < s->cluster_size ||
-        s->bitmaps_offset > length || s->bitmaps_size > length - s->bitmaps_offset) {
-        error_setg(errp, "the bitmap directory lies in no valid place");
-        return false;
+    if (s->bitmaps_offset > length || s->bitmaps_size > length - s->bitmaps_offset) {
+        error_setg(errp, "The bitmap directory lies beyond the end of the file");
+        return NULL;
     }
     dir = g_malloc(s->bitmaps_size);
     ret = bdrv_co_pread(bs->file, s->bitmaps_offset, s->bitmaps_size, dir, 0);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "could not read the bitmap directory");
-        return false;
+        error_setg_errno(errp, -ret, "Could not read the bitmap directory");
+        return NULL;
     }
-    return parse_directory(s, dir, errp);
+    return parse_directory(s, dir, list, errp) ? g_steal_pointer(&list) : NULL;
 }
 
 /* --- Bits ---------------------------------------------------------------------------------------- */
+
+bool qcow2_bitmap_entry_ok(const Qcow2State *s, uint64_t entry)
+{
+    uint64_t host = entry & QCOW2_OFFSET_MASK;
+
+    return !(host & (s->cluster_size - 1)) &&
+           !(entry & ~QCOW2_OFFSET_MASK & ~(host ? 0 : QCOW2_BITMAP_ALL_ONES));
+}
 
 /* Reads the bits of one table entry into words, all 0 so far; -EINVAL: not a valid entry. */
 static int coroutine_fn load_cluster(BlockDriverState *bs, uint64_t entry, uint8_t *to,
                                      uint64_t bytes)
 {
-    Qcow2State *s = bs->opaque;
     uint64_t host = entry & QCOW2_OFFSET_MASK;
 
+    if (!qcow2_bitmap_entry_ok(bs->opaque, entry)) {
+        return -EINVAL;
+    }
     if (!host) {
         if (entry & QCOW2_BITMAP_ALL_ONES) {
             memset(to, 0xff, bytes);
         }
         return 0;
-    }
-    if (entry & ~QCOW2_OFFSET_MASK || host & (s->cluster_size - 1)) {
-        return -EINVAL;
     }
     return bdrv_co_pread(bs->file, host, bytes, to, 0);
 }
@@ -223,15 +228,17 @@ static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b,
                                      GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    bool known = qcow2_bitmap_known(s, b);
-    bool ok = known && !(b->flags & QCOW2_BITMAP_IN_USE) &&
-              b->table_size == qcow2_bitmap_table_size(s, b->granularity_bits);
-    int bits = known ? b->granularity_bits : 16;
+    bool ok = qcow2_bitmap_known(s, b) && !(b->flags & QCOW2_BITMAP_IN_USE);
+    int bits = qcow2_bitmap_known(s, b) ? b->granularity_bits : 16;
     BdrvDirtyBitmap *bitmap;
     int ret = 0;
 
+    if (!qcow2_bitmap_table_ok(s, b)) {
+        error_setg(errp, "Bitmap '%s' doesn't satisfy the constraints", b->name);
+        return false;
+    }
     if (ok && !qcow2_bitmap_fits(s, s->disk_size, bits, total)) {
-        error_setg(errp, "bitmap '%s' needs too much memory", b->name);
+        error_setg(errp, "Bitmap '%s' needs too much memory", b->name);
         return false;
     }
     /* Nothing is known of an inconsistent one, and it needs no bits. */
@@ -241,7 +248,7 @@ static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b,
         ret = load_bits(bs, b, &bitmap->bits);
     }
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "could not read bitmap '%s'", b->name);
+        error_setg_errno(errp, -ret, "Could not read bitmap '%s'", b->name);
     }
     return bitmap && ret >= 0;
 }
@@ -292,27 +299,28 @@ int coroutine_fn qcow2_bitmaps_begin_write(BlockDriverState *bs)
 bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    GError *err = NULL;
+    GPtrArray *list;
     uint64_t total = 0;
-    bool ok = true;
+    bool ok;
     int ret = 0;
 
     if (!s->bitmaps_count || bs->for_check || bs->inactive) {
         return true;
     }
-    ok = load_directory(bs, &err);
+    list = qcow2_bitmaps_read(bs, errp);
+    ok = list != NULL;
+    if (ok) {
+        g_ptr_array_unref(s->bitmaps);
+        s->bitmaps = list;
+    }
     for (guint i = 0; i < s->bitmaps->len && ok; i++) {
-        ok = load_bitmap(bs, s->bitmaps->pdata[i], &total, &err);
+        ok = load_bitmap(bs, s->bitmaps->pdata[i], &total, errp);
     }
     if (ok && !bs->read_only) {
         ret = qcow2_bitmaps_mark(bs);
     }
     if (ret < 0) {
-        error_setg_errno(&err, -ret, "could not mark the bitmaps as in use");
-    }
-    if (err) {
-        error_setg(errp, "Could not load the image's dirty bitmaps: %s", err->message);
-        g_error_free(err);
+        error_setg_errno(errp, -ret, "Could not mark the bitmaps as in use");
     }
     return ok && ret >= 0;
 }

@@ -6,8 +6,8 @@
 #include "qcow2.h"
 
 #define QCOW2_BITMAP_MAX_NAME 1023
-#define QCOW2_BITMAP_MAX_DIRECTORY (64 << 20)
 #define QCOW2_BITMAP_MAX_NUMBER 65535
+#define QCOW2_BITMAP_MAX_DIRECTORY (QCOW2_BITMAP_MAX_NUMBER * 1024)
 #define QCOW2_BITMAP_MIN_BITS 9
 #define QCOW2_BITMAP_MAX_BITS 31
 #define QCOW2_BITMAP_MAX_TABLE ((32 << 20) / 8) /* entries */
@@ -40,8 +40,14 @@ uint64_t qcow2_bitmap_table_size(const Qcow2State *s, int granularity_bits);
  * bits, to which its own are added.
  */
 bool qcow2_bitmap_fits(const Qcow2State *s, uint64_t size, int granularity_bits, uint64_t *total);
-/* Whether it is one of which we know what it means. */
+/* Whether it is one of which we know what it means, and its table has the size for it. */
 bool qcow2_bitmap_known(const Qcow2State *s, const Qcow2Bitmap *b);
+/* Whether there can be a table where it says; else nothing of it can be used, or even freed. */
+bool qcow2_bitmap_table_ok(const Qcow2State *s, const Qcow2Bitmap *b);
+/* Whether a bitmap's table can have such an entry. */
+bool qcow2_bitmap_entry_ok(const Qcow2State *s, uint64_t entry);
+/* Reads the directory: a new list of Qcow2Bitmap; NULL and errp if it is not one. */
+GPtrArray *coroutine_fn qcow2_bitmaps_read(BlockDriverState *bs, GError **errp);
 /* The directory's bytes for list; a new buffer. */
 uint8_t *qcow2_bitmap_directory(const GPtrArray *list, size_t *bytes);
 

@@ -11,6 +11,7 @@ uint64_t check_refcount_faults(Check *k, bool *rebuild)
     Qcow2State *s = k->s;
     uint64_t rt_end = (s->rt_offset >> s->cluster_bits) + s->rt_clusters, faults = 0;
     g_autoptr(GHashTable) seen = g_hash_table_new(g_direct_hash, g_direct_equal);
+    uint64_t outside = 0;
     bool overlap = false;
     GHashTableIter iter;
     gpointer key;
@@ -39,6 +40,7 @@ uint64_t check_refcount_faults(Check *k, bool *rebuild)
                                "refcount table entry corrupted", i);
         } else if (cluster >= k->file_clusters) {
             check_line(k, true, "ERROR refcount block %" PRIu64 " is outside image", i);
+            outside++;
         } else if ((n && *n) || !g_hash_table_add(seen, GSIZE_TO_POINTER(cluster))) {
             check_line(k, true, "ERROR refcount block %" PRIu64 " refcount=%" PRIu32, i,
                                n && *n ? *n + 1 : 2);
@@ -48,6 +50,7 @@ uint64_t check_refcount_faults(Check *k, bool *rebuild)
         faults++;
     }
     *rebuild = faults > 0 || overlap;
+    k->misplaced = faults > outside || overlap;
     g_hash_table_iter_init(&iter, k->pages);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         /* What has no place in the table, perhaps because the table was made shorter. */

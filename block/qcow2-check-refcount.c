@@ -36,7 +36,7 @@ static bool add_block(Check *k, uint64_t index)
 static bool compare_one(Check *k, uint64_t cluster, uint64_t stored, uint64_t counted)
 {
     bool leak = stored > counted;
-    bool repair = k->fix & (leak ? BDRV_FIX_LEAKS : BDRV_FIX_ERRORS);
+    bool repair = leak ? k->fix & BDRV_FIX_LEAKS && !k->hidden : k->fix & BDRV_FIX_ERRORS;
 
     k->uncounted |= !stored;
     check_line(k, !leak, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
@@ -76,8 +76,9 @@ static void coroutine_fn compare_block(Check *k, uint64_t index)
         if (stored) {
             k->end = MAX(k->end, first + i + 1);
         }
-        if (stored == counted || !compare_one(k, first + i, stored, counted)) {
-            continue;
+        if (stored == counted || (!counted && first + i >= k->file_clusters) ||
+            !compare_one(k, first + i, stored, counted)) {
+            continue; /* what would be behind the end of the file takes no space */
         }
         if (!t) {
             if (!add_block(k, index) ||
@@ -227,7 +228,7 @@ bool coroutine_fn check_refcount_structure(Check *k)
     count_refcount_tables(k, false);
     if (k->fix && (k->res->report || rebuild || !(k->fix & BDRV_FIX_ERRORS))) {
         preview(k, &corruptions, &leaks);
-        if (!(k->fix & BDRV_FIX_ERRORS) && (rebuild || k->uncounted)) {
+        if (!(k->fix & BDRV_FIX_ERRORS) && (k->misplaced || k->uncounted)) {
             check_line(k, true, "ERROR need to rebuild refcount structures");
             return false;
         }

@@ -275,6 +275,24 @@ static void coroutine_fn count_tree(Check *k, const uint64_t *l1, uint64_t l1_si
     }
 }
 
+/* A snapshot of which no more is known than that its entry is wrong: it may refer to anything. */
+static void report_snapshot(Check *k, const Qcow2Snapshot *sn)
+{
+    const char *fault = qcow2_snapshot_fault(k->s, sn);
+
+    if (sn->l1_size > QCOW2_MAX_L1_BYTES / 8) {
+        check_line(k, true, "ERROR snapshot %s (%s) l1_size=%#" PRIx32 ": L1 table is too large; "
+                   "snapshot table entry corrupted", sn->id, sn->name, sn->l1_size);
+    } else if (sn->l1_offset & (k->s->cluster_size - 1)) {
+        check_line(k, true, "ERROR snapshot %s (%s) l1_offset=%#" PRIx64 ": L1 table is not cluster "
+                   "aligned; snapshot table entry corrupted", sn->id, sn->name, sn->l1_offset);
+    } else {
+        check_line(k, true, "ERROR snapshot %s (%s): %s", sn->id, sn->name, fault);
+    }
+    k->res->corruptions++;
+    k->hidden = true;
+}
+
 static void coroutine_fn count_snapshots(Check *k)
 {
     Qcow2State *s = k->s;
@@ -284,6 +302,10 @@ static void coroutine_fn count_snapshots(Check *k)
         g_autofree uint64_t *l1 = NULL;
         GError *err = NULL;
 
+        if (qcow2_snapshot_fault(s, sn)) {
+            report_snapshot(k, sn);
+            continue;
+        }
         check_count_range(k, sn->l1_offset, (uint64_t)sn->l1_size * 8);
         l1 = qcow2_load_numbers(k->bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", &err);
         if (!l1) {
@@ -301,47 +323,56 @@ static void coroutine_fn count_snapshots(Check *k)
     }
 }
 
-/* Persistent bitmaps: the directory, each bitmap's table, its data clusters. */
+/* A bitmap's table and its clusters. */
+static void coroutine_fn count_bitmap(Check *k, const Qcow2Bitmap *b)
+{
+    g_autofree uint64_t *table = NULL;
+    bool known = qcow2_bitmap_known(k->s, b), ok = qcow2_bitmap_table_ok(k->s, b);
+
+    if (!known || !ok || b->table_size > QCOW2_BITMAP_MAX_TABLE) {
+        check_line(k, true, "ERROR: Bitmap '%s' doesn't satisfy the constraints", b->name);
+        k->res->corruptions++;
+    }
+    if (ok && b->table_size <= QCOW2_BITMAP_MAX_TABLE &&
+        check_count_range(k, b->table_offset, b->table_size * 8ULL)) {
+        table = qcow2_load_numbers(k->bs, b->table_offset, b->table_size, "bitmap table", NULL);
+    }
+    k->hidden |= !table;
+    for (uint32_t i = 0; table && i < b->table_size; i++) {
+        uint64_t host = table[i] & QCOW2_OFFSET_MASK;
+
+        if (!qcow2_bitmap_entry_ok(k->s, table[i])) {
+            check_line(k, true, "ERROR: Bitmap '%s' has an invalid entry in its table: %" PRIx64,
+                       b->name, table[i]);
+            k->res->corruptions++;
+            k->hidden = true;
+        } else if (host) {
+            check_count_range(k, host, k->s->cluster_size);
+        }
+    }
+}
+
+/* Persistent bitmaps: their directory and all that it leads to. */
 static void coroutine_fn count_bitmaps(Check *k)
 {
     Qcow2State *s = k->s;
-    g_autofree uint8_t *dir = NULL;
-    uint64_t pos = 0;
+    g_autoptr(GPtrArray) list = NULL;
+    GError *err = NULL;
 
-    if (!s->bitmaps_count || !s->bitmaps_size) {
+    if (!s->bitmaps_count) {
         return;
     }
-    if (s->bitmaps_size > (64 << 20) || !check_count_range(k, s->bitmaps_offset, s->bitmaps_size)) {
+    list = qcow2_bitmaps_read(k->bs, &err);
+    if (!list) {
+        check_line(k, true, "ERROR: %s", err->message);
+        k->res->corruptions++;
+        k->hidden = true;
+        g_error_free(err);
         return;
     }
-    dir = g_malloc(s->bitmaps_size);
-    if (bdrv_co_pread(k->bs->file, s->bitmaps_offset, s->bitmaps_size, dir, 0) < 0) {
-        k->res->check_errors++;
-        return;
-    }
-    for (uint32_t i = 0; i < s->bitmaps_count && s->bitmaps_size - pos >= 24; i++) {
-        uint64_t table = qcow2_be64(dir + pos);
-        uint64_t entries = qcow2_be32(dir + pos + 8);
-        uint64_t bytes = 24 + (uint64_t)qcow2_be16(dir + pos + 18) + qcow2_be32(dir + pos + 20);
-        g_autofree uint64_t *numbers = NULL;
-
-        if (entries > QCOW2_BITMAP_MAX_TABLE) {
-            check_line(k, true, "ERROR: the table of bitmap %" PRIu32 " has %" PRIu64 " entries", i,
-                       entries);
-            k->res->corruptions++;
-        } else if (check_count_range(k, table, entries * 8)) {
-            numbers = qcow2_load_numbers(k->bs, table, entries, "bitmap table", NULL);
-        }
-        for (uint64_t j = 0; numbers && j < entries; j++) {
-            if (numbers[j] & QCOW2_OFFSET_MASK) {
-                check_count_range(k, numbers[j] & QCOW2_OFFSET_MASK, s->cluster_size);
-            }
-        }
-        bytes = (bytes + 7) & ~7ULL;
-        if (bytes > s->bitmaps_size - pos) {
-            break;
-        }
-        pos += bytes;
+    check_count_range(k, s->bitmaps_offset, s->bitmaps_size);
+    for (guint i = 0; i < list->len; i++) {
+        count_bitmap(k, list->pdata[i]);
     }
 }
 
@@ -394,7 +425,8 @@ static void coroutine_fn check_copied(Check *k)
     bool own_l1 = is_only_l1(k), overlap = false;
 
     k->fix_copied = k->fix & BDRV_FIX_ERRORS ||
-                    (k->fix && !k->res->corruptions && !k->res->leaks && !k->res->check_errors);
+                    (k->fix && k->res->corruptions == k->table_faults && !k->res->leaks &&
+                     !k->res->check_errors);
     for (uint32_t i = 0; i < s->l1_size; i++) {
         uint64_t entry = s->l1[i], offset = entry & QCOW2_OFFSET_MASK, refcount;
 
@@ -435,6 +467,7 @@ static void coroutine_fn check_copied(Check *k)
 static void check_snapshot_table(Check *k)
 {
     Qcow2State *s = k->s;
+    int64_t before = k->res->corruptions;
 
     if (!s->snapshots->len && (s->snapshots_offset & (s->cluster_size - 1) ||
                                s->snapshots_offset > INT64_MAX)) {
@@ -463,6 +496,7 @@ static void check_snapshot_table(Check *k)
             k->rewrite_snapshots = k->fix & BDRV_FIX_ERRORS;
         }
     }
+    k->table_faults = k->res->corruptions - before;
 }
 
 /*

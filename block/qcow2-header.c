@@ -3,7 +3,7 @@
  * The qcow2 header: parsing and checking it, its extensions and the two tables it points
  * to; writing its fixed fields back.  Its other parts are rewritten in qcow2-header-update.c.
  */
-#include "qcow2.h"
+#include "qcow2-bitmap.h"
 
 /* A table in the file: aligned, inside 56-bit offsets, not over the header. */
 static bool table_ok(const Qcow2State *s, uint64_t offset, uint64_t bytes, uint64_t max_bytes,
@@ -128,6 +128,42 @@ static void unknown_features_error(BlockDriverState *bs, uint64_t unknown, const
     error_setg(errp, "Unsupported qcow2 feature(s): %s", list->str);
 }
 
+/* Where the bitmap directory is; without the autoclear bit nobody knows. */
+static bool load_bitmaps_extension(Qcow2State *s, const uint8_t *data, uint32_t len,
+                                   GError **errp)
+{
+    if (!(s->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
+        return true;
+    }
+    if (len != 24) {
+        error_setg(errp, "bitmaps_ext: Invalid extension length");
+        return false;
+    }
+    s->bitmaps_count = qcow2_be32(data);
+    s->bitmaps_size = qcow2_be64(data + 8);
+    s->bitmaps_offset = qcow2_be64(data + 16);
+    if (qcow2_be32(data + 4)) {
+        error_setg(errp, "bitmaps_ext: Reserved field is not zero");
+    } else if (s->bitmaps_count > QCOW2_BITMAP_MAX_NUMBER) {
+        error_setg(errp, "bitmaps_ext: Image has %" PRIu32 " bitmaps, exceeding the supported "
+                   "maximum of %d", s->bitmaps_count, QCOW2_BITMAP_MAX_NUMBER);
+    } else if (!s->bitmaps_count) {
+        error_setg(errp, "found bitmaps extension with zero bitmaps");
+    } else if (s->bitmaps_offset & (s->cluster_size - 1) ||
+               s->bitmaps_offset < s->cluster_size ||
+               s->bitmaps_offset >= QCOW2_MAX_HOST_OFFSET) {
+        error_setg(errp, "bitmaps_ext: invalid bitmap directory offset");
+    } else if (s->bitmaps_size > QCOW2_BITMAP_MAX_DIRECTORY) {
+        error_setg(errp, "bitmaps_ext: bitmap directory size (%" PRIu64 ") exceeds the maximum "
+                   "supported size (%d)", s->bitmaps_size, QCOW2_BITMAP_MAX_DIRECTORY);
+    } else if (!s->bitmaps_size) {
+        error_setg(errp, "Requested bitmap directory size is zero");
+    } else {
+        return true;
+    }
+    return false;
+}
+
 /* Walks the extensions in [start, end). */
 static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t start, uint64_t end,
                             const uint8_t **names, uint32_t *names_bytes, GError **errp)
@@ -169,10 +205,8 @@ static bool load_extensions(BlockDriverState *bs, const uint8_t *buf, uint64_t s
             s->data_file_name = g_strndup((const char *)data, len);
             break;
         case QCOW2_EXT_BITMAPS:
-            if (len >= 24 && (s->autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
-                s->bitmaps_count = qcow2_be32(data);
-                s->bitmaps_size = qcow2_be64(data + 8);
-                s->bitmaps_offset = qcow2_be64(data + 16);
+            if (!load_bitmaps_extension(s, data, len, errp)) {
+                return false;
             }
             break;
         default:
@@ -232,8 +266,15 @@ static bool parse_fixed(BlockDriverState *bs, GError **errp)
         s->compatible = qcow2_be64(h + 80);
         s->autoclear = qcow2_be64(h + 88);
         s->header_length = qcow2_be32(h + 100);
-        if (s->header_length < QCOW2_V3_HEADER || s->header_length > s->cluster_size ||
-            s->header_length % 8) {
+        if (s->header_length < QCOW2_V3_HEADER) {
+            error_setg(errp, "qcow2 header too short");
+            return false;
+        }
+        if (s->header_length > s->cluster_size) {
+            error_setg(errp, "qcow2 header exceeds cluster size");
+            return false;
+        }
+        if (s->header_length % 8) {
             error_setg(errp, "qcow2 header length %" PRIu32 " invalid", s->header_length);
             return false;
         }

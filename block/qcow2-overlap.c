@@ -59,7 +59,8 @@ static const char *overlap_tables(const Qcow2State *s, uint64_t offset, uint64_t
     for (guint i = 0; checks & QCOW2_OL_INACTIVE_L1 && i < s->snapshots->len; i++) {
         Qcow2Snapshot *sn = s->snapshots->pdata[i];
 
-        if (overlaps(offset, bytes, sn->l1_offset, (uint64_t)sn->l1_size * 8)) {
+        if (overlaps(offset, bytes, sn->l1_offset, (uint64_t)sn->l1_size * 8) &&
+            !qcow2_snapshot_fault(s, sn)) {
             return "inactive L1 table";
         }
     }
@@ -124,7 +125,7 @@ void coroutine_fn qcow2_load_inactive_l2(BlockDriverState *bs)
     for (guint i = 0; i < s->snapshots->len; i++) {
         Qcow2Snapshot *sn = s->snapshots->pdata[i];
         uint32_t n = sn->l1_size;
-        g_autofree uint64_t *l1 = qcow2_load_numbers(bs, sn->l1_offset, n, "L1 table", NULL);
+        g_autofree uint64_t *l1 = qcow2_snapshot_load_l1(bs, sn, NULL);
 
         /* One that cannot be read has no tables that could be damaged further. */
         for (uint32_t j = 0; l1 && j < n; j++) {

@@ -9,25 +9,21 @@
 bool coroutine_fn qcow2_snapshot_show(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = NULL;
+    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id);
     uint64_t *l1, *loaded, entries;
 
-    for (guint i = 0; i < s->snapshots->len && !sn; i++) {
-        Qcow2Snapshot *other = s->snapshots->pdata[i];
-
-        sn = strcmp(other->id, id) ? NULL : other;
-    }
     if (!sn) {
         error_setg(errp, "Snapshot with ID '%s' does not exist", id);
+        return false;
+    }
+    loaded = qcow2_snapshot_load_l1(bs, sn, errp);
+    if (!loaded) {
         return false;
     }
     entries = qcow2_l1_entries(s, sn->info.disk_size);
     if (entries * 8 > QCOW2_MAX_L1_BYTES) {
         error_setg(errp, "Snapshot '%s' has an invalid disk size", id);
-        return false;
-    }
-    loaded = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
-    if (!loaded) {
+        g_free(loaded);
         return false;
     }
     l1 = g_new0(uint64_t, entries + 1);

@@ -196,7 +196,7 @@ int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id,
         return 0;
     }
     sn->pins++;
-    l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
+    l1 = qcow2_snapshot_load_l1(bs, sn, errp);
     for (uint64_t i = 0; l1 && i < qcow2_l1_entries(s, s->disk_size) && ret == 1; i++) {
         co_mutex_lock(&s->lock);
         ret = same_clusters(bs, i < s->l1_size ? s->l1[i] : 0, i < sn->l1_size ? l1[i] : 0);
@@ -213,7 +213,7 @@ int coroutine_fn qcow2_snapshot_is_current(BlockDriverState *bs, const char *id,
 void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
+    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id);
     uint64_t *l1;
     Goto *g;
     int ret;
@@ -230,12 +230,12 @@ void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GErr
         error_setg(errp, "An image with an external data file cannot have snapshots");
         return NULL;
     }
-    if (qcow2_l1_entries(s, sn->info.disk_size) * 8 > QCOW2_MAX_L1_BYTES) {
-        error_setg(errp, "Snapshot '%s' has an invalid disk size", id);
-        return NULL;
-    }
     sn->pins++;
-    l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
+    l1 = qcow2_snapshot_load_l1(bs, sn, errp);
+    if (l1 && qcow2_l1_entries(s, sn->info.disk_size) * 8 > QCOW2_MAX_L1_BYTES) {
+        error_setg(errp, "Snapshot '%s' has an invalid disk size", id);
+        g_clear_pointer(&l1, g_free);
+    }
     if (!l1) {
         sn->pins--;
         co_queue_restart_all(&s->pin_queue);

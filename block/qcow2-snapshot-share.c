@@ -76,8 +76,7 @@ uint64_t coroutine_fn qcow2_save_share_with(BlockDriverState *bs, void *opaque, 
     base->pins++;
     save->base = base;
     save->base_first = qcow2_l1_entries(s, base->info.disk_size);
-    save->base_l1 = qcow2_load_numbers(bs, base->l1_offset, base->l1_size, "snapshot L1 table",
-                                       errp);
+    save->base_l1 = qcow2_snapshot_load_l1(bs, base, errp);
     ok = save->base_l1 != NULL;
     for (uint64_t i = save->base_first; ok && i < base->l1_size; i++) {
         ok = check_table(bs, save, i, errp);

@@ -30,16 +30,28 @@ Qcow2Snapshot *qcow2_snapshot_find_id(Qcow2State *s, const char *id)
     return NULL;
 }
 
-Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name)
+const char *qcow2_snapshot_fault(const Qcow2State *s, const Qcow2Snapshot *sn)
 {
-    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id_or_name);
-
-    for (guint i = 0; i < s->snapshots->len && !sn; i++) {
-        Qcow2Snapshot *other = s->snapshots->pdata[i];
-
-        sn = strcmp(other->name, id_or_name) ? NULL : other;
+    if (sn->l1_size > QCOW2_MAX_L1_BYTES / 8) {
+        return "Snapshot L1 table too large";
     }
-    return sn;
+    if (sn->l1_offset & (s->cluster_size - 1) || sn->l1_offset >= QCOW2_MAX_HOST_OFFSET ||
+        (sn->l1_size && sn->l1_offset < s->cluster_size)) {
+        return "Snapshot L1 table offset invalid";
+    }
+    return sn->info.disk_size > INT64_MAX - (2 << 20) ? "Snapshot disk size invalid" : NULL;
+}
+
+uint64_t *coroutine_fn qcow2_snapshot_load_l1(BlockDriverState *bs, const Qcow2Snapshot *sn,
+                                              GError **errp)
+{
+    const char *fault = qcow2_snapshot_fault(bs->opaque, sn);
+
+    if (fault) {
+        error_setg(errp, "%s", fault);
+        return NULL;
+    }
+    return qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
 }
 
 void coroutine_fn qcow2_breathe(void)
@@ -135,14 +147,6 @@ bool coroutine_fn qcow2_snapshots_load(BlockDriverState *bs, GError **errp)
             return false;
         }
         g_ptr_array_add(s->snapshots, sn);
-        if (sn->l1_size > QCOW2_MAX_L1_BYTES / 8 ||
-            sn->l1_offset & (s->cluster_size - 1) || sn->l1_offset >= QCOW2_MAX_HOST_OFFSET ||
-            (sn->l1_size && sn->l1_offset < s->cluster_size) ||
-            sn->info.disk_size > INT64_MAX - (2 << 20)) {
-            error_setg(errp, "Snapshot '%s' (%s): L1 table or disk size invalid", sn->name,
-                       sn->id);
-            return false;
-        }
         if (offset - s->snapshots_offset > QCOW2_MAX_SNAPSHOT_TABLE) {
             error_setg(errp, "Snapshot table too large");
             return false;
@@ -297,7 +301,7 @@ typedef struct Reader {
 static void *coroutine_fn snapshot_open(BlockDriverState *bs, const char *id, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(s, id);
+    Qcow2Snapshot *sn = qcow2_snapshot_find_id(s, id);
     uint64_t first, *l1;
     Reader *r;
 
@@ -306,7 +310,7 @@ static void *coroutine_fn snapshot_open(BlockDriverState *bs, const char *id, GE
         return NULL;
     }
     sn->pins++;
-    l1 = qcow2_load_numbers(bs, sn->l1_offset, sn->l1_size, "snapshot L1 table", errp);
+    l1 = qcow2_snapshot_load_l1(bs, sn, errp);
     if (!l1) {
         sn->pins--;
         co_queue_restart_all(&s->pin_queue);
@@ -482,7 +486,7 @@ bool coroutine_fn qcow2_snapshot_remove(BlockDriverState *bs, const char *id, co
     }
     l1_offset = sn->l1_offset;
     l1_size = sn->l1_size;
-    l1 = qcow2_load_numbers(bs, l1_offset, l1_size, "snapshot L1 table", errp);
+    l1 = qcow2_snapshot_load_l1(bs, sn, errp);
     if (!l1) {
         goto out;
     }

@@ -681,8 +681,11 @@ bool coroutine_fn qcow2_snapshots_load(BlockDriverState *bs, GError **errp);
 void qcow2_snapshot_free(Qcow2Snapshot *sn);
 /* NULL when there is none. */
 Qcow2Snapshot *qcow2_snapshot_find_id(Qcow2State *s, const char *id);
-/* By id or, if there is none of that id, by name. */
-Qcow2Snapshot *qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
+/* What is wrong with the snapshot's entry, or NULL.  It cannot be used then, but the image can. */
+const char *qcow2_snapshot_fault(const Qcow2State *s, const Qcow2Snapshot *sn);
+/* The snapshot's L1 table, the caller's; NULL and errp if it or its entry cannot be right. */
+uint64_t *coroutine_fn qcow2_snapshot_load_l1(BlockDriverState *bs, const Qcow2Snapshot *sn,
+                                              GError **errp);
 /*
  * Writes the list (s->snapshots with add, without remove; either may be NULL) to new
  * clusters and switches the header to it.  Durable on success; s->snapshots is changed.

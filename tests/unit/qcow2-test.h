@@ -406,6 +406,29 @@ static inline void coroutine_fn image_assert_clean(MemFile *m, bool leaks_allowe
 
 /* --- Files and Debian's tools ---------------------------------------------------------------- */
 
+/* The snapshot of this name, or NULL. */
+static inline Qcow2Snapshot *snapshot_named(BlockDriverState *bs, const char *name)
+{
+    Qcow2State *s = bs->opaque;
+
+    for (guint i = 0; i < s->snapshots->len; i++) {
+        Qcow2Snapshot *sn = s->snapshots->pdata[i];
+
+        if (!strcmp(sn->name, name)) {
+            return sn;
+        }
+    }
+    return NULL;
+}
+
+/* Its id, or one that none has. */
+static inline const char *snapshot_id(BlockDriverState *bs, const char *name)
+{
+    Qcow2Snapshot *sn = snapshot_named(bs, name);
+
+    return sn ? sn->id : "none";
+}
+
 static inline bool have_qemu_img(void)
 {
     g_autofree char *path = g_find_program_in_path("qemu-img");

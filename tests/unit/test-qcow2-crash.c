@@ -233,7 +233,7 @@ static void coroutine_fn step_save(Run *r)
     g_assert_no_error(err);
     guest_steps(r, 2);
     if (base) {
-        snap(r)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+        snap(r)->share_with(bs, save, snapshot_named(bs, base->name)->info.serial,
                             &err);
         g_assert_no_error(err);
     }
@@ -281,7 +281,7 @@ static void coroutine_fn step_goto(Run *r)
     if (!f) {
         return;
     }
-    g = snap(r)->goto_prepare(bs, f->name, &err);
+    g = snap(r)->goto_prepare(bs, snapshot_id(bs, f->name), &err);
     g_assert_no_error(err);
     guest_steps(r, 3);
     snap(r)->goto_switch(bs, g, &err);
@@ -458,7 +458,7 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
         if (f->from > cut || f->until < cut) {
             continue;
         }
-        sn = qcow2_snapshot_find(bs->opaque, f->name);
+        sn = snapshot_named(bs, f->name);
         if (!sn) {
             g_error("cut at %u: snapshot %s is gone", cut, f->name);
         }
@@ -474,7 +474,7 @@ static void coroutine_fn assert_snapshots(Run *r, BdrvChild *image, guint cut)
                         f->name, s, got, f->disk[s]);
             }
         }
-        reader = bs->drv->snapshot->open(bs, f->name, NULL);
+        reader = bs->drv->snapshot->open(bs, snapshot_id(bs, f->name), NULL);
         g_assert_nonnull(reader);
         io_vector_init_buf(&iov, state, state_bytes);
         g_assert_cmpint(bs->drv->snapshot->read(bs, reader, 0, &iov), ==, 0);

@@ -71,7 +71,7 @@ static void coroutine_fn exercise(MemFile *m, bool read_only)
     image->bs->drv->co_check(image->bs, &res, 0, NULL);
     list = d->list(image->bs, &n, NULL);
     for (int i = 0; i < MIN(n, 3); i++) {
-        h = d->open(image->bs, list[i].name, NULL);
+        h = d->open(image->bs, list[i].id, NULL);
         if (h) {
             io_vector_init_buf(&iov, buf, 10000);
             d->read(image->bs, h, 0, &iov);
@@ -92,7 +92,7 @@ static void coroutine_fn exercise(MemFile *m, bool read_only)
                 d->abort(image->bs, h);
             }
         }
-        h = n ? d->goto_prepare(image->bs, list[0].name, NULL) : NULL;
+        h = n ? d->goto_prepare(image->bs, list[0].id, NULL) : NULL;
         if (h) {
             bool ok = d->goto_switch(image->bs, h, NULL) && d->goto_commit(image->bs, h, NULL);
             d->goto_end(image->bs, h, !ok);
@@ -145,8 +145,8 @@ static void coroutine_fn test_refused(void)
           "Unsupported qcow2 feature(s): Unknown incompatible feature: 10000000000" },
         { { 72, 8, 2 }, "qcow2: Image is corrupt; cannot be opened read/write" },
         { { 96, 4, 7 }, "Reference count entry width too large; may not exceed 64 bits" },
-        { { 100, 4, 103 }, "qcow2 header length 103 invalid" },
-        { { 100, 4, 0xffffffff }, "qcow2 header length 4294967295 invalid" },
+        { { 100, 4, 103 }, "qcow2 header too short" },
+        { { 100, 4, 0xffffffff }, "qcow2 header exceeds cluster size" },
         { { 116, 4, 0xffffff00 }, "Header extension too large" },
         { { 112, 8, 0x4441544100000400 }, "The name of the data file is longer than 1023 bytes" },
         { { 16, 4, 5000 }, NULL }, /* no backing file: its length means nothing */

@@ -152,7 +152,7 @@ static uint64_t coroutine_fn finish(State *t, const char *name)
     flush(t);
     image_assert_clean(t->file, false, name);
     qemu_img_check(t->file, false);
-    return qcow2_snapshot_find(bs->opaque, name)->info.serial;
+    return snapshot_named(bs, name)->info.serial;
 }
 
 static void coroutine_fn assert_state(State *t, const char *name, const uint8_t *data)
@@ -160,7 +160,7 @@ static void coroutine_fn assert_state(State *t, const char *name, const uint8_t 
     BlockDriverState *bs = t->image->bs;
     g_autofree uint8_t *buf = g_malloc(t->bytes), *unit = g_malloc(t->cluster);
     GError *err = NULL;
-    void *reader = snap(t)->open(bs, name, &err);
+    void *reader = snap(t)->open(bs, snapshot_id(bs, name), &err);
     int packed = 0;
     IOVector iov;
 
@@ -199,7 +199,7 @@ static void coroutine_fn remove_snapshot(State *t, const char *name)
     BlockDriverState *bs = t->image->bs;
     GError *err = NULL;
 
-    g_assert_true(snap(t)->remove(bs, qcow2_snapshot_find(bs->opaque, name)->id, NULL, &err));
+    g_assert_true(snap(t)->remove(bs, snapshot_id(bs, name), NULL, &err));
     flush(t);
     image_assert_clean(t->file, false, name);
     qemu_img_check(t->file, false);

@@ -87,7 +87,7 @@ static void coroutine_fn assert_disk(Model *m, const char *when)
 static void coroutine_fn assert_saved(Model *m, const Saved *v)
 {
     BlockDriverState *bs = m->image->bs;
-    Qcow2Snapshot *sn = qcow2_snapshot_find(bs->opaque, v->name);
+    Qcow2Snapshot *sn = snapshot_named(bs, v->name);
     g_autofree uint64_t *l1 = NULL;
     g_autofree uint8_t *buf = g_malloc(m->size + STATE_BYTES);
     GError *err = NULL;
@@ -101,7 +101,7 @@ static void coroutine_fn assert_saved(Model *m, const Saved *v)
     g_assert_cmpint(qcow2_read(bs, l1, sn->l1_size, 0, m->size, &iov, 0, false), ==, 0);
     g_assert_cmpmem(buf, m->size, v->disk, m->size);
 
-    reader = snap(m)->open(bs, v->name, &err);
+    reader = snap(m)->open(bs, snapshot_id(bs, v->name), &err);
     g_assert_no_error(err);
     g_assert_cmpuint(snap(m)->reader_info(reader)->vm_state_size, ==, v->state_bytes);
     io_vector_init_buf(&iov, buf, STATE_BYTES);
@@ -187,7 +187,7 @@ static void coroutine_fn step_save(Model *m)
     guest_writes(m, 3);
     if (m->saved->len && g_rand_boolean(m->rand)) {
         base = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
-        unit = snap(m)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+        unit = snap(m)->share_with(bs, save, snapshot_named(bs, base->name)->info.serial,
                                    &err);
         g_assert_no_error(err);
     }
@@ -239,7 +239,7 @@ static void coroutine_fn step_goto(Model *m)
     Saved *v = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
     int fate = g_rand_int_range(m->rand, 0, 5);
     GError *err = NULL;
-    void *g = snap(m)->goto_prepare(bs, v->name, &err);
+    void *g = snap(m)->goto_prepare(bs, snapshot_id(bs, v->name), &err);
 
     g_assert_no_error(err);
     guest_writes(m, 5);
@@ -397,7 +397,7 @@ static void coroutine_fn parallel_goto(Model *m)
     BlockDriverState *bs = m->image->bs;
     Saved *v = m->saved->pdata[g_rand_int_range(m->rand, 0, m->saved->len)];
     GError *err = NULL;
-    void *g = snap(m)->goto_prepare(bs, v->name, &err);
+    void *g = snap(m)->goto_prepare(bs, snapshot_id(bs, v->name), &err);
 
     g_assert_no_error(err);
     pause_guests(m);
@@ -535,7 +535,7 @@ static void coroutine_fn chain_save(Model *m, const Saved *base)
         g_assert_cmpstr(err->message, ==, "The snapshot to share with is not there any more");
         g_clear_error(&err);
         g_assert_cmpuint(
-            snap(m)->share_with(bs, save, qcow2_snapshot_find(s, base->name)->info.serial, &err),
+            snap(m)->share_with(bs, save, snapshot_named(bs, base->name)->info.serial, &err),
             ==, s->cluster_size);
         g_assert_no_error(err);
     }
@@ -695,7 +695,7 @@ static void coroutine_fn test_share_fails(void)
         Saved *base = m.saved->pdata[0];
         void *save = snap(&m)->prepare(bs, &info, 0, NULL);
 
-        snap(&m)->share_with(bs, save, qcow2_snapshot_find(bs->opaque, base->name)->info.serial,
+        snap(&m)->share_with(bs, save, snapshot_named(bs, base->name)->info.serial,
                              NULL);
         snap(&m)->freeze(bs, save, NULL);
         m.file->fail_after = at;
