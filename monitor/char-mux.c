@@ -254,6 +254,9 @@ static void mux_key(CharMux *mux, uint8_t c)
         mux_print(mux, "QEMU: Terminated\n\r");
         kill(getpid(), SIGTERM);
         break;
+    case 's':
+        mux_print(mux, "\n\rC-a s is not supported: disks are not committed while they are in use\n\r");
+        break;
     case 't':
         mux_toggle_stamps(mux);
         break;

@@ -3,12 +3,14 @@
  * What -object and object-add make: IOThreads (util/iothreads.c has them), secrets, and the
  * RAM that the command line describes.  Main thread.
  */
+#include <inttypes.h>
 #include <string.h>
 #include "block/block.h"
 #include "objects.h"
 #include "options-int.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-qom.h"
+#include "qapi/qapi-visit-machine.h"
 #include "system-int.h"
 #include "util/iothreads.h"
 
@@ -90,6 +92,82 @@ static int read_in_worker(void *opaque)
     return 0;
 }
 
+/* --- IOThreads ----------------------------------------------------------------------------------- */
+
+static bool is_count(const char *name, int64_t value, GError **errp)
+{
+    if (value < 0) {
+        error_setg(errp, "%s value must be in range [0, %" PRId64 "]", name, INT64_MAX);
+    }
+    return value >= 0;
+}
+
+static bool check_polling(const IothreadProperties *p, GError **errp)
+{
+    return is_count("poll-max-ns", p->poll_max_ns, errp) &&
+           is_count("poll-grow", p->poll_grow, errp) &&
+           is_count("poll-shrink", p->poll_shrink, errp) &&
+           is_count("aio-max-batch", p->aio_max_batch, errp);
+}
+
+/* p is checked. */
+static void set_polling(IOThread *thread, const IothreadProperties *p)
+{
+    AioPolling polling = {p->poll_max_ns, p->poll_grow, p->poll_shrink, p->aio_max_batch};
+
+    iothread_set_polling(thread, &polling);
+}
+
+IothreadProperties objects_iothread_properties(IOThread *thread)
+{
+    AioPolling polling = iothread_polling(thread);
+
+    return (IothreadProperties){
+        .has_poll_max_ns = true, .poll_max_ns = polling.max_ns,
+        .has_poll_grow = true, .poll_grow = polling.grow,
+        .has_poll_shrink = true, .poll_shrink = polling.shrink,
+        .has_aio_max_batch = true, .aio_max_batch = polling.max_batch,
+    };
+}
+
+bool objects_set_iothread(const char *id, const char *property, json_object *value, GError **errp)
+{
+    IOThread *thread = iothreads_find(id, errp);
+    IothreadProperties now, *p = NULL;
+    json_object *tree;
+    bool ok;
+
+    if (!thread) {
+        return false;
+    }
+    now = objects_iothread_properties(thread);
+    tree = qapi_IothreadProperties_to_json(&now);
+    json_object_object_add(tree, property, json_object_get(value));
+    ok = qapi_input(&qapi_type_IothreadProperties, tree, NULL, &p, errp) && check_polling(p, errp);
+    if (ok) {
+        set_polling(thread, p);
+    }
+    qapi_free_IothreadProperties(p);
+    json_object_put(tree);
+    return ok;
+}
+
+static bool add_iothread(const char *id, const IothreadProperties *p, GError **errp)
+{
+    if (!check_polling(p, errp) || !iothreads_add(id, errp)) {
+        return false;
+    }
+    set_polling(iothreads_find(id, NULL), p);
+    return true;
+}
+
+static void coroutine_fn co_add_iothread(const char *id, const IothreadProperties *p, GError **errp)
+{
+    if (check_polling(p, errp) && iothreads_co_add(id, errp)) {
+        set_polling(iothreads_find(id, NULL), p);
+    }
+}
+
 /* --- All kinds ------------------------------------------------------------------------------------ */
 
 static bool is_ram(const char *id)
@@ -114,7 +192,8 @@ bool objects_create(const ObjectOptions *object, GError **errp)
 
     switch (object->qom_type) {
     case OBJECT_TYPE_IOTHREAD:
-        return !is_taken(object->id, errp) && iothreads_add(object->id, errp);
+        return !is_taken(object->id, errp) &&
+               add_iothread(object->id, &object->u.iothread, errp);
     case OBJECT_TYPE_SECRET:
         bytes = is_taken(object->id, errp) ? NULL : read_secret(&object->u.secret, errp);
         return bytes && add_secret(object->id, bytes);
@@ -153,7 +232,7 @@ void coroutine_fn qmp_object_add(ObjectOptions *object, GError **errp)
     }
     switch (object->qom_type) {
     case OBJECT_TYPE_IOTHREAD:
-        iothreads_co_add(object->id, errp);
+        co_add_iothread(object->id, &object->u.iothread, errp);
         break;
     case OBJECT_TYPE_SECRET:
         co_run_in_worker(read_in_worker, &a);

@@ -101,8 +101,10 @@ static void add_board(GPtrArray *objects)
 
 static void add_iothread(IOThread *thread, void *opaque)
 {
+    IothreadProperties p = objects_iothread_properties(thread);
+
     add_object(opaque, g_strconcat("/objects/", iothread_name(thread), NULL), "iothread", NULL,
-               NULL);
+               qapi_IothreadProperties_to_json(&p));
 }
 
 static void add_secret(const char *id, void *opaque)
@@ -113,7 +115,8 @@ static void add_secret(const char *id, void *opaque)
 /* A device is of the type that its description begins with: "pty:/dev/pts/1". */
 static const char *chardev_type(const char *filename)
 {
-    static const char *const kinds[] = {"file", "mux", "null", "pipe", "pty", "ringbuf", "stdio"};
+    static const char *const kinds[] = {"file", "mux", "null", "pipe", "pty", "ringbuf", "serial",
+                                        "stdio", "udp"};
     g_autofree char *type = NULL;
 
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
@@ -345,7 +348,9 @@ void coroutine_fn qmp_qom_set(const char *path, const char *property, json_objec
         return;
     }
     exists = qom_type_find_property(object->type, property, &type, &more);
-    if (!exists && !find_child(objects, object, property)) {
+    if (exists && more && more->set) {
+        more->set(object, property, value, errp);
+    } else if (!exists && !find_child(objects, object, property)) {
         not_found(object, property, errp);
     } else if (exists && qom_type_is(object->type, device->name) &&
                !qom_type_find_property(device, property, &type, &more)) {

@@ -6,6 +6,7 @@
  */
 #include <json-c/json_tokener.h>
 #include <string.h>
+#include "objects.h"
 #include "options-int.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-qom.h"
@@ -148,6 +149,19 @@ static const QomProperty secret_properties[] = {
     {NULL},
 };
 
+static bool set_iothread(const QomObject *object, const char *name, json_object *value, GError **errp)
+{
+    return objects_set_iothread(strrchr(object->path, '/') + 1, name, value, errp);
+}
+
+static const QomProperty iothread_properties[] = {
+    {"poll-max-ns", .set = set_iothread},
+    {"poll-grow", .set = set_iothread},
+    {"poll-shrink", .set = set_iothread},
+    {"aio-max-batch", .set = set_iothread},
+    {NULL},
+};
+
 /* --- The types -------------------------------------------------------------------------------- */
 
 static const QomType types[] = {
@@ -183,7 +197,7 @@ static const QomType types[] = {
      virtio_blk_properties},
     {"vmgenid", "device", false, &qapi_type_VmgenidDeviceOptions},
     {"event-loop-base", "object", true},
-    {"iothread", "event-loop-base", false, &qapi_type_IothreadProperties},
+    {"iothread", "event-loop-base", false, &qapi_type_IothreadProperties, iothread_properties},
     {"memory-backend", "object", true, &qapi_type_MemoryBackendProperties,
      memory_backend_properties},
     {"memory-backend-ram", "memory-backend"},
@@ -199,8 +213,10 @@ static const QomType types[] = {
     {"chardev-pipe", "chardev-fd"},
     {"chardev-pty", "chardev"},
     {"chardev-ringbuf", "chardev"},
+    {"chardev-serial", "chardev-fd"},
     {"chardev-socket", "chardev"},
     {"chardev-stdio", "chardev-fd"},
+    {"chardev-udp", "chardev"},
 };
 
 const QomType *qom_type(const char *name)

@@ -25,6 +25,8 @@ typedef struct QomProperty {
     const char *description; /* or NULL */
     const char *initial;     /* what it is if nothing is said, JSON text; or NULL */
     json_object *(*get)(const QomObject *object); /* or NULL */
+    /* qom-set; false and errp.  NULL: it stays what it is. */
+    bool (*set)(const QomObject *object, const char *name, json_object *value, GError **errp);
 } QomProperty;
 
 typedef struct QomType {

@@ -172,9 +172,14 @@ static void add_iothread(IOThread *thread, void *opaque)
 {
     IOThreadInfoList ***tail = opaque;
     IOThreadInfo *info = g_new0(IOThreadInfo, 1);
+    AioPolling polling = iothread_polling(thread);
 
     info->id = g_strdup(iothread_name(thread));
     info->thread_id = iothread_tid(thread);
+    info->poll_max_ns = polling.max_ns;
+    info->poll_grow = polling.grow;
+    info->poll_shrink = polling.shrink;
+    info->aio_max_batch = polling.max_batch;
     QAPI_LIST_APPEND(*tail, info);
 }
 

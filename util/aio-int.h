@@ -76,7 +76,9 @@ struct AioContext {
     int in_workers; /* coroutines that wait for a worker */
     AioRing *ring;  /* made by the first disk request */
     bool ring_failed;
-    int64_t poll_max; /* aio_set_poll_max() */
+    AioPolling polling; /* atomic */
+    bool poll_adapts;   /* atomic; false: it is always max_ns */
+    int64_t poll_ns;    /* how long it looks at present, if that adapts */
     GSource *source; /* the one that runs the context */
 };
 

@@ -19,6 +19,7 @@ enum {
     RING_ENTRIES = 256,
     IN_FLIGHT_MAX = 500, /* the kernel makes the completion queue twice RING_ENTRIES */
     EARLY = 4,           /* new requests that are not kept until all completions are dealt with */
+    POLL_START_NS = 4000, /* the first look of a thread whose time to look adapts */
 };
 
 struct AioRing {
@@ -131,20 +132,52 @@ static void fill(AioRing *ring)
 
 void coroutine_fn aio_ring_run(AioRing *ring, DiskRequest *req)
 {
+    int64_t batch;
+
     req->co = coroutine_self();
     req->next = NULL;
     *ring->end = req;
     ring->end = &req->next;
     ring->waiting++;
+    batch = __atomic_load_n(&ring->ctx->polling.max_batch, __ATOMIC_RELAXED);
+    if (batch && ring->waiting >= batch) {
+        fill(ring);
+        io_uring_submit(&ring->ring);
+    }
     coroutine_yield();
 }
 
-/* Whether something was completed within the context's poll_max; timeout: as below, not 0. */
-static bool poll_a_while(AioRing *ring, int64_t timeout)
+/*
+ * How long to look is found as hosts find how long to poll for a halted guest's wake-up: waited is
+ * how long the last completion took, looking included.  If a little longer look would have seen it,
+ * the next one is longer; if even the longest would not, shorter.
+ */
+static void adapt(AioContext *ctx, int64_t max, int64_t waited)
 {
-    int64_t max = timeout < 0 ? ring->ctx->poll_max : MIN(timeout, ring->ctx->poll_max);
-    int64_t end = clock_now_ns() + max;
+    int64_t grow = __atomic_load_n(&ctx->polling.grow, __ATOMIC_RELAXED);
+    int64_t shrink = __atomic_load_n(&ctx->polling.shrink, __ATOMIC_RELAXED);
 
+    if (waited > max) {
+        ctx->poll_ns = shrink ? ctx->poll_ns / shrink : 0;
+    } else if (waited > ctx->poll_ns) {
+        if (!ctx->poll_ns) {
+            ctx->poll_ns = POLL_START_NS;
+        } else if (__builtin_mul_overflow(ctx->poll_ns, grow ? grow : 2, &ctx->poll_ns)) {
+            ctx->poll_ns = max;
+        }
+        ctx->poll_ns = MIN(ctx->poll_ns, max);
+    }
+}
+
+/* Whether something was completed while it looked, from begin on; timeout: as below, not 0. */
+static bool poll_a_while(AioRing *ring, int64_t begin, int64_t max, int64_t timeout)
+{
+    bool adapts = __atomic_load_n(&ring->ctx->poll_adapts, __ATOMIC_RELAXED);
+    int64_t ns = adapts ? MIN(ring->ctx->poll_ns, max) : max, end;
+
+    if (__builtin_add_overflow(begin, timeout < 0 ? ns : MIN(timeout, ns), &end)) {
+        end = INT64_MAX;
+    }
     io_uring_submit_and_get_events(&ring->ring);
     while (!io_uring_cq_ready(&ring->ring) && clock_now_ns() < end) {
         io_uring_get_events(&ring->ring);
@@ -157,6 +190,7 @@ void aio_ring_wait(AioRing *ring, int64_t timeout)
     struct __kernel_timespec ts = {.tv_sec = timeout / 1000000000,
                                    .tv_nsec = timeout % 1000000000};
     struct io_uring_cqe *cqe;
+    int64_t max, begin;
 
     if (!ring->epoll_armed) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
@@ -172,7 +206,11 @@ void aio_ring_wait(AioRing *ring, int64_t timeout)
     while (ring->first && ring->in_flight < IN_FLIGHT_MAX && io_uring_submit(&ring->ring) > 0) {
         fill(ring);
     }
-    if (timeout && ring->in_flight && ring->ctx->poll_max && poll_a_while(ring, timeout)) {
+    max = timeout && ring->in_flight
+              ? __atomic_load_n(&ring->ctx->polling.max_ns, __ATOMIC_RELAXED)
+              : 0;
+    begin = max ? clock_now_ns() : 0;
+    if (max && poll_a_while(ring, begin, max, timeout)) {
         return;
     }
     if (timeout == 0 || io_uring_cq_ready(&ring->ring) || !ring->epoll_armed) {
@@ -182,6 +220,9 @@ void aio_ring_wait(AioRing *ring, int64_t timeout)
         io_uring_submit_and_wait(&ring->ring, 1);
     } else {
         io_uring_submit_and_wait_timeout(&ring->ring, &cqe, 1, &ts, NULL);
+    }
+    if (max) {
+        adapt(ring->ctx, max, clock_now_ns() - begin);
     }
 }
 
@@ -200,8 +241,11 @@ bool aio_ring_dispatch(AioRing *ring)
     struct io_uring_cqe *cqe;
     bool progress = false, events = false;
 
-    /* One at a time: what a completion continues may use the ring again. */
-    while (io_uring_peek_cqe(&ring->ring, &cqe) == 0) {
+    /*
+     * One at a time: what a completion continues may use the ring again.  Not for ever: what it
+     * submits there may be complete at once, and others want to be served, too.
+     */
+    for (int n = 0; n < 2 * IN_FLIGHT_MAX && io_uring_peek_cqe(&ring->ring, &cqe) == 0; n++) {
         DiskRequest *req = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 

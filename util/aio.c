@@ -71,7 +71,17 @@ void aio_context_unref(AioContext *ctx)
 
 void aio_set_poll_max(AioContext *ctx, int64_t ns)
 {
-    ctx->poll_max = ns;
+    __atomic_store_n(&ctx->poll_adapts, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->polling.max_ns, ns, __ATOMIC_RELAXED);
+}
+
+void aio_set_polling(AioContext *ctx, const AioPolling *polling)
+{
+    __atomic_store_n(&ctx->poll_adapts, true, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->polling.grow, polling->grow, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->polling.shrink, polling->shrink, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->polling.max_batch, polling->max_batch, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->polling.max_ns, polling->max_ns, __ATOMIC_RELAXED);
 }
 
 void main_aio_context_init(void)

@@ -45,10 +45,20 @@ bool aio_in_home_thread(AioContext *ctx);
  * How long the loop looks again and again, in nanoseconds, for the end of a disk request in flight
  * before it sleeps; 0, as at first: not at all.  For a program that has nothing else to do and whose
  * CPU nobody waits for: to wake a thread up costs more than a request that the page cache answers.
- * Home thread; only where io_uring is used.
+ * Any thread; only where io_uring is used.
  */
 void aio_set_poll_max(AioContext *ctx, int64_t ns);
 #define AIO_POLL_TOOL_NS 50000 /* what suits a tool: about one wake-up */
+
+/* What the user of an IOThread says of it; all 0 at first, none below. */
+typedef struct AioPolling {
+    int64_t max_ns;    /* the longest time that it looks, see above; 0: it sleeps at once */
+    int64_t grow;      /* the time is multiplied by this if more of it would have helped; 0: 2 */
+    int64_t shrink;    /* and divided by this if even max_ns does not help; 0: it becomes 0 */
+    int64_t max_batch; /* so many disk requests are handed to the host at once; 0: no limit */
+} AioPolling;
+/* The time adapts to what comes, from 0 to max_ns.  Any thread; only where io_uring is used. */
+void aio_set_polling(AioContext *ctx, const AioPolling *polling);
 /* A GSource that polls ctx in a glib main loop; the caller owns one reference. */
 GSource *aio_get_g_source(AioContext *ctx);
 

@@ -272,6 +272,26 @@ def test_objects():
         qmp.cmd('object-del', id='t1')
         assert threads() == before
         assert not os.path.exists(f'/proc/{vm.process.pid}/task/{tid}')
+        def polling(name):
+            return next(t for t in qmp.cmd('query-iothreads') if t['id'] == name)
+
+        qmp.cmd('object-add', qom_type='iothread', id='t2', poll_max_ns=5000, aio_max_batch=7)
+        assert polling('t2').items() >= {'poll-max-ns': 5000, 'poll-grow': 0, 'poll-shrink': 0,
+                                         'aio-max-batch': 7}.items()
+        qmp.cmd('qom-set', path='/objects/t2', property='poll-grow', value=3)
+        qmp.cmd('qom-set', path='t0', property='poll-max-ns', value=20000)
+        assert polling('t2')['poll-grow'] == 3 and polling('t0')['poll-max-ns'] == 20000
+        assert qmp.cmd('qom-get', path='/objects/t2', property='poll-grow') == 3
+        assert qmp.cmd('qom-get', path='/objects/t0', property='aio-max-batch') == 0
+        for value, text in ((-1, 'poll-shrink value must be in range [0, 9223372036854775807]'),
+                            ('5', "Invalid parameter type for 'poll-shrink', expected: integer")):
+            assert fails(qmp, 'qom-set', path='/objects/t2', property='poll-shrink',
+                         value=value) == generic(text)
+        assert fails(qmp, 'object-add', qom_type='iothread', id='t3', aio_max_batch=-1) == generic(
+            'aio-max-batch value must be in range [0, 9223372036854775807]')
+        assert polling('t2')['poll-shrink'] == 0
+        assert 't2:\r\n' in qmp.hmp('info iothreads') and 'poll-grow=3' in qmp.hmp('info iothreads')
+        qmp.cmd('object-del', id='t2')
         # t0 has a disk, the RAM is the machine's
         for name in ('t0', 'riscv_virt_board.ram'):
             assert fails(qmp, 'object-del', id=name) == generic(

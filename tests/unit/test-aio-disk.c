@@ -305,6 +305,22 @@ static void test_polling(void)
     aio_set_poll_max(main_aio_context(), 0);
 }
 
+/* The same where the time to look adapts, and requests are handed over in batches. */
+static void test_adapting(void)
+{
+    static const AioPolling settings[] = {
+        {.max_ns = 32768}, {.max_ns = INT64_MAX, .grow = INT64_MAX}, {.max_ns = 20000, .shrink = 2},
+        {.max_batch = 1}, {.max_ns = 1, .max_batch = 7}, {0},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(settings); i++) {
+        aio_set_polling(main_aio_context(), &settings[i]);
+        test_basic();
+        test_flood();
+        test_mixed();
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -317,5 +333,6 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-disk/contexts", test_contexts);
     g_test_add_func("/aio-disk/late", test_late);
     g_test_add_func("/aio-disk/polling", test_polling);
+    g_test_add_func("/aio-disk/adapting", test_adapting);
     return g_test_run();
 }
