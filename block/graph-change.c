@@ -187,6 +187,11 @@ void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
         bdrv_co_move_to(main_aio_context());
     } while (ok && changes != bs->bitmap_changes);
     if (!ok || has_writer(bs)) {
+        if (bs->drv->co_stay_writable) {
+            bdrv_co_move_to(bs->ctx);
+            bs->drv->co_stay_writable(bs);
+            bdrv_co_move_to(main_aio_context());
+        }
         return;
     }
     aio_context_acquire(bs->ctx);

@@ -222,6 +222,12 @@ static int coroutine_fn qcow2_co_set_read_only(BlockDriverState *bs)
     return flush_all(bs);
 }
 
+/* Commands may change bitmaps before anything is written.  If it fails, the next write tries it. */
+static void coroutine_fn qcow2_co_stay_writable(BlockDriverState *bs)
+{
+    qcow2_bitmaps_begin_write(bs);
+}
+
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
@@ -413,6 +419,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_flush = qcow2_co_flush,
     .co_settle = qcow2_co_settle,
     .co_set_read_only = qcow2_co_set_read_only,
+    .co_stay_writable = qcow2_co_stay_writable,
     .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_status,
     .co_create = qcow2_co_create,

@@ -218,6 +218,8 @@ struct BlockDriver {
     /* Nobody will write any more: everything there is goes to the disk; lets others have the
      * right.  0 or -errno.  Reads go on meanwhile. */
     int coroutine_fn (*co_set_read_only)(BlockDriverState *bs);
+    /* It was to become read-only, and is written after all. */
+    void coroutine_fn (*co_stay_writable)(BlockDriverState *bs);
     /* See bdrv_co_truncate_prealloc(). */
     bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, bool exact,
                                      PreallocMode prealloc, GError **errp);
