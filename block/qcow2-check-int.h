@@ -26,7 +26,7 @@ typedef struct Check {
     bool fix_copied;   /* flags that say something else than the counts */
     bool uncounted;    /* something is in use that has no count at all */
     bool hidden;       /* a leak may be something that a damaged entry should lead to: it stays */
-    bool misplaced;    /* a refcount block or table lies where it cannot or where something else is */
+    bool misplaced;    /* a refcount block lies where it cannot, or where something else is */
     int64_t table_faults; /* corruptions that are in the snapshot table itself */
     uint64_t end;      /* clusters in use: one beyond the highest */
     uint64_t file_clusters, file_bytes; /* how long the file is, or is going to be */

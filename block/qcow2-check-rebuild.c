@@ -50,7 +50,7 @@ uint64_t check_refcount_faults(Check *k, bool *rebuild)
         faults++;
     }
     *rebuild = faults > 0 || overlap;
-    k->misplaced = faults > outside || overlap;
+    k->misplaced = faults > outside;
     g_hash_table_iter_init(&iter, k->pages);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         /* What has no place in the table, perhaps because the table was made shorter. */

@@ -357,6 +357,9 @@ static bool load_backing_name(Qcow2State *s, const uint8_t *cluster, GError **er
         return false;
     }
     s->backing_file = g_strndup((const char *)cluster + offset, len);
+    if (!*s->backing_file) {
+        g_clear_pointer(&s->backing_file, g_free); /* an empty name is none */
+    }
     return true;
 }
 
