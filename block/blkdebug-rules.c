@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "blkdebug-int.h"
+#include "block/trace.h"
 #include "qapi/error.h"
 
 typedef struct BlkdebugRule {
@@ -155,6 +156,9 @@ int coroutine_fn blkdebug_rules_apply(BlkdebugRules *r, BlkdebugIOType type, int
         immediately = rule->immediately;
     }
     pthread_mutex_unlock(&r->lock);
+    if (delay || error) {
+        trace_blkdebug_rule(type, offset, bytes, delay, error);
+    }
     if (delay) {
         co_sleep_ns(delay);
     } else if (error && !immediately) {

@@ -35,7 +35,7 @@ class Steps:
 
     def fresh(self):
         self.guest.make_images(size='256M', options='cluster_size=64k')
-        self.guest.start()
+        self.guest.start('-trace', 'blkdebug_rule')
         self.guest.raise_epoch()
         subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', self.path, '64M'], check=True)
 
@@ -46,6 +46,10 @@ class Steps:
 
     def remove(self):
         self.guest.vm.qmp.cmd('blockdev-del', node_name='held')
+
+    def held(self):
+        """How many requests have been held up."""
+        return self.guest.vm.errors().count('blkdebug_rule ')
 
     def tags(self):
         """What all three agree on."""
@@ -73,6 +77,10 @@ def concluded(qmp, job):
     return info[0].get('error')
 
 
+def is_running(qmp, job):
+    return [j['status'] for j in qmp.cmd('query-jobs') if j['id'] == job] != ['concluded']
+
+
 def cancel(qmp, job):
     """Whether the cancel was taken."""
     try:
@@ -88,29 +96,26 @@ def each_step(steps, kind, begin, look, cancelling):
     Returns how many were held."""
     guest = steps.guest
     qmp = guest.vm.qmp
-    held = after = 0
+    after = 0
     while True:
-        start = time.monotonic()
+        held = steps.held()
         steps.add({**slow(kind, HELD_MS, after), 'once': True})
-        opening = time.monotonic() - start > HELD_MS / 1000
-        start = time.monotonic()
         begin(qmp)
         taken = False
         if cancelling:
-            time.sleep(HELD_MS / 3000)
+            while steps.held() == held and is_running(qmp, 'step'):
+                time.sleep(0.01)
             taken = cancel(qmp, 'step')
         else:
             assert qmp.cmd('query-status')['status'] in ('running', 'save-vm', 'restore-vm')
         error = concluded(qmp, 'step')
         assert error is None or (taken and 'cancel' in error), (after, error)
-        met = opening or error or time.monotonic() - start > HELD_MS / 1000
         look(error)
         steps.remove()
         steps.check()
-        if not met:
+        if steps.held() == held:
             steps.end()
             return held
-        held += 1
         after += EVERY
 
 
