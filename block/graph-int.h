@@ -127,11 +127,6 @@ void bdrv_warn_about_probed_raw(const char *filename);
 #define BDRV_MAX_PROTOCOLS 8
 /* The node of a file or device of that very name, whatever it looks like.  Main thread. */
 BlockdevOptions *coroutine_fn bdrv_co_plain_options(const char *filename);
-/*
- * The protocol node that a file name stands for, as options to be freed; NULL and errp when it
- * makes no sense.  "blkverify:" is not one of them.  Main thread.
- */
-BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp);
 
 /* A string for messages about who uses a node: device id, name or "". */
 const char *blk_user_name(BlockBackend *blk);

@@ -10,6 +10,7 @@
 #include "qapi/json.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-block-core.h"
+#include "qapi/util.h"
 
 /* A tree of options that gets the drivers it does not name. */
 typedef struct Completion {
@@ -133,6 +134,36 @@ static bool check_driver(json_object *driver, GError **errp)
     return true;
 }
 
+/* Whether the driver of a node knows all that is said of it; in QEMU's words. */
+static bool check_members(json_object *node, GError **errp)
+{
+    const QapiType *type = &qapi_type_BlockdevOptions, *branch;
+    json_object *name = NULL;
+    const char *driver;
+    int value;
+
+    json_object_object_get_ex(node, "driver", &name);
+    driver = json_object_get_string(name);
+    value = qapi_enum_parse(&BlockdevDriver_lookup, driver, -1, errp);
+    if (value < 0) {
+        return false;
+    }
+    branch = type->branches[value];
+    json_object_object_foreach(node, member, unused)
+    {
+        (void)unused;
+        if (qapi_find_member(type, member) || (branch && qapi_find_member(branch, member))) {
+            continue;
+        }
+        error_setg(errp, bdrv_driver_by_name(driver)->is_format
+                             ? "Block format '%s' does not support the option '%s'"
+                             : "Block protocol '%s' doesn't support the option '%s'",
+                   driver, member);
+        return false;
+    }
+    return true;
+}
+
 /* A node below: a file unless it says otherwise. */
 static bool coroutine_fn complete_file(const Completion *c, json_object *node, GError **errp)
 {
@@ -172,7 +203,7 @@ static bool coroutine_fn complete(const Completion *c, json_object *node, GError
             json_object_object_get_ex(node, "filename", NULL)) {
             split_file(node);
         }
-        return true;
+        return check_members(node, errp);
     }
     if (!json_object_object_get_ex(node, "file", &child)) {
         if (!json_object_object_get_ex(node, "filename", NULL)) {
@@ -185,7 +216,7 @@ static bool coroutine_fn complete(const Completion *c, json_object *node, GError
         error_setg(errp, "Parameter 'driver' is missing");
         return false;
     }
-    return find_format(c, node, child, errp);
+    return find_format(c, node, child, errp) && check_members(node, errp);
 }
 
 /* Opens the tree, which it takes. */

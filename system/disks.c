@@ -20,7 +20,7 @@
 /* A -drive, or the handle of a device that names a node itself. */
 typedef struct Disk {
     const DriveOptions *drive; /* NULL: from a -device or a flash bank */
-    int bank;                  /* of flash, for if=pflash */
+    int number;                /* of those with its interface; of flash its bank */
     BlockBackend *blk;
     bool in_use;
     BlockdevOnError werror, rerror;
@@ -86,32 +86,47 @@ static AioContext *home_of(const VmOptions *o, const char *name, GError **errp)
 
 /* --- Opening -------------------------------------------------------------------------------- */
 
-/* The bank of a drive with if=pflash; -1 and errp if it cannot have it. */
-static int choose_bank(const DriveOptions *d, GError **errp)
+static DriveInterface interface_of(const DriveOptions *d)
 {
-    bool taken[VIRT_FLASH_BANKS] = {false};
-    int64_t bank = d->has_unit ? d->unit : d->has_index ? d->index : 0;
+    return d->has_if ? d->q_if : DRIVE_INTERFACE_VIRTIO;
+}
 
+/* Whether an earlier drive of the kind has the number. */
+static bool number_is_taken(DriveInterface interface, int64_t number)
+{
     for (guint i = 0; i < disks->len; i++) {
-        Disk *disk = disks->pdata[i];
+        const Disk *disk = disks->pdata[i];
 
-        if (disk->drive && disk->drive->has_if &&
-            disk->drive->q_if == DRIVE_INTERFACE_PFLASH) {
-            taken[disk->bank] = true;
+        if (disk->drive && interface_of(disk->drive) == interface && disk->number == number) {
+            return true;
         }
     }
-    while (!d->has_unit && !d->has_index && bank < VIRT_FLASH_BANKS && taken[bank]) {
-        bank++;
+    return false;
+}
+
+/* The number of a drive, of flash its bank; -1 and errp if it cannot have it. */
+static int choose_number(const DriveOptions *d, GError **errp)
+{
+    bool given = d->has_unit || d->has_index;
+    int64_t number = d->has_unit ? d->unit : d->has_index ? d->index : 0;
+    bool is_flash = interface_of(d) == DRIVE_INTERFACE_PFLASH;
+
+    while (!given && number_is_taken(interface_of(d), number)) {
+        number++;
     }
-    if (bank < 0 || bank >= VIRT_FLASH_BANKS) {
+    if (is_flash && (number < 0 || number >= VIRT_FLASH_BANKS)) {
         error_setg(errp, "the machine has %d flash banks", VIRT_FLASH_BANKS);
         return -1;
     }
-    if (taken[bank]) {
-        error_setg(errp, "drive with bus=0, unit=%d (index=%d) exists", (int)bank, (int)bank);
+    if (number < 0 || number > INT_MAX) {
+        error_setg(errp, "a drive's number is between 0 and %d", INT_MAX);
         return -1;
     }
-    return bank;
+    if (number_is_taken(interface_of(d), number)) {
+        error_setg(errp, "drive with bus=0, unit=%d (index=%d) exists", (int)number, (int)number);
+        return -1;
+    }
+    return number;
 }
 
 /* What -drive says about errors; false and errp if that is no policy. */
@@ -143,41 +158,143 @@ static bool choose_on_error(Disk *disk, const DriveOptions *d, GError **errp)
            (!d->rerror || parse_on_error(d->rerror, "read", false, &disk->rerror, errp));
 }
 
-static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, int index,
-                                    GError **errp)
+static json_object *new_text(const char *text)
+{
+    return json_object_new_string(text);
+}
+
+/* The object at name in tree, made if it is not there; NULL if there is something else. */
+static json_object *object_in(json_object *tree, const char *name)
+{
+    json_object *object;
+
+    if (!json_object_object_get_ex(tree, name, &object)) {
+        object = json_object_new_object();
+        json_object_object_add(tree, name, object);
+    }
+    return json_object_is_type(object, json_type_object) ? object : NULL;
+}
+
+/* file=NAME where more is said of the node: what the name means, but for what is said. */
+static bool coroutine_fn add_file(json_object *file, const char *filename, GError **errp)
+{
+    g_autoptr(BlockdevOptions) meant = bdrv_co_filename_options(filename, errp);
+    json_object *tree;
+
+    if (!meant) {
+        return false;
+    }
+    tree = qapi_BlockdevOptions_to_json(meant);
+    json_object_object_foreach(tree, name, value)
+    {
+        if (!json_object_object_get_ex(file, name, NULL)) {
+            json_object_object_add(file, name, json_object_get(value));
+        }
+    }
+    json_object_put(tree);
+    return true;
+}
+
+static bool passes_discards(const DriveOptions *d)
+{
+    return d->has_discard &&
+           (d->discard == DRIVE_DISCARD_UNMAP || d->discard == DRIVE_DISCARD_ON);
+}
+
+/* detect-zeroes: where nothing is unmapped, "unmap" is no more than "on". */
+static const char *zeroes_of(const DriveOptions *d)
+{
+    bool is_on = d->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !passes_discards(d);
+
+    return BlockdevDetectZeroesOptions_str(is_on ? BLOCKDEV_DETECT_ZEROES_OPTIONS_ON
+                                                 : d->detect_zeroes);
+}
+
+/* The node of a drive of which more is said than file and format, as a tree; NULL and errp. */
+static json_object *coroutine_fn tree_of_drive(const DriveOptions *d, GError **errp)
+{
+    const char *format = d->format ? d->format : d->driver;
+    json_object *tree = NULL, *file;
+
+    if (d->node) {
+        json_object_deep_copy(d->node, &tree, NULL);
+    }
+    tree = tree ? tree : json_object_new_object();
+    if (format) {
+        json_object_object_add(tree, "driver", new_text(format));
+    }
+    if (d->node_name) {
+        json_object_object_add(tree, "node-name", new_text(d->node_name));
+    }
+    if (d->has_detect_zeroes) {
+        json_object_object_add(tree, "detect-zeroes", new_text(zeroes_of(d)));
+    }
+    file = d->file || d->has_aio ? object_in(tree, "file") : tree;
+    if (file && d->has_aio) {
+        json_object_object_add(file, "aio", new_text(BlockdevAioOptions_str(d->aio)));
+    }
+    if (!file) {
+        error_setg(errp, "'file' names an open node: nothing else can be said of it");
+    }
+    if (!file || (d->file && !add_file(file, d->file, errp))) {
+        json_object_put(tree);
+        return NULL;
+    }
+    return tree;
+}
+
+static BlockDriverState *coroutine_fn open_node(const DriveOptions *d, BdrvOpenFile *params,
+                                                AioContext *ctx, GError **errp)
+{
+    g_autofree char *name = NULL;
+    json_object *tree;
+
+    if (d->node || d->has_aio || d->has_detect_zeroes) {
+        tree = tree_of_drive(d, errp);
+        if (!tree) {
+            return NULL;
+        }
+        name = g_strconcat("json:", json_object_to_json_string(tree), NULL);
+        json_object_put(tree);
+        params->filename = name;
+        params->format = params->node_name = NULL;
+    }
+    return bdrv_co_open_file_params(params, ctx, errp);
+}
+
+static bool is_cdrom(const DriveOptions *d)
+{
+    return d->media && !strcmp(d->media, "cdrom");
+}
+
+static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, GError **errp)
 {
     DriveCache cache = d->has_cache ? d->cache : DRIVE_CACHE_WRITEBACK;
-    DriveInterface interface = d->has_if ? d->q_if : DRIVE_INTERFACE_VIRTIO;
-    int bank = interface == DRIVE_INTERFACE_PFLASH ? choose_bank(d, errp) : 0;
+    int number = choose_number(d, errp);
     g_autofree char *name =
         d->id ? g_strdup(d->id)
-              : g_strdup_printf("%s%d", DriveInterface_str(interface),
-                                interface == DRIVE_INTERFACE_PFLASH ? bank : index);
+              : g_strdup_printf("%s%d", DriveInterface_str(interface_of(d)), number);
     AioContext *ctx = home_of(o, d->id, errp);
     BdrvOpenFile params = {
         .filename = d->file,
-        .format = d->format,
-        .read_only = (d->has_readonly && d->readonly) || (d->has_read_only && d->read_only),
+        .format = d->format ? d->format : d->driver,
+        .read_only = (d->has_readonly && d->readonly) || (d->has_read_only && d->read_only) ||
+                     is_cdrom(d),
         .direct = cache == DRIVE_CACHE_NONE || cache == DRIVE_CACHE_DIRECTSYNC,
         .no_flush = cache == DRIVE_CACHE_UNSAFE,
-        .discard = d->has_discard &&
-                   (d->discard == DRIVE_DISCARD_UNMAP || d->discard == DRIVE_DISCARD_ON),
+        .discard = passes_discards(d),
         .node_name = d->node_name,
     };
     g_autofree Disk *disk = g_new0(Disk, 1);
     BlockDriverState *bs;
     bool overlay;
 
-    if (!ctx || bank < 0 || !choose_on_error(disk, d, errp)) {
-        return false;
-    }
-    if (interface != DRIVE_INTERFACE_PFLASH && (d->has_unit || d->has_index)) {
-        error_setg(errp, "only flash banks have a number");
+    if (!ctx || number < 0 || !choose_on_error(disk, d, errp)) {
         return false;
     }
     overlay = (d->has_snapshot ? d->snapshot : o->temp_overlays) && !params.read_only;
     params.read_only |= overlay;
-    bs = bdrv_co_open_file_params(&params, ctx, errp);
+    bs = open_node(d, &params, ctx, errp);
     if (bs && overlay) {
         BlockDriverState *base = bs;
 
@@ -188,7 +305,7 @@ static bool coroutine_fn open_drive(const VmOptions *o, const DriveOptions *d, i
         return false;
     }
     disk->drive = d;
-    disk->bank = bank;
+    disk->number = number;
     disk->blk = blk_new(name, bs, !bdrv_is_read_only(bs), errp);
     bdrv_co_unref(bs);
     if (!disk->blk) {
@@ -238,7 +355,7 @@ bool coroutine_fn disks_co_open(const VmOptions *o, GError **errp)
     for (guint i = 0; i < o->drives->len; i++) {
         DriveOption *d = o->drives->pdata[i];
 
-        if (!open_drive(o, d->drive, i, errp)) {
+        if (!open_drive(o, d->drive, errp)) {
             g_prefix_error(errp, "%s: ", d->text);
             return false;
         }
@@ -396,7 +513,7 @@ static Disk *find_bank(int bank)
         Disk *disk = disks->pdata[i];
 
         if (disk->drive && disk->drive->has_if &&
-            disk->drive->q_if == DRIVE_INTERFACE_PFLASH && disk->bank == bank) {
+            disk->drive->q_if == DRIVE_INTERFACE_PFLASH && disk->number == bank) {
             return disk;
         }
     }

@@ -43,6 +43,13 @@ bool option_check_id(const char *id, GError **errp);
  */
 bool option_print_help(const char *member, const QapiType *type, const char *key, const char *arg);
 
+/* --- options-drive.c -------------------------------------------------------------------------- */
+
+OptionTree drive_tree;
+OptionFunc opt_drive, opt_pflash;
+/* The last -drive: options.c. */
+DriveOptions *option_last_drive(VmOptions *o);
+
 /* --- options-log.c ------------------------------------------------------------------------ */
 
 OptionFunc opt_log, opt_log_file, opt_qtest_log, opt_trace;

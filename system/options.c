@@ -266,33 +266,9 @@ static bool opt_global(VmOptions *o, const char *option, const char *arg, GError
 
 /* --- Disks, devices, character devices, monitors ------------------------------------------- */
 
-static bool opt_drive(VmOptions *o, const char *option, const char *arg, GError **errp)
+DriveOptions *option_last_drive(VmOptions *o)
 {
-    DriveOptions *drive = LAST(o->given->drive);
-    DriveOption *d;
-
-    if (!drive->file) {
-        error_setg(errp, "a drive without 'file' would have no medium");
-        return false;
-    }
-    if (drive->media && strcmp(drive->media, "disk")) {
-        error_setg(errp, "media '%s' is not supported; there is 'disk'", drive->media);
-        return false;
-    }
-    d = g_new(DriveOption, 1);
-    *d = (DriveOption){describe(option, arg), drive};
-    g_ptr_array_add(o->drives, d);
-    return true;
-}
-
-/* -pflash FILE: QEMU's short form. */
-static bool opt_pflash(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    DriveOptions *drive = LAST(o->given->drive);
-
-    drive->has_if = true;
-    drive->q_if = DRIVE_INTERFACE_PFLASH;
-    return opt_drive(o, option, arg, errp);
+    return LAST(o->given->drive);
 }
 
 static bool opt_blockdev(VmOptions *o, const char *option, const char *arg, GError **errp)
@@ -458,7 +434,8 @@ static const Option options[] = {
     {"append", "TEXT", NULL, "the kernel's command line", "machine", "append", ""},
     {"dtb", "FILE", NULL, "device tree to use instead of the machine's", "machine", "dtb", ""},
     {"L", "DIR", opt_data_dir, "where to look for firmware, too", "data-dir"},
-    {"drive", "file=FILE[,...]", opt_drive, "a disk image and how it is used", "drive"},
+    {"drive", "file=FILE[,...]", opt_drive, "a disk image and how it is used", "drive",
+     .tree = drive_tree},
     {"pflash", "FILE", opt_pflash, "content of the next flash bank", "drive", "file", ""},
     {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node", "blockdev", "driver"},
     {"device", "[driver=]DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid", "device",

@@ -79,6 +79,11 @@ typedef struct BdrvOpenFile {
 BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *params,
                                                         AioContext *ctx, GError **errp);
 /*
+ * The protocol node that a file name stands for, as options to be freed; NULL and errp when it
+ * makes no sense.  "blkverify:" is not one of them.  Main thread.
+ */
+BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp);
+/*
  * Where blockdev-add homes a new tree (one that refers to an existing node joins that
  * node's context).  The main context until it is set.
  */

@@ -112,7 +112,18 @@ BAD = [
      "-drive file=/nonexistent/x,format=raw: Could not open '/nonexistent/x': "
      "No such file or directory"),
     (['-drive', 'format=raw'], "-drive format=raw: a drive without 'file'"),
-    (['-drive', 'file=x,if=ide'], "does not accept value 'ide'"),
+    (['-drive', 'file=x,if=ide'], "-drive file=x,if=ide: unsupported bus type 'ide'"),
+    (['-drive', 'file=x,aio=slow'], '-drive file=x,aio=slow: invalid aio option'),
+    (['-drive', 'file=x,format=raw,driver=raw'], "Cannot specify both 'driver' and 'format'"),
+    (['-drive', 'file=x,file.filename=x'],
+     "Can't specify 'file' and 'filename' options at the same time"),
+    (['-drive', 'file=/dev/null,format=raw,l2-cache-size=1M'],
+     "Block format 'raw' does not support the option 'l2-cache-size'"),
+    (['-drive', 'driver=raw,file.driver=file,file.filename=/dev/null,file.foo=1'],
+     "Block protocol 'file' doesn't support the option 'foo'"),
+    (['-drive', 'file=/dev/null,format=raw,index=3', '-drive', 'file=/dev/null,format=raw,unit=3'],
+     'drive with bus=0, unit=3 (index=3) exists'),
+    (['-drive', 'file=x,cache.writeback=maybe'], "Parameter 'cache.writeback' expects 'on' or 'off'"),
     (['-blockdev', 'file,filename=/nonexistent/x,node-name=a'], "Could not open '/nonexistent/x'"),
     (['-blockdev', 'file,filename=x'], "'node-name' must be specified for the root node"),
     (['-blockdev', 'driver=nonsense,node-name=a'], "does not accept value 'nonsense'"),
@@ -371,7 +382,39 @@ def test_disks_and_iothreads():
                 '-drive', f'file={images[2]},format=raw,read-only=on']
         with VM(BINARY, args) as vm:
             names = {b['device'] for b in vm.qmp.cmd('query-block')}
-            assert {'d1', 'virtio1'} <= names, names
+            assert {'d1', 'virtio0'} <= names, names
+            assert vm.quit() == 0
+
+
+def test_drive_options():
+    """What -blockdev says of a node, among the old names of -drive."""
+    with tempfile.TemporaryDirectory() as dir_:
+        raw, qcow2 = os.path.join(dir_, 'a,b.raw'), os.path.join(dir_, 'q.qcow2')
+        with open(raw, 'wb') as f:
+            f.truncate(1 << 20)
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', qcow2, '1M'], check=True)
+        doubled = raw.replace(',', ',,')
+        drives = (
+            f'file={doubled},format=raw,index=1,file.locking=off,detect-zeroes=unmap,'
+            'discard=unmap,aio=threads',
+            f'file={qcow2},l2-cache-size=64k,refcount-cache-size=256k,id=q,if=none,'
+            'node-name=n,readonly=on,detect-zeroes=unmap',
+            f'driver=raw,file.driver=file,file.filename={doubled},file.locking=off,'
+            'cache.direct=on,cache.writeback=off',
+            f'file={qcow2},media=cdrom,lazy-refcounts=off,id=c')
+        with VM(BINARY, ['-S', *(word for drive in drives for word in ('-drive', drive))]) as vm:
+            disks = {d['device']: d['inserted'] for d in vm.qmp.cmd('query-block')}
+            seen = {name: (d['file'], d['drv'], d['ro'], d['cache']['direct'], d['detect_zeroes'])
+                    for name, d in disks.items()}
+            assert seen == {'virtio1': (raw, 'raw', False, False, 'unmap'),
+                            'q': (qcow2, 'qcow2', True, False, 'on'),
+                            'virtio0': (raw, 'raw', False, True, 'off'),
+                            'c': (qcow2, 'qcow2', True, False, 'off')}, seen
+            assert disks['q']['node-name'] == 'n'
+            assert vm.quit() == 0
+        with VM(BINARY, ['-S', '-drive', f'file={qcow2},l2-cache-size=64k,snapshot=on']) as vm:
+            inserted = vm.qmp.cmd('query-block')[0]['inserted']
+            assert inserted['image']['backing-image']['filename'] == qcow2, inserted
             assert vm.quit() == 0
 
 
