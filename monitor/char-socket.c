@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "char-socket-int.h"
 #include "monitor/char-log.h"
-#include "monitor/char-socket-addr.h"
 #include "monitor/char-telnet.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"

@@ -9,7 +9,7 @@
 #include <netdb.h>
 #include <unistd.h>
 
-#include "monitor/char-socket-addr.h"
+#include "char-socket-int.h"
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
 

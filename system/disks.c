@@ -576,8 +576,11 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
     for (guint i = 0; i < o->devices->len; i++) {
         DeviceOption *d = o->devices->pdata[i];
 
-        if (d->device->driver == DEVICE_DRIVER_VIRTIO_BLK_DEVICE &&
-            !plug_device(d->device, board, r, errp)) {
+        /* slots are given in the order of the command line, whatever a device is */
+        if ((d->device->driver == DEVICE_DRIVER_VIRTIO_BLK_DEVICE &&
+             !plug_device(d->device, board, r, errp)) ||
+            (d->device->driver == DEVICE_DRIVER_VIRTIO_NET_DEVICE &&
+             !nics_co_plug(d->device, board, r, errp))) {
             g_prefix_error(errp, "%s: ", d->text);
             return false;
         }

@@ -128,7 +128,6 @@ static void coroutine_fn hmp_info_hotpluggable_cpus(HMPSession *s, const HMPArgs
 NONE(balloon, "Error: No balloon device has been activated\n")
 NONE(memory_devices, "")
 NONE(mice, "No mouse devices connected\n")
-NONE(network, "")
 NONE(tpm, "")
 
 const HMPCommand info_hmp_commands[] = {
@@ -138,7 +137,6 @@ const HMPCommand info_hmp_commands[] = {
     {"info irq", "", "", "show the interrupts statistics (if available)", hmp_info_irq},
     {"info memory-devices", "", "", "show memory devices", hmp_info_memory_devices},
     {"info mice", "", "", "show which guest mouse is receiving events", hmp_info_mice},
-    {"info network", "", "", "show the network state", hmp_info_network},
     {"info numa", "", "", "show NUMA information", hmp_info_numa},
     {"info pic", "", "", "show PIC state", hmp_info_pic},
     {"info qom-tree", "path:s?", "[path]", "show QOM composition tree", hmp_info_qom_tree,

@@ -101,7 +101,7 @@ static void coroutine_fn print_property(HMPSession *s, const QomObject *device, 
 static void coroutine_fn print_plugged(HMPSession *s, const QomObject *device)
 {
     static const char *const shown[] = {"drive", "write-cache", "rerror", "werror", "serial",
-                                        "queue-size"};
+                                        "queue-size", "mac", "netdev"};
     bool named = g_str_has_prefix(device->path, "/machine/peripheral/");
 
     hmp_printf(s, "      dev: %s, id \"%s\"\n", device->type->name,

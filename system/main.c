@@ -17,6 +17,8 @@
 #include "migration/snapshot-hmp.h"
 #include "migration/vmstate-fs.h"
 #include "monitor/monitor.h"
+#include "net/net-hmp.h"
+#include "net/net.h"
 #include "objects.h"
 #include "qapi/error.h"
 #include "qapi/qapi-init.h"
@@ -232,15 +234,24 @@ static void shut_down(void)
     pidfile_remove();
 }
 
+/* The guest runs again.  Any thread. */
+static void go_on(void)
+{
+    disks_retry();
+    net_go();
+}
+
 int main(int argc, char **argv)
 {
     static const HMPCommand *const hmp_tables[] = {system_hmp_commands, memory_hmp_commands,
                                                   qom_hmp_commands, info_hmp_commands,
                                                   block_hmp_commands,
                                                   job_hmp_commands, migration_hmp_commands,
-                                                  migrate_hmp_commands, debug_hmp_commands};
+                                                  migrate_hmp_commands, debug_hmp_commands,
+                                                  net_hmp_commands};
     static const RunStateOps run_state_ops = {.reset = vm_co_reset, .exit = end_main_loop,
-                                              .go_on = disks_retry,
+                                              .go_on = go_on,
+                                              .rest = net_co_rest,
                                               .settle = disks_co_settle};
     g_autofree char *name = g_path_get_basename(argv[0]);
     GError *err = NULL;

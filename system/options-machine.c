@@ -356,6 +356,16 @@ static bool adopt_backend(VmOptions *o, const MachineOptions *m, GError **errp)
     return set_ram_size(o, p->size, errp);
 }
 
+static bool has_nic(const VmOptions *o)
+{
+    for (guint i = 0; i < o->nics->len; i++) {
+        if (((NicOption *)o->nics->pdata[i])->nic->type != NIC_TYPE_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool options_check_machine(VmOptions *o, GError **errp)
 {
     if (o->given->machine) {
@@ -370,7 +380,7 @@ bool options_check_machine(VmOptions *o, GError **errp)
         return false;
     }
     if (o->machine == MACHINE_TYPE_NONE &&
-        (o->kernel || o->bios || o->dtb || o->dumpdtb || o->devices->len || o->pflash[0] ||
+        (o->kernel || o->bios || o->dtb || o->dumpdtb || o->devices->len || has_nic(o) || o->pflash[0] ||
          o->pflash[1])) {
         error_setg(errp, "machine 'none' has no CPU, no memory and no devices");
         return false;

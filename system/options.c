@@ -9,6 +9,7 @@
 #include <string.h>
 #include "config-host.h"
 #include "monitor/monitor.h"
+#include "net/net.h"
 #include "options-int.h"
 #include "qapi/compat.h"
 #include "qapi/error.h"
@@ -335,6 +336,46 @@ static bool opt_chardev(VmOptions *o, const char *option, const char *arg, GErro
     return true;
 }
 
+static bool opt_netdev(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    Netdev *netdev = LAST(o->given->netdev);
+    NetdevOption *n;
+
+    if (!option_check_id(netdev->id, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < o->netdevs->len; i++) {
+        n = o->netdevs->pdata[i];
+        if (!strcmp(n->netdev->id, netdev->id)) {
+            error_setg(errp, "Duplicate ID '%s' for netdev", netdev->id);
+            return false;
+        }
+    }
+    n = g_new(NetdevOption, 1);
+    *n = (NetdevOption){describe(option, arg), netdev};
+    g_ptr_array_add(o->netdevs, n);
+    return true;
+}
+
+static bool opt_nic(VmOptions *o, const char *option, const char *arg, GError **errp)
+{
+    NicOptions *nic = LAST(o->given->nic);
+    NicOption *n;
+
+    if (!option_check_id(nic->id, errp)) {
+        return false;
+    }
+    if (nic->model && strcmp(nic->model, "virtio-net-device")) {
+        error_setg(errp, "NIC model '%s' is not supported; there is virtio-net-device",
+                   nic->model);
+        return false;
+    }
+    n = g_new(NicOption, 1);
+    *n = (NicOption){describe(option, arg), nic};
+    g_ptr_array_add(o->nics, n);
+    return true;
+}
+
 static bool opt_add_fd(VmOptions *o, const char *option, const char *arg, GError **errp)
 {
     return monitor_add_fd_option(arg, errp);
@@ -409,6 +450,35 @@ static bool inspect_display(json_object *tree, bool is_json, GError **errp)
     return true;
 }
 
+static bool inspect_net(json_object *tree, bool is_json, GError **errp)
+{
+    const char *type = json_object_is_type(tree, json_type_string) ? json_object_get_string(tree)
+                                                                   : option_text(tree, "type");
+
+    if (type && strcmp(type, "none")) {
+        error_setg(errp, "there is only 'none'; use -nic, or -netdev and -device");
+        return false;
+    }
+    return true;
+}
+
+/* Backends that others have. */
+static bool inspect_netdev(json_object *tree, bool is_json, GError **errp)
+{
+    static const char *const others[] = {"tap", "bridge", "socket", "dgram", "vde", "l2tpv3",
+                                         "hubport", "netmap", "vhost-user", "vhost-vdpa"};
+    const char *type = option_text(tree, "type");
+
+    for (size_t i = 0; type && i < G_N_ELEMENTS(others); i++) {
+        if (!strcmp(type, others[i])) {
+            error_setg(errp, "network backend '%s' is not supported; there are: user, stream",
+                       type);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* --- The table ------------------------------------------------------------------------------ */
 
 #define UNSUPPORTED(name, arg, why) {name, arg, NULL, why}
@@ -438,7 +508,7 @@ static const Option options[] = {
      .tree = drive_tree},
     {"pflash", "FILE", opt_pflash, "content of the next flash bank", "drive", "file", ""},
     {"blockdev", "[driver=]DRIVER,...", opt_blockdev, "a block node", "blockdev", "driver"},
-    {"device", "[driver=]DRIVER[,...]", opt_device, "a device: virtio-blk-device, vmgenid", "device",
+    {"device", "[driver=]DRIVER[,...]", opt_device, "a device: virtio-blk-device, virtio-net-device, vmgenid", "device",
      "driver", .inspect = inspect_device_option},
     {"object", "[qom-type=]TYPE,id=ID", opt_object, "an object: iothread, memory-backend-ram, secret", "object", "qom-type"},
     {"add-fd", "fd=FD,set=SET[,opaque=TEXT]", opt_add_fd, "an inherited descriptor as /dev/fdset/SET", "add-fd", .owner = ""},
@@ -479,8 +549,11 @@ static const Option options[] = {
     {"daemonize", NULL, opt_daemonize, "go to the background when ready", "daemonize"},
     {"rtc", "base=utc", NULL, "the guest's wall clock is the host's, in UTC", "rtc", .owner = ""},
     {"vga", "none", NULL, "there is no display", "vga", .inspect = inspect_display},
-    {"nic", "none", NULL, "there is no network yet", "nic", .inspect = inspect_display},
-    {"net", "none", NULL, "there is no network yet", "net", .inspect = inspect_display},
+    {"netdev", "[type=]TYPE,id=ID[,...]", opt_netdev, "a network backend: user, stream", "netdev",
+     .tree = netdev_tree, .inspect = inspect_netdev},
+    {"nic", "[type=]TYPE[,...]", opt_nic, "a network device and its backend: user, stream; none", "nic",
+     .tree = netdev_tree, .inspect = inspect_netdev},
+    {"net", "none", NULL, "no network: as without this option", "net", .inspect = inspect_net},
     {"parallel", "none", NULL, "there is no parallel port", "parallel", .inspect = inspect_display},
     {"audiodev", "[driver=]none,id=ID", NULL, "the machine makes no sound", "audiodev", "driver"},
     {"boot", "strict=on|off", NULL, "the firmware is told nothing", "boot-opts", "order"},
@@ -488,7 +561,6 @@ static const Option options[] = {
     {"msg", "[timestamp=on][,guest-name=on]", NULL, "how messages begin", "msg", .owner = ""},
     {"compat", "deprecated-input=...[,...]", opt_compat, "accept, reject, crash; deprecated-output=accept, hide; unstable-...", "compat"},
     {"global", "...", opt_global, "ignored with a warning", "global"},
-    UNSUPPORTED("netdev", "", "there is no network yet"),
     UNSUPPORTED("set", "", "give the property with the device"),
     UNSUPPORTED("readconfig", "", "give the options on the command line"),
     UNSUPPORTED("writeconfig", "", "there are no configuration files"),
@@ -615,6 +687,8 @@ VmOptions *options_parse(int argc, char **argv, int *exit_code, GError **errp)
     o->devices = g_ptr_array_new_with_free_func(free_use);
     o->objects = g_ptr_array_new_with_free_func(free_use);
     o->chardevs = g_ptr_array_new_with_free_func(free_use);
+    o->netdevs = g_ptr_array_new_with_free_func(free_use);
+    o->nics = g_ptr_array_new_with_free_func(free_use);
     o->serials = g_ptr_array_new_with_free_func(g_free);
     o->monitors = g_ptr_array_new_with_free_func(free_monitor);
 
@@ -641,6 +715,8 @@ void options_free(VmOptions *o)
     g_ptr_array_unref(o->devices);
     g_ptr_array_unref(o->objects);
     g_ptr_array_unref(o->chardevs);
+    g_ptr_array_unref(o->netdevs);
+    g_ptr_array_unref(o->nics);
     g_ptr_array_unref(o->serials);
     g_ptr_array_unref(o->monitors);
     qapi_free_CommandLine(o->given);

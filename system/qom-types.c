@@ -135,6 +135,12 @@ static const QomProperty virtio_blk_properties[] = {
     {NULL},
 };
 
+static const QomProperty virtio_net_properties[] = {
+    {"mac", NULL, "Ethernet 6-byte MAC Address, example: 52:54:00:12:34:56"},
+    {"netdev", NULL, "ID of a netdev to use as a backend"},
+    {NULL},
+};
+
 static const QomProperty memory_backend_properties[] = {
     {"size", NULL, "Size of the memory region (ex: 500M)", .get = get_ram_size},
     {"dump", NULL, "Set to 'off' to exclude from core dump", .get = get_ram_dump},
@@ -195,6 +201,8 @@ static const QomType types[] = {
     {"virtio-device", "device", true},
     {"virtio-blk-device", "virtio-device", false, &qapi_type_VirtioBlkDeviceOptions,
      virtio_blk_properties},
+    {"virtio-net-device", "virtio-device", false, &qapi_type_VirtioNetDeviceOptions,
+     virtio_net_properties},
     {"vmgenid", "device", false, &qapi_type_VmgenidDeviceOptions},
     {"event-loop-base", "object", true},
     {"iothread", "event-loop-base", false, &qapi_type_IothreadProperties, iothread_properties},

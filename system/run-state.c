@@ -132,12 +132,21 @@ static void set_clock(bool running)
     machine_unlock();
 }
 
+/* The CPUs stand; so do the devices and the clock when this returns. */
+static void coroutine_fn come_to_rest(void)
+{
+    if (ops->rest) {
+        ops->rest();
+    }
+    set_clock(false);
+}
+
 /* Stands the guest still and announces it as next. */
 static void coroutine_fn halt_guest(RunState next)
 {
     cpus_hold();
     cpus_co_wait_stopped();
-    set_clock(false);
+    come_to_rest();
     pthread_mutex_lock(&lock);
     set_state(next);
     qapi_event_send_stop();
@@ -496,7 +505,7 @@ void coroutine_fn run_state_co_reset(ShutdownCause cause)
         g_printerr("%s: reset failed: %s\n", g_get_prgname(), err->message);
     }
     if (!ok && was_running) {
-        set_clock(false); /* and the hold stays, as that of the stopped state */
+        come_to_rest(); /* and the hold stays, as that of the stopped state */
     } else {
         cpus_release();
     }

@@ -94,6 +94,21 @@ void coroutine_fn disks_co_flush(void);
 /* The guest does not run any more: finishes requests, flushes and closes everything. */
 void coroutine_fn disks_co_close(void);
 
+/* --- nics.c ------------------------------------------------------------------------------ */
+
+/* Makes the backends that -netdev and -nic say.  Start-up. */
+bool coroutine_fn nics_co_open(const VmOptions *o, GError **errp);
+/* Makes a network device. */
+bool coroutine_fn nics_co_plug(const DeviceOptions *d, VirtMachine *board, VMStateRegistry *r,
+                               GError **errp);
+/* Makes those of -nic. */
+bool coroutine_fn nics_co_plug_all(const VmOptions *o, VirtMachine *board, VMStateRegistry *r,
+                                   GError **errp);
+/* Warns of what is connected to nothing. */
+void coroutine_fn nics_co_check(void);
+/* The guest does not run any more: frees everything. */
+void coroutine_fn nics_co_close(void);
+
 /* --- messages.c ----------------------------------------------------------------------------- */
 
 /* From now on messages begin as -msg says. */

@@ -15,6 +15,7 @@
 #include "hw/vm-clock.h"
 #include "migration/machine.h"
 #include "migration/migrate.h"
+#include "net/net.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-machine.h"
 #include "util/errno-text.h"
@@ -127,7 +128,7 @@ static void stopped(void *opaque)
     aio_co_wake(opaque);
 }
 
-/* Waits until no disk works for the guest any more. */
+/* Waits until no device works for the guest any more. */
 static void coroutine_fn stop_virtio(void)
 {
     for (int i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
@@ -317,6 +318,7 @@ static void op_load_ended(void *opaque, bool loaded, bool from_snapshot)
     if (vm.board) {
         virt_load_ended(vm.board, loaded);
     }
+    net_load_ended(loaded);
     if (loaded) {
         run_state_loaded();
     }
@@ -463,7 +465,7 @@ static void coroutine_fn open_entry(void *opaque)
 {
     CreateArgs *a = opaque;
 
-    a->ok = disks_co_open(a->o, &a->err);
+    a->ok = disks_co_open(a->o, &a->err) && nics_co_open(a->o, &a->err);
 }
 
 static void coroutine_fn flash_entry(void *opaque)
@@ -477,7 +479,13 @@ static void coroutine_fn plug_entry(void *opaque)
 {
     CreateArgs *a = opaque;
 
-    a->ok = disks_co_plug(a->o, vm.board, vm.vmstate, &a->err);
+    a->ok = disks_co_plug(a->o, vm.board, vm.vmstate, &a->err) &&
+            nics_co_plug_all(a->o, vm.board, vm.vmstate, &a->err);
+}
+
+static void coroutine_fn check_entry(void *opaque)
+{
+    nics_co_check();
 }
 
 static bool run_step(CoroutineEntry *entry, const VmOptions *o, GError **errp)
@@ -527,6 +535,7 @@ bool vm_create(Chardev *serial, GError **errp)
         }
         virt_register_slots(vm.board, vm.vmstate);
     }
+    aio_co_run_sync(main_aio_context(), check_entry, NULL);
     migrate_register(vm.vmstate);
     vm.machine = (Machine){
         .ops = &machine_ops,
@@ -602,6 +611,7 @@ static void coroutine_fn close_entry(void *opaque)
     }
     block_export_co_remove_all();
     disks_co_close();
+    nics_co_close();
 }
 
 AddressSpace *vm_address_space(void)
@@ -619,6 +629,7 @@ void vm_destroy(void)
     aio_co_run_sync(main_aio_context(), cancel_entry, NULL); /* it may need the vCPUs */
     cpus_shutdown();
     aio_co_run_sync(main_aio_context(), close_entry, NULL);
+    net_cleanup();
     iothreads_cleanup();
     qom_cleanup();
     if (vm.board) {

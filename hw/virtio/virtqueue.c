@@ -207,17 +207,36 @@ VirtQueueElement *virtqueue_pop(VirtIODevice *vdev, int n)
     return read_element(vdev, vq, head);
 }
 
-void virtqueue_push(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len)
+void virtqueue_unpop(VirtIODevice *vdev, int n, unsigned count)
+{
+    vdev->vq[n].last_avail -= count;
+}
+
+void virtqueue_fill(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len,
+                    unsigned ahead)
 {
     VirtQueue *vq = &vdev->vq[n];
-    uint8_t *slot = vq->used_host + 4 + 8 * (vq->used_idx & (vq->num - 1));
+    uint8_t *slot = vq->used_host + 4 + 8 * ((uint16_t)(vq->used_idx + ahead) & (vq->num - 1));
 
     for (int i = 0; i < elem->in.niov; i++) {
         address_space_dirtied(vdev->as, elem->in_addr[i], elem->in.iov[i].iov_len);
     }
     store32(slot, elem->head);
     store32(slot + 4, len);
-    store16(vq->used_host + 2, ++vq->used_idx);
+}
+
+void virtqueue_flush(VirtIODevice *vdev, int n, unsigned count)
+{
+    VirtQueue *vq = &vdev->vq[n];
+
+    vq->used_idx += count;
+    store16(vq->used_host + 2, vq->used_idx);
+}
+
+void virtqueue_push(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len)
+{
+    virtqueue_fill(vdev, n, elem, len, 0);
+    virtqueue_flush(vdev, n, 1);
 }
 
 void virtqueue_notify(VirtIODevice *vdev, int n)

@@ -37,6 +37,16 @@ typedef struct ChardevOption {
     ChardevOptions *chardev;
 } ChardevOption;
 
+typedef struct NetdevOption {
+    char *text;
+    Netdev *netdev;
+} NetdevOption;
+
+typedef struct NicOption {
+    char *text;
+    NicOptions *nic;
+} NicOption;
+
 typedef enum MonitorKind { MONITOR_KIND_HMP, MONITOR_KIND_QMP, MONITOR_KIND_QMP_PRETTY } MonitorKind;
 
 typedef struct MonitorOption {
@@ -65,6 +75,7 @@ typedef struct VmOptions {
     GPtrArray *data_dirs; /* char *, NULL-terminated */
     GPtrArray *drives, *blockdevs, *devices, *objects; /* DriveOption and so on */
     GPtrArray *chardevs;  /* ChardevOption */
+    GPtrArray *netdevs, *nics; /* NetdevOption, NicOption */
     GPtrArray *serials;   /* char *: -serial's argument */
     GPtrArray *monitors;  /* MonitorOption */
 } VmOptions;

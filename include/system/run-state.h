@@ -17,8 +17,16 @@ bool run_state_may_become(RunState from, RunState to);
 typedef struct RunStateOps {
     /* Stops virtio queues, reloads images, resets devices and CPUs.  vCPUs stand. */
     bool coroutine_fn (*reset)(GError **errp);
-    /* The guest runs again: what failed while it did is tried again.  Any thread.  May be NULL. */
+    /*
+     * The guest runs again: what failed while it did is tried again, what rested goes on.  Any
+     * thread.  May be NULL.
+     */
     void (*go_on)(void);
+    /*
+     * The guest's CPUs have stopped: returns when devices that work without them have come to rest.
+     * Any context.  May be NULL.
+     */
+    void coroutine_fn (*rest)(void);
     /*
      * The guest has stopped for a failed request: waits for those that it had under way.  Of
      * these more may fail, and they must do so before anybody lets the guest go on, for it would

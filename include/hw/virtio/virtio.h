@@ -21,6 +21,7 @@
 #include "util/iov.h"
 
 enum {
+    VIRTIO_ID_NET = 1,
     VIRTIO_ID_BLOCK = 2,
 
     VIRTIO_STATUS_DRIVER_OK = 4,
@@ -133,6 +134,15 @@ VirtQueueElement *virtqueue_pop(VirtIODevice *vdev, int n);
  * the device broke.
  */
 VirtQueueElement *virtqueue_again(VirtIODevice *vdev, int n, uint16_t head);
+/* The last count requests were not taken: virtqueue_pop() will give them again. */
+void virtqueue_unpop(VirtIODevice *vdev, int n, unsigned count);
+/*
+ * Several requests that the driver shall get at once: each is put ahead of the one before, from 0
+ * on, then all are given back.  len as below.  Frees nothing.
+ */
+void virtqueue_fill(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len,
+                    unsigned ahead);
+void virtqueue_flush(VirtIODevice *vdev, int n, unsigned count);
 /* Gives a request back, len bytes of which have been written.  Frees nothing. */
 void virtqueue_push(VirtIODevice *vdev, int n, const VirtQueueElement *elem, uint32_t len);
 /* Interrupts the driver for what was pushed, if it wants to know. */

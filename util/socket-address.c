@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Unix and TCP addresses: parsing, listening, connecting.  At start in the main thread, later in
- * a worker, but for connecting to an address that is known.
+ * Unix and TCP addresses: listening, connecting.  At start in the main thread, later in a worker,
+ * but for connecting to an address that is known.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,106 +13,21 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "monitor/char-socket-addr.h"
-#include "qapi/error.h"
-#include "util/named-fd.h"
+#include "util/errno-text.h"
+#include "util/socket-address.h"
 
-/* The longest name: an abstract one has a NUL in front, the others have one behind. */
-#define PATH_MAX_LEN (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+#define SOCKET_ERROR (g_quark_from_static_string("socket"))
 
-static bool path_from_opts(SocketAddress *a, const char *path, const ChardevOpts *opts,
-                           GError **errp)
+G_GNUC_PRINTF(3, 4)
+static void fail(GError **errp, int errnum, const char *format, ...)
 {
-    if (!chardev_opts_get_bool(opts, "abstract", false, &a->abstract, errp) ||
-        !chardev_opts_get_bool(opts, "tight", true, &a->tight, errp)) {
-        return false;
-    }
-    if (!*path && !a->abstract) {
-        error_setg(errp, "UNIX socket path '%s' is empty", path);
-        return false;
-    }
-    if (strlen(path) > PATH_MAX_LEN) {
-        error_setg(errp, "UNIX socket path '%s' is too long", path);
-        return false;
-    }
-    a->path = g_strdup(path);
-    return true;
-}
+    g_autofree char *text = NULL;
+    va_list ap;
 
-bool socket_family_from_opts(int *family, const ChardevOpts *opts, GError **errp)
-{
-    bool ipv4, ipv6;
-
-    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
-        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp)) {
-        return false;
-    }
-    *family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
-    return true;
-}
-
-static bool inet_from_opts(SocketAddress *a, const char *host, const ChardevOpts *opts,
-                           GError **errp)
-{
-    const char *port = chardev_opts_get(opts, "port");
-
-    if (!port) {
-        error_setg(errp, "chardev: socket: no port given");
-        return false;
-    }
-    if (!socket_family_from_opts(&a->family, opts, errp) ||
-        !chardev_opts_get_int(opts, "to", 0, &a->port_to, errp)) {
-        return false;
-    }
-    if (a->port_to > UINT16_MAX) {
-        error_setg(errp, "port %" G_GINT64_FORMAT " out of range", a->port_to);
-        return false;
-    }
-    a->host = g_strdup(host);
-    a->port = g_strdup(port);
-    return true;
-}
-
-/* A number is a descriptor that the process has inherited, else it is a name that getfd gave. */
-static bool fd_from_opts(SocketAddress *a, const char *text, GError **errp)
-{
-    bool named = !g_ascii_isdigit(*text);
-    gint64 number = -1;
-    int fd, type;
-    socklen_t len = sizeof(type);
-
-    if (named) {
-        fd = named_fd_take(text, errp);
-        if (fd < 0) {
-            return false;
-        }
-    } else {
-        fd = g_ascii_string_to_signed(text, 10, 0, G_MAXINT, &number, NULL) ? number : -1;
-    }
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0) {
-        error_setg(errp, "File descriptor '%s' is not a socket", text);
-        if (named) {
-            close(fd);
-        }
-        return false;
-    }
-    a->fd = fd;
-    return true;
-}
-
-bool socket_address_from_opts(SocketAddress *a, const ChardevOpts *opts, GError **errp)
-{
-    const char *path = chardev_opts_get(opts, "path");
-    const char *host = chardev_opts_get(opts, "host");
-    const char *fd = chardev_opts_get(opts, "fd");
-
-    if (!path + !host + !fd != 2) {
-        error_setg(errp, "Exactly one of 'path', 'fd' or 'host' option required.");
-        return false;
-    }
-    return path   ? path_from_opts(a, path, opts, errp)
-           : host ? inet_from_opts(a, host, opts, errp)
-                  : fd_from_opts(a, fd, errp);
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    g_set_error(errp, SOCKET_ERROR, 0, "%s: %s", text, errno_text(errnum));
 }
 
 void socket_address_clear(SocketAddress *a)
@@ -202,8 +117,8 @@ struct addrinfo *socket_address_lookup(const char *host, const char *port, int f
     int ret = getaddrinfo(host && *host ? host : NULL, port, &hints, &res);
 
     if (ret) {
-        error_setg(errp, "address resolution failed for %s:%s: %s", host ? host : "", port,
-                   gai_strerror(ret));
+        g_set_error(errp, SOCKET_ERROR, 0, "address resolution failed for %s:%s: %s",
+                    host ? host : "", port, gai_strerror(ret));
         return NULL;
     }
     return res;
@@ -226,12 +141,12 @@ static int listen_unix(SocketAddress *a, GError **errp)
 
     set_unix(a);
     if (fd < 0) {
-        error_setg_errno(errp, errno, "Failed to create Unix socket");
+        fail(errp, errno, "Failed to create Unix socket");
         return -1;
     }
     if ((!a->abstract && unlink(a->path) < 0 && errno != ENOENT) ||
         bind(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
-        error_setg_errno(errp, errno, "Failed to bind socket to %s", a->path);
+        fail(errp, errno, "Failed to bind socket to %s", a->path);
         close(fd);
         return -1;
     }
@@ -240,7 +155,7 @@ static int listen_unix(SocketAddress *a, GError **errp)
         a->ino = st.st_ino;
     }
     if (listen(fd, SOMAXCONN) < 0) {
-        error_setg_errno(errp, errno, "Failed to listen on socket");
+        fail(errp, errno, "Failed to listen on socket");
         socket_address_unlink(a);
         close(fd);
         return -1;
@@ -309,7 +224,7 @@ static int listen_tcp(SocketAddress *a, GError **errp)
     }
     freeaddrinfo(list);
     if (fd < 0) {
-        error_setg_errno(errp, saved, "Failed to find an available port");
+        fail(errp, saved, "Failed to find an available port");
     } else {
         note_port(a, fd);
     }
@@ -343,9 +258,9 @@ GError *socket_address_connect_error(const SocketAddress *a, int error)
     GError *err = NULL;
 
     if (a->path) {
-        error_setg_errno(&err, error, "Failed to connect to '%s'", a->path);
+        fail(&err, error, "Failed to connect to '%s'", a->path);
     } else {
-        error_setg_errno(&err, error, "Failed to connect to '%s:%s'", a->host, a->port);
+        fail(&err, error, "Failed to connect to '%s:%s'", a->host, a->port);
     }
     return err;
 }

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Addresses of socket character devices, and sockets made for them.  Folder-private. */
-#ifndef MONITOR_CHAR_SOCKET_ADDR_H
-#define MONITOR_CHAR_SOCKET_ADDR_H
+/* Addresses of sockets, and sockets made for them. */
+#ifndef UTIL_SOCKET_ADDRESS_H
+#define UTIL_SOCKET_ADDRESS_H
 
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
-#include "monitor/chardev-opts.h"
+/* The longest path: an abstract one has a NUL in front, the others have one behind. */
+#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 struct addrinfo;
 
@@ -24,11 +29,6 @@ typedef struct SocketAddress {
     ino_t ino;
 } SocketAddress;
 
-/*
- * From path, host and port, or fd.  false and errp if they do not make one address.  A
- * descriptor by name is taken from getfd's.
- */
-bool socket_address_from_opts(SocketAddress *a, const ChardevOpts *opts, GError **errp);
 void socket_address_clear(SocketAddress *a);
 /* Removes a server's socket file, unless it is another's by now. */
 void socket_address_unlink(const SocketAddress *a);
@@ -37,8 +37,6 @@ char *socket_address_text(const SocketAddress *a, const char *protocol);
 /* The socket's own address or its peer's in numbers, "127.0.0.1:4444"; "" if it has none. */
 char *socket_address_of(int fd, bool peer);
 
-/* AF_INET or AF_INET6 if one of the options ipv4 and ipv6 is on, else AF_UNSPEC.  false and errp. */
-bool socket_family_from_opts(int *family, const ChardevOpts *opts, GError **errp);
 /*
  * Addresses of a name (NULL or "": this host's), for freeaddrinfo(); passive: to listen at, or to
  * bind to.  type: SOCK_STREAM or SOCK_DGRAM.  NULL and errp.  Takes time: not in a main loop.
