@@ -15,6 +15,7 @@
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-command-line.h"
+#include "qapi/qapi-visit-net.h"
 #include "system/gdbstub.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -463,7 +464,7 @@ static bool inspect_net(json_object *tree, bool is_json, GError **errp)
 }
 
 /* Backends that others have. */
-static bool inspect_netdev(json_object *tree, bool is_json, GError **errp)
+static bool inspect_backend(json_object *tree, GError **errp)
 {
     static const char *const others[] = {"tap", "bridge", "socket", "dgram", "vde", "l2tpv3",
                                          "hubport", "netmap", "vhost-user", "vhost-vdpa"};
@@ -477,6 +478,39 @@ static bool inspect_netdev(json_object *tree, bool is_json, GError **errp)
         }
     }
     return true;
+}
+
+/* Whether tree has only members of type, a union by "type", in QEMU's words. */
+static bool all_in_union(json_object *tree, const QapiType *type, const QEnumLookup *lookup,
+                         GError **errp)
+{
+    const char *tag = option_text(tree, "type");
+    int value = tag ? qapi_enum_parse(lookup, tag, -1, NULL) : -1;
+    const QapiType *branch = value < 0 ? NULL : type->branches[value];
+
+    if (!branch) {
+        return true; /* the visitor says what is wrong */
+    }
+    json_object_object_foreach(tree, name, member)
+    {
+        (void)member;
+        if (!qapi_find_member(type, name) && !option_is_known(branch, name, "", errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool inspect_netdev(json_object *tree, bool is_json, GError **errp)
+{
+    return inspect_backend(tree, errp) &&
+           all_in_union(tree, &qapi_type_Netdev, &NetdevType_lookup, errp);
+}
+
+static bool inspect_nic(json_object *tree, bool is_json, GError **errp)
+{
+    return inspect_backend(tree, errp) &&
+           all_in_union(tree, &qapi_type_NicOptions, &NicType_lookup, errp);
 }
 
 /* --- The table ------------------------------------------------------------------------------ */
@@ -552,7 +586,7 @@ static const Option options[] = {
     {"netdev", "[type=]TYPE,id=ID[,...]", opt_netdev, "a network backend: user, stream", "netdev",
      .tree = netdev_tree, .inspect = inspect_netdev},
     {"nic", "[type=]TYPE[,...]", opt_nic, "a network device and its backend: user, stream; none", "nic",
-     .tree = netdev_tree, .inspect = inspect_netdev},
+     .tree = netdev_tree, .inspect = inspect_nic},
     {"net", "none", NULL, "no network: as without this option", "net", .inspect = inspect_net},
     {"parallel", "none", NULL, "there is no parallel port", "parallel", .inspect = inspect_display},
     {"audiodev", "[driver=]none,id=ID", NULL, "the machine makes no sound", "audiodev", "driver"},

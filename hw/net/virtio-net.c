@@ -135,7 +135,10 @@ static bool deliver(VirtIONet *s, const uint8_t *frame, size_t len)
     return fit != FIT_LATER;
 }
 
-/* Without a driver that listens a frame is lost; while the guest stands it waits. */
+/*
+ * Without a driver that listens a frame is lost.  It waits while the guest stands, and until a driver
+ * that has just begun (or ended, which drops it) is known of here.
+ */
 static bool nic_receive(NetClient *nc, const uint8_t *frame, size_t len)
 {
     VirtIONet *s = from_client(nc);
@@ -143,10 +146,14 @@ static bool nic_receive(NetClient *nc, const uint8_t *frame, size_t len)
     if (!net_running()) {
         return false;
     }
-    if (!works(s) || !s->vdev.vq[VIRTIO_NET_RX].ready || !virtio_net_wants(s, frame, len)) {
+    if (!virtio_is_running(&s->vdev)) {
         return true;
     }
-    return deliver(s, frame, len);
+    if (s->stopped) {
+        return false;
+    }
+    return !s->vdev.vq[VIRTIO_NET_RX].ready || !virtio_net_wants(s, frame, len) ||
+           deliver(s, frame, len);
 }
 
 static void rx_bh(void *opaque)
@@ -192,11 +199,14 @@ static bool transmit_next(VirtIONet *s)
 static void tx_bh(void *opaque)
 {
     VirtIONet *s = opaque;
+    const VirtQueue *vq = &s->vdev.vq[VIRTIO_NET_TX];
+    uint16_t used_before;
     int left = BATCH;
 
-    if (!works(s) || s->tx_blocked || !s->vdev.vq[VIRTIO_NET_TX].ready) {
+    if (!works(s) || s->tx_blocked || !vq->ready) {
         return;
     }
+    used_before = vq->used_idx;
     do {
         virtqueue_enable_notify(&s->vdev, VIRTIO_NET_TX, false);
         while (left > 0 && transmit_next(s)) {
@@ -204,7 +214,7 @@ static void tx_bh(void *opaque)
         }
     } while (left > 0 && !s->tx_blocked && virtio_is_running(&s->vdev) &&
              virtqueue_enable_notify(&s->vdev, VIRTIO_NET_TX, true));
-    if (virtio_is_running(&s->vdev)) {
+    if (virtio_is_running(&s->vdev) && vq->used_idx != used_before) {
         virtqueue_notify(&s->vdev, VIRTIO_NET_TX);
     }
     if (left == 0) {
@@ -333,6 +343,7 @@ static void nic_reset(VirtIODevice *vdev)
     VirtIONet *s = from_vdev(vdev);
 
     atomic_store(&s->was_reset, true);
+    aio_bh_schedule(s->bh[VIRTIO_NET_RX]); /* what waits is lost */
     virtio_net_set_mac(s, s->own_mac);
     atomic_fetch_and(&s->status, ~(uint32_t)VIRTIO_NET_S_ANNOUNCE);
 }

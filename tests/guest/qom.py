@@ -144,7 +144,7 @@ def test_types():
         assert concrete == {n for n, t in types.items() if not t.get('abstract')}
         assert all(t['parent'] in types for t in types.values() if 'parent' in t)
         assert {t['name'] for t in qmp.cmd('qom-list-types', implements='virtio-device')} == \
-            {'virtio-blk-device'}
+            {'virtio-blk-device', 'virtio-net-device'}
         assert {t['name'] for t in qmp.cmd('qom-list-types', implements='user-creatable')} == \
             {'iothread', 'memory-backend-ram', 'secret'}
         assert qmp.cmd('qom-list-types', implements='nope') == []
