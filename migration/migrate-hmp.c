@@ -90,23 +90,49 @@ static void coroutine_fn hmp_migrate_set_capability(HMPSession *s, const HMPArgs
     hmp_printf(s, "Error: invalid parameter value: %s\n", name);
 }
 
+/* The value of a parameter as text for the schema's type, to be freed; NULL and errp. */
+static char *parameter_text(const char *name, const char *value, GError **errp)
+{
+    bool is_bandwidth = !strcmp(name, "max-bandwidth");
+    uint64_t number, scale;
+
+    if (!is_bandwidth && strcmp(name, "downtime-limit")) {
+        return g_strdup(value);
+    }
+    /* As QEMU: a bandwidth without a suffix is in MiB. */
+    scale = is_bandwidth && strspn(value, "0123456789") == strlen(value) ? UINT64_C(1) << 20 : 1;
+    if (qapi_parse_size(value, &number) && !__builtin_mul_overflow(number, scale, &number)) {
+        return g_strdup_printf("%" PRIu64, number);
+    }
+    error_setg(errp, is_bandwidth
+                         ? "Invalid size %s"
+                         : "Parameter 'downtime-limit' expects a non-negative number below 2^64\n"
+                           "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, "
+                           "peta-\nand exabytes, respectively.", value);
+    return NULL;
+}
+
 static void coroutine_fn hmp_migrate_set_parameter(HMPSession *s, const HMPArgs *args)
 {
-    const char *name = hmp_arg_str(args, "parameter"), *value = hmp_arg_str(args, "value");
+    const char *name = hmp_arg_str(args, "parameter");
+    g_autofree char *text = NULL;
     MigrationParameters *p = NULL;
-    g_autofree char *text = g_strdup_printf("%s=%s", name, value);
-    uint64_t plain;
+    json_object *tree;
     GError *err = NULL;
 
-    /* As QEMU: a bandwidth without a suffix is in MiB. */
-    if (!strcmp(name, "max-bandwidth") && *value && strspn(value, "0123456789") == strlen(value) &&
-        qapi_parse_size(value, &plain)) {
-        g_free(text);
-        text = g_strdup_printf("%s=%sM", name, value);
+    if (!qapi_find_member(&qapi_type_MigrationParameters, name)) {
+        error_setg(&err, "invalid parameter value: %s", name);
+        hmp_handle_error(s, err);
+        return;
     }
-    p = qapi_MigrationParameters_from_str(text, NULL, &err);
-    if (p) {
-        qmp_migrate_set_parameters(p, &err);
+    text = parameter_text(name, hmp_arg_str(args, "value"), &err);
+    if (text) {
+        tree = json_object_new_object();
+        json_object_object_add(tree, name, json_object_new_string(text));
+        if (qapi_input_keyval(&qapi_type_MigrationParameters, tree, NULL, &p, &err)) {
+            qmp_migrate_set_parameters(p, &err);
+        }
+        json_object_put(tree);
         qapi_free_MigrationParameters(p);
     }
     hmp_handle_error(s, err);

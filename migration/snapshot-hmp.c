@@ -10,14 +10,21 @@
 #include "qapi/error.h"
 #include "snapshot-int.h"
 
-/* What was done in another way than it should be. */
-static void coroutine_fn print_warning(HMPSession *s, SnapshotJob *sj)
+/* What was done in another way than it should be, a new string; or NULL. */
+static char *warning_of(SnapshotJob *sj)
 {
-    g_autofree char *warning = NULL;
+    char *warning;
 
     pthread_mutex_lock(&sj->stats_lock);
     warning = g_strdup(sj->stats.warning);
     pthread_mutex_unlock(&sj->stats_lock);
+    return warning;
+}
+
+static void coroutine_fn print_warning(HMPSession *s, SnapshotJob *sj)
+{
+    g_autofree char *warning = warning_of(sj);
+
     if (warning) {
         hmp_printf(s, "warning: %s\n", warning);
     }
@@ -42,6 +49,43 @@ static void give_up(void *opaque)
     job_cancel(opaque, true);
 }
 
+/* A job that goes on behind the user's back, who is to hear how it ended. */
+typedef struct Detached {
+    HMPOutlet *outlet;
+    Job *job; /* keeps sj */
+    SnapshotJob *sj;
+    char *id;
+} Detached;
+
+static void coroutine_fn tell_the_end(void *opaque)
+{
+    Detached *d = opaque;
+    g_autofree char *text = NULL, *warning = NULL;
+    GError *err = NULL;
+
+    if (!job_co_wait(d->job, &err)) {
+        text = g_strdup_printf("%s: Error: %s\n", d->id, err->message);
+        g_error_free(err);
+    } else if ((warning = warning_of(d->sj))) {
+        text = g_strdup_printf("%s: warning: %s\n", d->id, warning);
+    }
+    if (text) {
+        hmp_outlet_print(d->outlet, text);
+    }
+    hmp_outlet_free(d->outlet);
+    job_unref(d->job);
+    g_free(d->id);
+    g_free(d);
+}
+
+static void watch(HMPSession *s, Job *job, SnapshotJob *sj, const char *id)
+{
+    Detached *d = g_new0(Detached, 1);
+
+    *d = (Detached){hmp_outlet_new(s), job_ref(job), sj, g_strdup(id)};
+    aio_co_schedule(main_aio_context(), coroutine_create(tell_the_end, d));
+}
+
 /*
  * Starts sj; waits for its end unless it is detached, and then says what will be done and
  * shows in 'info jobs'.
@@ -57,6 +101,9 @@ static void coroutine_fn run_job(HMPSession *s, SnapshotJob *sj, const char *ver
     if (job) {
         if (detach) {
             hmp_printf(s, "%s\n", chosen);
+            if (hmp_is_interactive(s)) {
+                watch(s, job, sj, id);
+            }
         } else {
             hmp_set_interrupt(s, give_up, job);
             if (job_co_wait(job, &err)) {

@@ -38,18 +38,54 @@ static bool parameter_type(const QapiType *type, CommandLineParameterType *resul
     }
 }
 
-static CommandLineParameterInfoList *parameters(const QapiType *type)
+static bool is_listed(const CommandLineParameterInfoList *list, const char *name)
 {
-    CommandLineParameterInfoList *list = NULL, **tail = &list;
+    while (list && strcmp(list->value->name, name)) {
+        list = list->next;
+    }
+    return list != NULL;
+}
+
+/* Adds the type's members, but for what is there already. */
+static void add_members(CommandLineParameterInfoList **list, const QapiType *type)
+{
+    CommandLineParameterInfoList **tail = list;
     CommandLineParameterType kind;
 
-    for (int i = 0; !type->branches && i < type->n_members; i++) {
-        if (parameter_type(type->members[i].type, &kind)) {
+    while (*tail) {
+        tail = &(*tail)->next;
+    }
+    for (int i = 0; i < type->n_members; i++) {
+        const QapiMember *m = &type->members[i];
+
+        if (parameter_type(m->type, &kind) && !is_listed(*list, m->name)) {
             CommandLineParameterInfo *info = g_new0(CommandLineParameterInfo, 1);
 
-            info->name = g_strdup(type->members[i].name);
+            info->name = g_strdup(m->name);
             info->type = kind;
             QAPI_LIST_APPEND(tail, info);
+        }
+    }
+}
+
+/*
+ * Of a union that is all that any of its kinds has, as in QEMU: but for those whose kinds are types
+ * of device or object, or drivers.
+ */
+static CommandLineParameterInfoList *parameters(const char *option, const QapiType *type)
+{
+    static const char *const by_type[] = {"device", "object", "blockdev", "netdev", NULL};
+    CommandLineParameterInfoList *list = NULL;
+    const QEnumLookup *kinds;
+
+    if (type->branches && g_strv_contains(by_type, option)) {
+        return NULL;
+    }
+    add_members(&list, type);
+    kinds = type->branches ? qapi_find_member(type, type->tag_name)->type->lookup : NULL;
+    for (int i = 0; kinds && i < kinds->n; i++) {
+        if (type->branches[i]) {
+            add_members(&list, type->branches[i]);
         }
     }
     return list;
@@ -68,7 +104,7 @@ CommandLineOptionInfoList *coroutine_fn qmp_query_command_line_options(const cha
             CommandLineOptionInfo *info = g_new0(CommandLineOptionInfo, 1);
 
             info->option = g_strdup(m->name);
-            info->parameters = parameters(type);
+            info->parameters = parameters(m->name, type);
             QAPI_LIST_APPEND(tail, info);
         }
     }

@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import time
 
+from figures import in_turn
+
 BLOCK = 4096
 CLUSTER = 65536
 # Sizes in MiB: all, and a small try (scale 'small').
@@ -41,11 +43,6 @@ def fill(path, mib):
         for i in range(mib):
             out.write(os.urandom(1 << 20) if i % 2 else os.urandom(256) * 4096)
         os.fsync(out.fileno())
-
-
-def in_turn(tools, number):
-    """Both programs, in another order each time: the second finds what the first has cached."""
-    return list(tools.items())[::-1 if number % 2 else 1]
 
 
 def warm(path):

@@ -12,6 +12,12 @@ def fmt(value):
     return f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
+def in_turn(both, number):
+    """What is compared, by name, in another order in each round: the second finds what the first has
+    cached, and what the host gave it."""
+    return list(both.items())[::-1 if number % 2 else 1]
+
+
 class Table:
     """Rows of (what, unit, QEMU's, Keyframe's, goal, met or None)."""
 

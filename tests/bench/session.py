@@ -8,6 +8,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'guest'))
+from figures import in_turn  # noqa: E402
 from kfvm import Meter, VM, disk_args, linux_args  # noqa: E402
 
 
@@ -151,7 +152,7 @@ def in_turns(sessions, found, kind, rounds, action, after=None):
     all see the same times of the host and of its disk; each begins with nothing to write back.
     after(session, i) is not measured."""
     for i in range(max(rounds.values())):
-        for name, session in sessions.items():
+        for name, session in in_turn(sessions, i):
             if i >= rounds.get(name, 0):
                 continue
             os.sync()

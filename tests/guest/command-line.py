@@ -321,6 +321,9 @@ def test_command_line_options():
         assert options['mon'] == {'id': 'string', 'mode': 'string', 'pretty': 'boolean',
                                   'chardev': 'string'}
         assert options['device'] == {}
+        assert options['chardev'].items() >= {'backend': 'string', 'reconnect': 'number',
+                                              'logfile': 'string', 'telnet': 'boolean',
+                                              'localport': 'string'}.items()
         one = vm.qmp.cmd('query-command-line-options', option='rtc')
         assert [o['option'] for o in one] == ['rtc']
         try:

@@ -14,7 +14,7 @@ import time
 
 import bare
 import tap
-from kfvm import QMP
+from kfvm import QMP, Serial
 from rig import MIB, Rig, check_image, fails, fault, on, slow, tags
 
 SYS_USERFAULTFD = {'x86_64': 323, 'aarch64': 282, 'riscv64': 282}
@@ -57,6 +57,11 @@ def start_without_userfaultfd(rig, *extra):
 
 def stats(job):
     return job['snapshot-stats']
+
+
+def wait_for_no_jobs(qmp):
+    while qmp.cmd('query-jobs'):
+        time.sleep(0.01)
 
 
 def polls(rig, seconds_of):
@@ -133,7 +138,7 @@ def test_mode_stop_pause_and_cancel(rig):
 def test_without_userfaultfd(rig):
     """Live becomes stop, lazy becomes eager, and the result says why."""
     path = rig.image('nouffd.qcow2')
-    start_without_userfaultfd(rig)
+    start_without_userfaultfd(rig, '-monitor', f'unix:{rig.path("hmp")},server=on,wait=off')
     qmp = rig.vm.qmp
     try:
         rig.add('disk', path, slow('write', 5))
@@ -153,13 +158,25 @@ def test_without_userfaultfd(rig):
         text = qmp.hmp('savevm again')
         assert text.startswith('warning: The guest was stopped while it was saved: '), text
         rig.unharmed()
+        # Nor does one who does not wait for it miss it.
+        hmp = Serial(rig.path('hmp'))
+        for command in 'savevm', 'loadvm':
+            hmp.send(f'{command} -d later\n')
+            job = hmp.expect(": 'later' of ").split()[-3].rstrip(':')
+            hmp.expect(f'{job}: warning: ')
+            hmp.expect('userfaultfd is not available')
+        hmp.send('loadvm -d later\n')
+        hmp.expect('machine state in disk')
+        hmp.close()  # who has gone is not told
+        wait_for_no_jobs(qmp)
+        rig.unharmed()
         job = qmp.run_job('snapshot-save', 's', tag='asked', mode='stop', **on('disk'))
         assert 'warning' not in stats(job), job
         rig.delete('disk')
     finally:
         rig.stop()
     check_image(path)
-    assert sorted(tags(path)) == ['again', 'asked', 't']
+    assert sorted(tags(path)) == ['again', 'asked', 'later', 't']
 
 
 def test_bounce_limit(rig):

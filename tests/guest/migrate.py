@@ -493,6 +493,10 @@ def test_what_is_refused(p):
     switch(source, 'mapped-ram')
     fails(lambda: q.cmd('migrate', uri='exec:cat'), 'requires seekable transport')
     assert 'mapped-ram: on' in q.hmp('info migrate_capabilities')
+    for value, error in (('1M,max-passes=9', 'Invalid size 1M,max-passes=9'), ('x', 'Invalid size x')):
+        assert q.hmp(f'migrate_set_parameter max-bandwidth {value}') == f'Error: {error}\r\n'
+    assert q.hmp('migrate_set_parameter nope 1') == 'Error: invalid parameter value: nope\r\n'
+    assert 'expects a non-negative number' in q.hmp('migrate_set_parameter downtime-limit 1,2')
     q.hmp('migrate_set_parameter max-bandwidth 5')
     assert 'max-bandwidth: 5242880 bytes/second' in q.hmp('info migrate_parameters')
     q.hmp('migrate_set_capability mapped-ram off')
