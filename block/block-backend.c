@@ -11,6 +11,7 @@
 struct BlockBackend {
     char *name;      /* "" for none */
     char *device_id; /* NULL for none; main thread */
+    bool write_through; /* atomic */
     BdrvChild *root;
     const BlockBackendOps *ops; /* home context, like quiesce */
     void *opaque;
@@ -106,6 +107,16 @@ void blk_set_io_status(BlockBackend *blk, BlockDeviceIoStatus status)
 BlockDeviceIoStatus blk_io_status(BlockBackend *blk)
 {
     return __atomic_load_n(&blk->io_status, __ATOMIC_RELAXED);
+}
+
+void blk_set_write_through(BlockBackend *blk, bool write_through)
+{
+    __atomic_store_n(&blk->write_through, write_through, __ATOMIC_RELAXED);
+}
+
+bool blk_write_through(BlockBackend *blk)
+{
+    return __atomic_load_n(&blk->write_through, __ATOMIC_RELAXED);
 }
 
 void blk_set_snapshot_optional(BlockBackend *blk)

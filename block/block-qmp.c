@@ -74,19 +74,28 @@ BlockInfoList *coroutine_fn qmp_query_block(GError **errp)
 {
     g_autoptr(BlockInfoList) result = NULL;
     BlockInfoList **tail = &result;
+    g_autoptr(GArray) write_through = g_array_new(false, false, sizeof(bool));
     GPtrArray *list = g_ptr_array_new();
     bool ok = true;
     guint i = 0;
 
     for (BlockBackend *blk = blk_next(NULL); blk; blk = blk_next(blk)) {
+        bool value = blk_write_through(blk);
+
         if (is_device(blk)) {
             QAPI_LIST_APPEND(tail, describe(blk));
             g_ptr_array_add(list, bdrv_ref(blk_bs(blk)));
+            g_array_append_val(write_through, value);
         }
     }
-    for (BlockInfoList *l = result; l && ok; l = l->next) {
-        l->value->inserted = bdrv_co_device_info(list->pdata[i++], true, errp);
-        ok = l->value->inserted != NULL;
+    for (BlockInfoList *l = result; l && ok; l = l->next, i++) {
+        BlockDeviceInfo *inserted = bdrv_co_device_info(list->pdata[i], true, errp);
+
+        l->value->inserted = inserted;
+        ok = inserted != NULL;
+        if (ok) {
+            inserted->cache->writeback = !g_array_index(write_through, bool, i);
+        }
     }
     unref_all(list);
     return ok ? g_steal_pointer(&result) : NULL;

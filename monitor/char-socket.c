@@ -374,6 +374,16 @@ static bool socket_check(CharSocket *s, ChardevOpts *opts, GError **errp)
     return true;
 }
 
+/* Of TCP where it listens, in numbers. */
+static char *describe_server(const CharSocket *s, const char *protocol)
+{
+    g_autofree char *text = socket_address_text(&s->address, protocol);
+    g_autofree char *own = s->address.host ? socket_address_of(s->listen_fd, false) : NULL;
+
+    return own ? g_strconcat(protocol, ":", own, ",server=on", NULL)
+               : g_strconcat(text, ",server=on", NULL);
+}
+
 static void socket_init(Chardev *chr)
 {
     CharSocket *s = (CharSocket *)chr;
@@ -384,7 +394,7 @@ static void socket_init(Chardev *chr)
 static bool socket_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     CharSocket *s = (CharSocket *)chr;
-    g_autofree char *text = NULL;
+    const char *protocol;
 
     if (!socket_check(s, opts, errp)) {
         return false;
@@ -403,8 +413,9 @@ static bool socket_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
             return false;
         }
     }
-    text = socket_address_text(&s->address, s->is_telnet ? "telnet" : "tcp");
-    s->description = g_strconcat(text, s->server ? ",server=on" : "", NULL);
+    protocol = s->is_telnet ? "telnet" : "tcp";
+    s->description = s->server ? describe_server(s, protocol)
+                               : socket_address_text(&s->address, protocol);
     return true;
 }
 

@@ -422,6 +422,9 @@ PFlash *pflash_new(AddressSpace *as, const PFlashConfig *config, GError **errp)
     s->blk = config->blk;
     s->read_only = s->blk && bdrv_is_read_only(blk_bs(s->blk));
     s->write_through = config->write_through;
+    if (s->blk) {
+        blk_set_write_through(s->blk, s->write_through);
+    }
     s->keep = config->keep;
     s->direct = true;
     pthread_mutex_init(&s->lock, NULL);

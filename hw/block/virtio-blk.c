@@ -379,12 +379,18 @@ static void get_config(VirtIODevice *vdev, uint8_t *c)
     c[56] = 1;
 }
 
+static void set_write_through(VirtIOBlock *s, bool write_through)
+{
+    atomic_store(&s->write_through, write_through);
+    blk_set_write_through(s->blk, write_through);
+}
+
 static void set_config(VirtIODevice *vdev, const uint8_t *c)
 {
     VirtIOBlock *s = to_blk(vdev);
 
     if (virtio_has_feature(vdev, F_CONFIG_WCE)) {
-        atomic_store(&s->write_through, !c[32]);
+        set_write_through(s, !c[32]);
     }
 }
 
@@ -437,7 +443,7 @@ static void blk_reset(VirtIODevice *vdev)
 {
     VirtIOBlock *s = to_blk(vdev);
 
-    atomic_store(&s->write_through, s->initial_write_through);
+    set_write_through(s, s->initial_write_through);
     s->nr_failed = 0;
     s->retry = false;
 }
@@ -508,7 +514,7 @@ static bool blk_post_load(void *opaque, int version, GError **errp)
     if (!virtio_blk_failed_valid(s, errp) || !check_disk(s, errp)) {
         return false;
     }
-    atomic_store(&s->write_through, s->saved_write_through);
+    set_write_through(s, s->saved_write_through);
     return true;
 }
 
@@ -556,6 +562,7 @@ VirtIOBlock *virtio_blk_new(const VirtIOBlockConfig *config)
     s->ctx = bdrv_context(bs);
     s->capacity = bdrv_length(bs) / SECTOR;
     s->initial_write_through = config->write_through;
+    blk_set_write_through(s->blk, s->initial_write_through);
     s->rerror = config->rerror;
     s->werror = config->werror;
     s->io_error = config->io_error;

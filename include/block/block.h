@@ -183,6 +183,9 @@ const char *blk_device(BlockBackend *blk);
 /* What query-block says about the last error of a guest's request.  Any thread. */
 void blk_set_io_status(BlockBackend *blk, BlockDeviceIoStatus status);
 BlockDeviceIoStatus blk_io_status(BlockBackend *blk);
+/* Whether every write of the device lasts when it is reported done, for query-block.  Any thread. */
+void blk_set_write_through(BlockBackend *blk, bool write_through);
+bool blk_write_through(BlockBackend *blk);
 /*
  * A snapshot of the whole machine (savevm, -loadvm) may leave the node out if its driver has
  * no snapshots: a flash bank in a raw file.  Main thread.

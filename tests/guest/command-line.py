@@ -434,6 +434,9 @@ def test_disks_and_iothreads():
         with VM(BINARY, args) as vm:
             names = {b['device'] for b in vm.qmp.cmd('query-block')}
             assert {'d1', 'virtio0'} <= names, names
+            assert {b['device'] for b in vm.qmp.cmd('query-block')
+                    if not b['inserted']['cache']['writeback']} == {'d1'}
+            assert vm.qmp.hmp('info block d1').endswith('Cache mode:       writethrough\r\n')
             assert vm.quit() == 0
 
 
