@@ -113,12 +113,12 @@ void net_go(void)
 }
 
 /* What was under way in the thread is over when we are there; what comes later looks first. */
-void coroutine_fn net_co_rest(void)
+void coroutine_fn net_co_rest(bool wait)
 {
     AioContext *here = aio_current(), *ctx = net_context();
 
     atomic_store(&running, false);
-    if (!ctx) {
+    if (!ctx || !wait) {
         return;
     }
     aio_co_reschedule_self(ctx);

@@ -34,6 +34,19 @@ bool option_is_known(const QapiType *type, const char *name, const char *owner, 
 /* Whether id (or NULL) can be the name of a device or object; false and errp. */
 bool option_check_id(const char *id, GError **errp);
 
+/* "-drive file=a", a new string; arg may be NULL. */
+char *option_describe(const char *option, const char *arg);
+
+/* The value of the last element of a list that is not empty. */
+#define LAST(list) \
+    ({ \
+        typeof(list) last_ = (list); \
+        while (last_->next) { \
+            last_ = last_->next; \
+        } \
+        last_->value; \
+    })
+
 /* --- options-help.c -------------------------------------------------------------------------- */
 
 /*
@@ -53,6 +66,11 @@ DriveOptions *option_last_drive(VmOptions *o);
 /* --- options-log.c ------------------------------------------------------------------------ */
 
 OptionFunc opt_log, opt_log_file, opt_qtest_log, opt_trace;
+
+/* --- options-net.c ------------------------------------------------------------------------- */
+
+OptionInspect inspect_netdev, inspect_nic, inspect_net;
+OptionFunc opt_netdev, opt_nic;
 
 /* --- options-machine.c: what the machine is made of --------------------------------------- */
 

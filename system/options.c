@@ -15,7 +15,6 @@
 #include "qapi/error.h"
 #include "qapi/keyval.h"
 #include "qapi/qapi-visit-command-line.h"
-#include "qapi/qapi-visit-net.h"
 #include "system/gdbstub.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -39,7 +38,7 @@ typedef struct Option {
 
 static const Option options[];
 
-static char *describe(const char *option, const char *arg)
+char *option_describe(const char *option, const char *arg)
 {
     return arg ? g_strdup_printf("-%s %s", option, arg) : g_strdup_printf("-%s", option);
 }
@@ -141,16 +140,6 @@ static bool take_argument(CommandLine *given, const Option *option, const char *
     return ok;
 }
 
-/* The value of the last element of a list that is not empty. */
-#define LAST(list) \
-    ({ \
-        typeof(list) last_ = (list); \
-        while (last_->next) { \
-            last_ = last_->next; \
-        } \
-        last_->value; \
-    })
-
 /* --- Help and version: print, then *exit_code 0 --------------------------------------- */
 
 static bool done; /* an option has printed what was asked for: nothing to run */
@@ -174,7 +163,7 @@ static bool opt_help(VmOptions *o, const char *option, const char *arg, GError *
     g_print("usage: %s [options]\n\n", g_get_prgname());
     for (const Option *p = options; p->name; p++) {
         if (p->member || p->func) {
-            g_autofree char *left = describe(p->name, p->arg);
+            g_autofree char *left = option_describe(p->name, p->arg);
 
             g_print("%-36s %s\n", left, p->help);
         }
@@ -283,7 +272,7 @@ static bool opt_blockdev(VmOptions *o, const char *option, const char *arg, GErr
         return false;
     }
     b = g_new(BlockdevOption, 1);
-    *b = (BlockdevOption){describe(option, arg), blockdev};
+    *b = (BlockdevOption){option_describe(option, arg), blockdev};
     g_ptr_array_add(o->blockdevs, b);
     return true;
 }
@@ -302,7 +291,7 @@ static bool opt_device(VmOptions *o, const char *option, const char *arg, GError
                    g_get_prgname(), arg);
     }
     d = g_new(DeviceOption, 1);
-    *d = (DeviceOption){describe(option, arg), device};
+    *d = (DeviceOption){option_describe(option, arg), device};
     g_ptr_array_add(o->devices, d);
     return true;
 }
@@ -323,7 +312,7 @@ static bool opt_object(VmOptions *o, const char *option, const char *arg, GError
         }
     }
     ob = g_new(ObjectOption, 1);
-    *ob = (ObjectOption){describe(option, arg), object};
+    *ob = (ObjectOption){option_describe(option, arg), object};
     g_ptr_array_add(o->objects, ob);
     return true;
 }
@@ -332,48 +321,8 @@ static bool opt_chardev(VmOptions *o, const char *option, const char *arg, GErro
 {
     ChardevOption *c = g_new(ChardevOption, 1);
 
-    *c = (ChardevOption){describe(option, arg), LAST(o->given->chardev)};
+    *c = (ChardevOption){option_describe(option, arg), LAST(o->given->chardev)};
     g_ptr_array_add(o->chardevs, c);
-    return true;
-}
-
-static bool opt_netdev(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    Netdev *netdev = LAST(o->given->netdev);
-    NetdevOption *n;
-
-    if (!option_check_id(netdev->id, errp)) {
-        return false;
-    }
-    for (guint i = 0; i < o->netdevs->len; i++) {
-        n = o->netdevs->pdata[i];
-        if (!strcmp(n->netdev->id, netdev->id)) {
-            error_setg(errp, "Duplicate ID '%s' for netdev", netdev->id);
-            return false;
-        }
-    }
-    n = g_new(NetdevOption, 1);
-    *n = (NetdevOption){describe(option, arg), netdev};
-    g_ptr_array_add(o->netdevs, n);
-    return true;
-}
-
-static bool opt_nic(VmOptions *o, const char *option, const char *arg, GError **errp)
-{
-    NicOptions *nic = LAST(o->given->nic);
-    NicOption *n;
-
-    if (!option_check_id(nic->id, errp)) {
-        return false;
-    }
-    if (nic->model && strcmp(nic->model, "virtio-net-device")) {
-        error_setg(errp, "NIC model '%s' is not supported; there is virtio-net-device",
-                   nic->model);
-        return false;
-    }
-    n = g_new(NicOption, 1);
-    *n = (NicOption){describe(option, arg), nic};
-    g_ptr_array_add(o->nics, n);
     return true;
 }
 
@@ -406,7 +355,7 @@ static bool opt_monitor(VmOptions *o, const char *option, const char *arg, GErro
                        : !strcmp(option, "qmp")   ? MONITOR_KIND_QMP
                                                   : MONITOR_KIND_QMP_PRETTY;
 
-    add_monitor(o, describe(option, arg), kind, g_strdup(arg));
+    add_monitor(o, option_describe(option, arg), kind, g_strdup(arg));
     return true;
 }
 
@@ -421,7 +370,7 @@ static bool opt_mon(VmOptions *o, const char *option, const char *arg, GError **
         error_setg(errp, "'pretty' is not compatible with HMP monitors");
         return false;
     }
-    add_monitor(o, describe(option, arg), kind, g_strconcat("chardev:", m->chardev, NULL));
+    add_monitor(o, option_describe(option, arg), kind, g_strconcat("chardev:", m->chardev, NULL));
     return true;
 }
 
@@ -449,68 +398,6 @@ static bool inspect_display(json_object *tree, bool is_json, GError **errp)
         return false;
     }
     return true;
-}
-
-static bool inspect_net(json_object *tree, bool is_json, GError **errp)
-{
-    const char *type = json_object_is_type(tree, json_type_string) ? json_object_get_string(tree)
-                                                                   : option_text(tree, "type");
-
-    if (type && strcmp(type, "none")) {
-        error_setg(errp, "there is only 'none'; use -nic, or -netdev and -device");
-        return false;
-    }
-    return true;
-}
-
-/* Backends that others have. */
-static bool inspect_backend(json_object *tree, GError **errp)
-{
-    static const char *const others[] = {"tap", "bridge", "socket", "dgram", "vde", "l2tpv3",
-                                         "hubport", "netmap", "vhost-user", "vhost-vdpa"};
-    const char *type = option_text(tree, "type");
-
-    for (size_t i = 0; type && i < G_N_ELEMENTS(others); i++) {
-        if (!strcmp(type, others[i])) {
-            error_setg(errp, "network backend '%s' is not supported; there are: user, stream",
-                       type);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether tree has only members of type, a union by "type", in QEMU's words. */
-static bool all_in_union(json_object *tree, const QapiType *type, const QEnumLookup *lookup,
-                         GError **errp)
-{
-    const char *tag = option_text(tree, "type");
-    int value = tag ? qapi_enum_parse(lookup, tag, -1, NULL) : -1;
-    const QapiType *branch = value < 0 ? NULL : type->branches[value];
-
-    if (!branch) {
-        return true; /* the visitor says what is wrong */
-    }
-    json_object_object_foreach(tree, name, member)
-    {
-        (void)member;
-        if (!qapi_find_member(type, name) && !option_is_known(branch, name, "", errp)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool inspect_netdev(json_object *tree, bool is_json, GError **errp)
-{
-    return inspect_backend(tree, errp) &&
-           all_in_union(tree, &qapi_type_Netdev, &NetdevType_lookup, errp);
-}
-
-static bool inspect_nic(json_object *tree, bool is_json, GError **errp)
-{
-    return inspect_backend(tree, errp) &&
-           all_in_union(tree, &qapi_type_NicOptions, &NicType_lookup, errp);
 }
 
 /* --- The table ------------------------------------------------------------------------------ */

@@ -132,13 +132,15 @@ static void set_clock(bool running)
     machine_unlock();
 }
 
-/* The CPUs stand; so do the devices and the clock when this returns. */
-static void coroutine_fn come_to_rest(void)
+/*
+ * The CPUs stand: the devices shall.  What hangs on a page that cannot be read, as a CPU may, is not
+ * waited for; who parks the machine later waits, when the load that has not brought it is over.
+ */
+static void coroutine_fn rest_devices(void)
 {
     if (ops->rest) {
-        ops->rest();
+        ops->rest(!cpus_stuck());
     }
-    set_clock(false);
 }
 
 /* Stands the guest still and announces it as next. */
@@ -146,7 +148,8 @@ static void coroutine_fn halt_guest(RunState next)
 {
     cpus_hold();
     cpus_co_wait_stopped();
-    come_to_rest();
+    rest_devices();
+    set_clock(false);
     pthread_mutex_lock(&lock);
     set_state(next);
     qapi_event_send_stop();
@@ -280,6 +283,7 @@ static bool coroutine_fn park(RunState why, bool migrates)
         halt_guest(why);
     } else {
         cpus_co_wait_stopped();
+        rest_devices();
     }
     pthread_mutex_lock(&lock);
     if (migrates && run_state_may_become(state, why)) {
@@ -505,7 +509,8 @@ void coroutine_fn run_state_co_reset(ShutdownCause cause)
         g_printerr("%s: reset failed: %s\n", g_get_prgname(), err->message);
     }
     if (!ok && was_running) {
-        come_to_rest(); /* and the hold stays, as that of the stopped state */
+        rest_devices();
+        set_clock(false); /* and the hold stays, as that of the stopped state */
     } else {
         cpus_release();
     }

@@ -84,8 +84,8 @@ void net_cleanup(void);
 bool net_running(void);
 /* The guest runs from now on: what has waited goes on.  Any thread. */
 void net_go(void);
-/* The guest has stopped: returns when no client works for it any more.  Any context. */
-void coroutine_fn net_co_rest(void);
+/* The guest has stopped.  wait: returns when no client works for it any more.  Any context. */
+void coroutine_fn net_co_rest(bool wait);
 /* MachineOps.load_ended.  Any thread, the guest stands. */
 void net_load_ended(bool loaded);
 

@@ -23,10 +23,10 @@ typedef struct RunStateOps {
      */
     void (*go_on)(void);
     /*
-     * The guest's CPUs have stopped: returns when devices that work without them have come to rest.
-     * Any context.  May be NULL.
+     * The guest's CPUs have stopped: devices that work without them shall, too.  wait: returns when
+     * they have.  May be called again while the guest stands.  Any context.  May be NULL.
      */
-    void coroutine_fn (*rest)(void);
+    void coroutine_fn (*rest)(bool wait);
     /*
      * The guest has stopped for a failed request: waits for those that it had under way.  Of
      * these more may fail, and they must do so before anybody lets the guest go on, for it would

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -232,6 +233,36 @@ def test_tables_look_as_in_qemu(_):
                  '        serial = "s1"', '        drive = "second"', '  dev: goldfish_rtc, id ""',
                  '        queue-size = 256 (0x100)', '        write-cache = "auto"'):
         assert line in ours.splitlines(), line
+    both.close()
+
+
+def test_network_looks_as_in_qemu(_):
+    with socket.create_server(('127.0.0.1', 0)) as probe:
+        port = probe.getsockname()[1]
+    both = Both('-S', '-netdev', # QEMU makes streams before others
+                'stream,id=s0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=0',
+                '-netdev', 'user,id=u0,net=10.5.0.0/16,restrict=on', '-netdev', 'user,id=u1',
+                '-device', 'virtio-net-device,netdev=u0,id=nic0', '-device',
+                'virtio-net-device,mac=52:54:00:00:00:01')
+    both.same(*(f'help {command}' for command in (
+        'netdev_del', 'set_link', 'hostfwd_add', 'hostfwd_remove', 'info network', 'info usernet')))
+    rules = [f'hostfwd_add u1 {rule}' for rule in (
+        'zork', 'tcp', 'tcp:x', 'tcp::1', 'tcp::1-', 'tcp::1-:', 'tcp::1-:0', 'tcp::1-:70000',
+        'tcp:zz:1-:1', 'tcp::1-zz:1', 'icmp::1-:1', 'tcp::99999-:1', 'tcp:1.2.3.4:1-:1')]
+    both.same('info network', 'info usernet', *rules, 'hostfwd_add zork tcp::1-:1', 'hostfwd_add',
+              'hostfwd_remove', 'hostfwd_remove zork tcp::1', 'hostfwd_remove u1 zork',
+              'hostfwd_remove tcp::1', 'set_link', 'set_link nic0', 'set_link nic0 maybe',
+              'set_link zork on', 'set_link nic0 off', 'set_link u0 off', 'set_link nic0 on',
+              'info network', 'netdev_del', 'netdev_del zork', 'netdev_del nic0', 'netdev_add user',
+              'netdev_add banana,id=x', 'netdev_add user,id=u2,host=1.2.3.4',
+              'netdev_add user,id=u2', 'info network', 'info usernet', 'netdev_del u2',
+              'netdev_del u1', 'info network')
+    for vm in (both.ours, both.theirs):  # one port for both of them
+        assert vm.hmp(f'hostfwd_add tcp:127.0.0.1:{port}-:22') == ''
+        table = vm.hmp('info usernet').split()
+        assert table[-8] == 'TCP[HOST_FORWARD]' and table[-6:] == \
+            ['127.0.0.1', str(port), '10.5.2.15', '22', '0', '0'], table
+        assert vm.hmp(f'hostfwd_remove u0 tcp:127.0.0.1:{port}').split()[-1] == 'removed'
     both.close()
 
 

@@ -674,5 +674,33 @@ def test_snapshot_of_another_backend():
             assert vm.quit() == 0
 
 
+def test_migration():
+    """The driver goes on in another process, whose peer is another one; the old one is silent."""
+    with Rig() as a, Rig('-incoming', 'defer') as b:
+        a.d.start(CTRL_VQ | ANNOUNCE)
+        for i in range(4):
+            a.d.give(i)
+        a.peer.send(frame())
+        a.d.take()
+        run(a.qmp, 'netdev_add', type='user', id='unused')
+        where = f'unix:{a.dir.name}/mig'
+        run(b.qmp, 'migrate-incoming', uri=where)
+        run(a.qmp, 'migrate-set-capabilities', capabilities=[{'capability': 'events', 'state': True}])
+        run(a.qmp, 'migrate', uri=where)
+        a.qmp.wait_event('MIGRATION', match=lambda d: d['status'] in ('completed', 'failed'))
+        assert run(a.qmp, 'query-migrate')['status'] == 'completed'
+        b.qmp.wait_event('RESUME')
+        b.d.avail, b.d.seen, b.d.reasons = a.d.avail, a.d.seen, 0
+        assert b.d.link() == 3
+        data = frame()
+        a.peer.send(frame())
+        b.peer.send(data)
+        assert b.d.take() == (1, data)
+        b.d.send(data)
+        assert b.peer.receive() == data
+        assert a.peer.silent()
+        assert a.vm.quit() == 0 and b.vm.quit() == 0
+
+
 if __name__ == '__main__':
     tap.run(sys.modules[__name__], needs_guest=False)
