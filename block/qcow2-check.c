@@ -183,12 +183,12 @@ static void count_l2_entries(Check *k, Qcow2Table *t, bool active)
                 k->res->corruptions++;
                 break;
             }
+            qcow2_compressed_extent(s, entry, &offset, &bytes);
             if (entry & QCOW2_COPIED) {
                 check_line(k, true, "ERROR: coffset=0x%" PRIx64 ": copied flag must never be set "
-                           "for compressed clusters", offset);
+                           "for compressed clusters", offset & ~UINT64_C(511));
                 k->res->corruptions++;
             }
-            qcow2_compressed_extent(s, entry, &offset, &bytes);
             check_count_range(k, offset, bytes);
             if (active) {
                 k->res->allocated_clusters++;

@@ -369,7 +369,7 @@ static inline void qcow2_compressed_extent(const Qcow2State *s, uint64_t entry, 
     int shift = 62 - (s->cluster_bits - 8);
     uint64_t sectors = ((entry & ~QCOW2_COPIED & ~QCOW2_COMPRESSED) >> shift) + 1;
 
-    *offset = entry & ((1ULL << shift) - 1) & (QCOW2_MAX_HOST_OFFSET - 1);
+    *offset = entry & ((1ULL << shift) - 1);
     *bytes = sectors * 512 - (*offset & 511);
 }
 
