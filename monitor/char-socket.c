@@ -41,6 +41,8 @@ typedef struct CharSocket {
     AioTimer *timer;
     ChardevAccept *accept;
     void *accept_opaque;
+    struct CharSocket *listener; /* of an accepted peer: where it came from, a reference */
+    unsigned n_peers;            /* so many of them has a listener */
 } CharSocket;
 
 static void socket_accept(void *opaque);
@@ -116,6 +118,10 @@ static void socket_hand_over(CharSocket *s, int fd)
     peer->server = true;
     peer->is_telnet = s->is_telnet;
     peer->description = g_strdup(s->description);
+    peer->listener = s;
+    chardev_ref(&s->parent);
+    s->n_peers++;
+    chardev_set_filename(&s->parent, describe_connection(s, fd));
     chardev_set_log(&peer->parent, s->parent.log ? char_log_ref(s->parent.log) : NULL);
     socket_opened(peer, fd);
     s->accept(s->accept_opaque, &peer->parent);
@@ -438,10 +444,25 @@ static bool socket_open(Chardev *chr, ChardevOpts *opts, GError **errp)
     return true;
 }
 
+/* The listener of the last peer is shown as one without. */
+static void leave_listener(CharSocket *s)
+{
+    CharSocket *listener = s->listener;
+
+    if (listener) {
+        s->listener = NULL;
+        if (--listener->n_peers == 0 && !listener->parent.closed) {
+            socket_set_disconnected(listener);
+        }
+        chardev_unref(&listener->parent);
+    }
+}
+
 static void socket_close(Chardev *chr)
 {
     CharSocket *s = (CharSocket *)chr;
 
+    leave_listener(s);
     socket_set_accepting(s, false);
     if (s->connect_fd >= 0) {
         aio_set_fd_handler(main_aio_context(), s->connect_fd, NULL, NULL, s);

@@ -163,6 +163,9 @@ static Chardev *make_serial(const VmOptions *o)
         return NULL;
     }
     spec = o->serials->pdata[0];
+    if (!strcmp(spec, "none")) {
+        return NULL;
+    }
     chr = chardev_new_from_spec("serial0", spec, &err);
     if (!chr) {
         g_prefix_error(&err, "-serial %s: ", spec);

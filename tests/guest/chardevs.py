@@ -135,8 +135,20 @@ def test_monitors(rig):
             s.connect(paths[name])
             assert s.recv(65536).startswith(b'{\r\n    "QMP": {'), name
             s.close()
+        def filename():
+            return next(c['filename'] for c in vm.qmp.cmd('query-chardev') if c['label'] == 'hmp')
+
+        shown = f'unix:{paths["hmp"]},server=on'
+        assert filename() == 'disconnected:' + shown
         hmp = Serial(paths['hmp'])
         hmp.expect('(qemu) ')
+        assert filename() == shown
+        one_more = Serial(paths['hmp'])
+        one_more.expect('(qemu) ')
+        one_more.close()
+        hmp.send('info version\n')
+        hmp.expect('\n(qemu) ')
+        assert filename() == shown
         hmp.send('info chardev\n')
         said = hmp.expect('\n(qemu) ')
         assert 'mux: filename=mux\r\n' in said and 'mux-base: filename=' in said, said
@@ -147,6 +159,8 @@ def test_monitors(rig):
         mux.expect('C-a C-a')
         mux.close()
         hmp.close()
+        while filename() != 'disconnected:' + shown:
+            pass
 
 
 def test_descriptor_sets(rig):
