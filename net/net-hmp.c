@@ -9,7 +9,7 @@
 #include "qapi/qapi-commands-net.h"
 #include "qapi/qapi-visit-net.h"
 #include "qapi/visitor.h"
-#include "user-int.h"
+#include "net-int.h"
 
 /* Runs fn for every client in the network thread and prints what it has put together. */
 static void coroutine_fn print_clients(HMPSession *s, void (*fn)(NetClient *nc, void *opaque))
@@ -246,7 +246,7 @@ static void coroutine_fn hmp_hostfwd_remove(HMPSession *s, const HMPArgs *args)
 const HMPCommand net_hmp_commands[] = {
     {"info network", "", "", "show the network state", hmp_info_network},
     {"info usernet", "", "", "show user network stack connection states", hmp_info_usernet},
-    {"netdev_add", "netdev:S", "[user|stream],id=str[,prop=value][,...]",
+    {"netdev_add", "netdev:S", "[user|stream|dgram],id=str[,prop=value][,...]",
      "add host network device", hmp_netdev_add, complete_netdev_add},
     {"netdev_del", "id:s", "id", "remove host network device", hmp_netdev_del,
      complete_netdev_del},

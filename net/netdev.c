@@ -7,7 +7,7 @@
 #include "qapi/error.h"
 #include "qapi/json.h"
 #include "qapi/keyval.h"
-#include "user-int.h"
+#include "net-int.h"
 
 /* --- Text ---------------------------------------------------------------------------------------- */
 
@@ -89,6 +89,8 @@ bool coroutine_fn netdev_co_add(const Netdev *netdev, GError **errp)
         return net_user_co_new(netdev->id, &netdev->u.user, errp);
     case NETDEV_TYPE_STREAM:
         return net_stream_co_new(netdev->id, &netdev->u.stream, errp);
+    case NETDEV_TYPE_DGRAM:
+        return net_dgram_co_new(netdev->id, &netdev->u.dgram, errp);
     case NETDEV_TYPE__MAX:
         break;
     }

@@ -14,8 +14,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-net.h"
 #include "qapi/qapi-visit-net.h"
-#include "user-int.h"
-#include "util/named-fd.h"
+#include "net-int.h"
 #include "util/socket-address.h"
 
 enum { LENGTH_SIZE = 4 };
@@ -291,35 +290,6 @@ static const NetClientOps stream_ops = {
     .free = stream_free,
 };
 
-static bool set_address(SocketAddress *a, const NetSocketAddress *said, GError **errp)
-{
-    const NetInetAddress *inet = &said->u.inet;
-    const NetUnixAddress *un = &said->u.q_unix;
-    bool ipv4 = inet->has_ipv4 && inet->ipv4, ipv6 = inet->has_ipv6 && inet->ipv6;
-
-    switch (said->type) {
-    case NET_SOCKET_TYPE_INET:
-        a->host = g_strdup(inet->host);
-        a->port = g_strdup(inet->port);
-        a->port_to = inet->has_to ? inet->to : 0;
-        a->family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
-        return true;
-    case NET_SOCKET_TYPE_UNIX:
-        a->abstract = un->has_abstract && un->abstract;
-        a->tight = !un->has_tight || un->tight;
-        if (strlen(un->path) > SOCKET_PATH_MAX || (!*un->path && !a->abstract)) {
-            error_setg(errp, "UNIX socket path '%s' is too %s", un->path,
-                       *un->path ? "long" : "short");
-            return false;
-        }
-        a->path = g_strdup(un->path);
-        return true;
-    default:
-        a->fd = named_fd_take(said->u.fd.str, errp);
-        return a->fd >= 0;
-    }
-}
-
 typedef struct OpenArgs {
     NetStream *s;
     bool server;
@@ -336,18 +306,6 @@ static int open_in_worker(void *opaque)
     return 0;
 }
 
-static bool is_stream_socket(int fd, GError **errp)
-{
-    int type;
-    socklen_t len = sizeof(type);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM) {
-        error_setg(errp, "the descriptor is not that of a stream socket");
-        return false;
-    }
-    return true;
-}
-
 bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *options,
                                     GError **errp)
 {
@@ -357,10 +315,10 @@ bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *o
 
     s->listen_fd = s->fd = s->address.fd = -1;
     s->said = qapi_NetSocketAddress_clone(options->addr);
-    if (set_address(&s->address, s->said, &a.err)) {
+    if (net_socket_address(&s->address, s->said, &a.err)) {
         co_run_in_worker(open_in_worker, &a);
     }
-    if (a.fd >= 0 && !is_stream_socket(a.fd, &a.err)) {
+    if (a.fd >= 0 && !net_socket_is(a.fd, SOCK_STREAM, &a.err)) {
         close(a.fd);
         a.fd = -1;
     }

@@ -8,7 +8,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-visit-net.h"
 #include "qapi/util.h"
-#include "user-int.h"
+#include "net-int.h"
 
 /* libslirp's version of the structure that is filled in here. */
 #define CONFIG_VERSION 3

@@ -12,7 +12,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 #include "qapi/error.h"
-#include "user-int.h"
+#include "net-int.h"
 
 #define MS 1000000LL
 /* What libslirp says if no connection has a timer: its caller's longest sleep. */

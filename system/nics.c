@@ -54,6 +54,10 @@ static bool coroutine_fn open_nic(const NicOptions *nic, guint number, GError **
         netdev.type = NETDEV_TYPE_STREAM;
         netdev.u.stream = nic->u.stream;
         return add_backend(&netdev, errp);
+    case NIC_TYPE_DGRAM:
+        netdev.type = NETDEV_TYPE_DGRAM;
+        netdev.u.dgram = nic->u.dgram;
+        return add_backend(&netdev, errp);
     default:
         return true;
     }

@@ -23,13 +23,13 @@ bool inspect_net(json_object *tree, bool is_json, GError **errp)
 /* Backends that others have. */
 static bool inspect_backend(json_object *tree, GError **errp)
 {
-    static const char *const others[] = {"tap", "bridge", "socket", "dgram", "vde", "l2tpv3",
+    static const char *const others[] = {"tap", "bridge", "socket", "vde", "l2tpv3",
                                          "hubport", "netmap", "vhost-user", "vhost-vdpa"};
     const char *type = option_text(tree, "type");
 
     for (size_t i = 0; type && i < G_N_ELEMENTS(others); i++) {
         if (!strcmp(type, others[i])) {
-            error_setg(errp, "network backend '%s' is not supported; there are: user, stream",
+            error_setg(errp, "network backend '%s' is not supported; there are: user, stream, dgram",
                        type);
             return false;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The network: clients that exchange Ethernet frames in pairs.  One of a pair is a device of the
- * guest, the other one a backend (net/user.c, net/stream.c).
+ * guest, the other one a backend (net/user.c, net/stream.c, net/dgram.c).
  *
  * All of it is homed in one AioContext, the network thread's, which is made with the first
  * client: frames go from a socket to the guest's memory and back without a lock, and a page of

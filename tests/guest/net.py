@@ -372,6 +372,47 @@ def test_guest_that_stands():
         assert len(r.peer.receive()) == 100
 
 
+def test_datagrams():
+    with tempfile.TemporaryDirectory() as directory:
+        mine, its = (f'{directory}/{name}' for name in 'ab')
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.bind(mine)
+        sock.settimeout(20)
+        with Rig('-netdev', f'dgram,id=d0,local.type=unix,local.path={its},'
+                 f'remote.type=unix,remote.path={mine}', peer=False,
+                 device='virtio-net-device,netdev=d0') as r:
+            assert hmp(r.qmp, 'info network').endswith(f' \\ d0: index=0,type=dgram,udp={its}:{mine}\n')
+            r.d.start()
+            for size in (14, 60, 1500, 60000):
+                data = frame(size)
+                r.d.send(data)
+                assert sock.recv(70000) == data
+            # nobody reads: frames are lost, and nobody waits
+            for i in range(600):
+                r.d.send(frame(100, tag=struct.pack('!I', i)), i % 8)
+                r.d.wait_used(TX, 1)
+            assert sock.recv(70000)[14:18] == bytes(4)
+            # the guest has no buffers: frames wait in the socket
+            sock.sendto(b'no frame', its)
+            for i in range(3):
+                sock.sendto(frame(100, tag=struct.pack('!I', i)), its)
+            for i in range(3):
+                r.d.give(0)
+                assert r.d.take()[1][14:18] == struct.pack('!I', i)
+            run(r.qmp, 'netdev_del', id='d0')
+            assert not os.path.exists(its)
+        sock.close()
+    with Rig(peer=False) as r:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(('127.0.0.1', 0))
+        address = {'type': 'inet', 'host': '127.0.0.1', 'port': str(udp.getsockname()[1])}
+        run(r.qmp, 'netdev_add', type='dgram', id='d1', local={**address, 'port': '0'},
+            remote=address)
+        fails(lambda: run(r.qmp, 'netdev_add', type='dgram', id='d2', local=address, remote=address),
+              f"can't bind 127.0.0.1:{address['port']} to socket: Address already in use")
+        udp.close()
+
+
 # --- What is wrong ------------------------------------------------------------------------------------
 
 

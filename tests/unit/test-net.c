@@ -6,7 +6,7 @@
 #include <glib.h>
 #include <string.h>
 #include "net/net.h"
-#include "net/user-int.h"
+#include "net/net-int.h"
 #include "qapi/qapi-visit-net.h"
 #include "qapi/visitor.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the files of the backend "user" share. */
-#ifndef NET_USER_INT_H
-#define NET_USER_INT_H
+/* What the files of this folder share. */
+#ifndef NET_NET_INT_H
+#define NET_NET_INT_H
 
 #include <slirp/libslirp.h>
 #include "net/net.h"
+#include "util/socket-address.h"
 
 /* What the options say, as libslirp takes it.  Strings are the copy's. */
 typedef struct UserConfig {
@@ -40,9 +41,18 @@ bool net_user_remove_forward(NetClient *nc, const HostForward *f);
 /* libslirp's table of connections, a new string. */
 char *net_user_connections(NetClient *nc);
 
+/* --- address.c: main thread ------------------------------------------------------------------- */
+
+/* Fills in a, whose fd is -1; a descriptor by name is taken from getfd's.  false and errp. */
+bool net_socket_address(SocketAddress *a, const NetSocketAddress *said, GError **errp);
+/* Whether fd is a socket of that type, SOCK_STREAM or SOCK_DGRAM; false and errp. */
+bool net_socket_is(int fd, int type, GError **errp);
+
 /* --- Kinds of backends: main thread ----------------------------------------------------------- */
 
 bool coroutine_fn net_user_co_new(const char *id, const NetdevUserOptions *options, GError **errp);
+bool coroutine_fn net_dgram_co_new(const char *id, const NetdevDgramOptions *options,
+                                   GError **errp);
 bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *options,
                                     GError **errp);
 
