@@ -220,15 +220,21 @@ bool coroutine_fn net_dgram_co_new(const char *id, const NetdevDgramOptions *opt
 {
     AioContext *here = aio_current();
     NetDgram *d = g_new0(NetDgram, 1);
+    bool ok;
 
     d->fd = d->local.fd = d->remote.fd = -1;
-    if (!open_socket(d, options, errp)) {
+    if (!open_socket(d, options, errp) || !net_is_open(errp)) {
         close_all(d);
         return false;
     }
     aio_co_reschedule_self(net_context());
-    net_client_init(&d->nc, &dgram_ops, id);
-    update_handler(d);
+    ok = net_is_open(errp);
+    if (ok) {
+        net_client_init(&d->nc, &dgram_ops, id);
+        update_handler(d);
+    } else {
+        close_all(d);
+    }
     aio_co_reschedule_self(here);
-    return true;
+    return ok;
 }

@@ -10,12 +10,14 @@
 #include <stdatomic.h>
 #include <string.h>
 #include "net/net.h"
+#include "qapi/error.h"
 #include "util/iothread.h"
 
 static IOThread *thread;             /* main thread; NULL: none yet, or a test's context */
 static AioContext *_Atomic context;
 static atomic_bool running;
 static GPtrArray *clients; /* NetClient */
+static atomic_bool ended;
 
 /* --- The thread ------------------------------------------------------------------------------ */
 
@@ -42,6 +44,9 @@ bool coroutine_fn net_co_start(GError **errp)
 {
     StartArgs a = {0};
 
+    if (!net_is_open(errp)) {
+        return false;
+    }
     if (net_context()) {
         return true;
     }
@@ -151,6 +156,20 @@ void net_load_ended(bool loaded)
 }
 
 /* --- Clients -------------------------------------------------------------------------------------- */
+
+void net_end(void)
+{
+    atomic_store(&ended, true);
+}
+
+bool net_is_open(GError **errp)
+{
+    if (atomic_load(&ended)) {
+        error_setg(errp, "the program ends");
+        return false;
+    }
+    return true;
+}
 
 void net_client_init(NetClient *nc, const NetClientOps *ops, const char *name)
 {

@@ -113,6 +113,7 @@ void coroutine_fn netdev_co_remove_all(void)
         return;
     }
     aio_co_reschedule_self(ctx);
+    net_end();
     net_client_for_each(collect, backends);
     for (guint i = 0; i < backends->len; i++) {
         NetClient *nc = backends->pdata[i];

@@ -306,38 +306,56 @@ static int open_in_worker(void *opaque)
     return 0;
 }
 
+/* Not a client yet. */
+static void drop(NetStream *s, int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+        socket_address_unlink(&s->address);
+    }
+    socket_address_clear(&s->address);
+    qapi_free_NetSocketAddress(s->said);
+    g_free(s);
+}
+
+/* In the network thread. */
+static void begin(NetStream *s, const char *id, bool server, int fd)
+{
+    s->accept_timer = aio_timer_new(net_context(), accept_again, s);
+    net_client_init(&s->nc, &stream_ops, id);
+    if (server) {
+        s->listen_fd = fd;
+        set_accepting(s, true);
+    } else {
+        peer_came(s, fd);
+    }
+}
+
 bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *options,
                                     GError **errp)
 {
     AioContext *here = aio_current();
     NetStream *s = g_new0(NetStream, 1);
     OpenArgs a = {.s = s, .server = options->has_server && options->server, .fd = -1};
+    bool ok;
 
     s->listen_fd = s->fd = s->address.fd = -1;
     s->said = qapi_NetSocketAddress_clone(options->addr);
     if (net_socket_address(&s->address, s->said, &a.err)) {
         co_run_in_worker(open_in_worker, &a);
     }
-    if (a.fd >= 0 && !net_socket_is(a.fd, SOCK_STREAM, &a.err)) {
-        close(a.fd);
-        a.fd = -1;
-    }
-    if (a.fd < 0) {
+    if (a.fd < 0 || !net_socket_is(a.fd, SOCK_STREAM, &a.err) || !net_is_open(&a.err)) {
         g_propagate_error(errp, a.err);
-        socket_address_clear(&s->address);
-        qapi_free_NetSocketAddress(s->said);
-        g_free(s);
+        drop(s, a.fd);
         return false;
     }
     aio_co_reschedule_self(net_context());
-    s->accept_timer = aio_timer_new(net_context(), accept_again, s);
-    net_client_init(&s->nc, &stream_ops, id);
-    if (a.server) {
-        s->listen_fd = a.fd;
-        set_accepting(s, true);
+    ok = net_is_open(errp);
+    if (ok) {
+        begin(s, id, a.server, a.fd);
     } else {
-        peer_came(s, a.fd);
+        drop(s, a.fd);
     }
     aio_co_reschedule_self(here);
-    return true;
+    return ok;
 }

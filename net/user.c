@@ -519,7 +519,7 @@ static const NetClientOps user_ops = {
     .free = user_free,
 };
 
-/* In the network thread. */
+/* In the network thread.  Takes config unless it fails. */
 static NetUser *user_new(const char *id, UserConfig *config, GError **errp)
 {
     int fd = epoll_create1(EPOLL_CLOEXEC);
@@ -527,7 +527,6 @@ static NetUser *user_new(const char *id, UserConfig *config, GError **errp)
 
     if (fd < 0) {
         error_setg_errno(errp, errno, "netdev %s", id);
-        user_config_free(config);
         return NULL;
     }
     u = g_new0(NetUser, 1);
@@ -544,32 +543,40 @@ static NetUser *user_new(const char *id, UserConfig *config, GError **errp)
     return u;
 }
 
+static bool start(NetUser *u, GError **errp)
+{
+    if (!u->slirp) {
+        error_setg(errp, "libslirp does not take these options");
+        return false;
+    }
+    for (NetStringList *e = u->config->options->hostfwd; e; e = e->next) {
+        if (!net_user_forward(&u->nc, e->value->str, errp)) {
+            return false;
+        }
+    }
+    schedule_round(u);
+    return true;
+}
+
 bool coroutine_fn net_user_co_new(const char *id, const NetdevUserOptions *options, GError **errp)
 {
     UserConfig *config = user_config_new(options, errp);
     AioContext *here = aio_current();
-    GError *err = NULL;
+    bool ok = false;
     NetUser *u;
 
     if (!config) {
         return false;
     }
     aio_co_reschedule_self(net_context());
-    u = user_new(id, config, &err);
-    if (u && !u->slirp) {
-        error_setg(&err, "libslirp does not take these options");
-    }
-    for (NetStringList *e = config->options->hostfwd; u && !err && e; e = e->next) {
-        net_user_forward(&u->nc, e->value->str, &err);
-    }
-    if (err && u) {
+    u = net_is_open(errp) ? user_new(id, config, errp) : NULL;
+    if (!u) {
+        user_config_free(config);
+    } else if (start(u, errp)) {
+        ok = true;
+    } else {
         user_free(&u->nc);
-    } else if (u) {
-        schedule_round(u);
     }
     aio_co_reschedule_self(here);
-    if (err) {
-        g_propagate_error(errp, err);
-    }
-    return !err;
+    return ok;
 }

@@ -91,6 +91,10 @@ void net_load_ended(bool loaded);
 
 /* --- Clients -------------------------------------------------------------------------------------- */
 
+/* The program ends: nobody may be added any more. */
+void net_end(void);
+/* Whether somebody may be added: false once the program ends, and errp.  Any thread. */
+bool net_is_open(GError **errp);
 /* Fills in nc, which is zeroed, and adds it to the list. */
 void net_client_init(NetClient *nc, const NetClientOps *ops, const char *name);
 /* Parts it from its peer, whose link goes down; takes it off the list. */
