@@ -7,7 +7,9 @@
 #include <string.h>
 #include "qapi/error.h"
 #include "qapi/qapi-commands-command-line.h"
+#include "qapi/qapi-visit-block-core.h"
 #include "qapi/qapi-visit-command-line.h"
+#include "qapi/qapi-visit-machine.h"
 #include "qapi/util.h"
 #include "system-int.h"
 
@@ -82,6 +84,9 @@ static CommandLineParameterInfoList *parameters(const char *option, const QapiTy
         return NULL;
     }
     add_members(&list, type);
+    if (type == &qapi_type_DriveOptions) {
+        add_members(&list, &qapi_type_BlockdevOptions); /* stand beside its own */
+    }
     kinds = type->branches ? qapi_find_member(type, type->tag_name)->type->lookup : NULL;
     for (int i = 0; kinds && i < kinds->n; i++) {
         if (type->branches[i]) {

@@ -331,6 +331,8 @@ def test_command_line_options():
         assert options['mon'] == {'id': 'string', 'mode': 'string', 'pretty': 'boolean',
                                   'chardev': 'string'}
         assert options['device'] == {}
+        assert options['drive'].items() >= {'file': 'string', 'force-share': 'boolean',
+                                            'driver': 'string', 'detect-zeroes': 'string'}.items()
         assert options['chardev'].items() >= {'backend': 'string', 'reconnect': 'number',
                                               'logfile': 'string', 'telnet': 'boolean',
                                               'localport': 'string'}.items()
