@@ -28,6 +28,14 @@ const BlockDriver *bdrv_driver_by_name(const char *name)
     return NULL;
 }
 
+/* A LUKS container (version 1): taken for raw, its ciphertext would be copied as a disk's content. */
+static bool is_luks(const uint8_t *buf, size_t len)
+{
+    static const uint8_t magic[] = { 'L', 'U', 'K', 'S', 0xba, 0xbe, 0, 1 };
+
+    return len >= sizeof(magic) && !memcmp(buf, magic, sizeof(magic));
+}
+
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
 {
     const BlockDriver *best = &bdrv_raw_driver;
@@ -41,5 +49,5 @@ const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filena
             best_score = score;
         }
     }
-    return best;
+    return best == &bdrv_raw_driver && is_luks(buf, len) ? NULL : best;
 }

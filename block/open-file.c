@@ -89,6 +89,7 @@ const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GEr
     uint8_t buf[PROBE_BYTES] = { 0 };
     int64_t len = MIN(bdrv_length(file), PROBE_BYTES);
     BlockBackend *blk = blk_new("", file, false, errp);
+    const BlockDriver *drv;
     int ret;
 
     if (!blk) {
@@ -102,7 +103,12 @@ const BlockDriver *coroutine_fn bdrv_co_probe_format(BlockDriverState *file, GEr
         error_setg_errno(errp, -ret, "Could not read image for determining its format");
         return NULL;
     }
-    return bdrv_probe(buf, len, bdrv_filename(file));
+    drv = bdrv_probe(buf, len, bdrv_filename(file));
+    if (!drv) {
+        error_setg(errp, "Image is in LUKS format, which is not supported: there is no encryption "
+                   "(format 'raw' takes it as it is)");
+    }
+    return drv;
 }
 
 /* Opens format drv over the open protocol node. */

@@ -269,7 +269,10 @@ extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
     bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver,
     bdrv_vdi_driver, bdrv_vhdx_driver, bdrv_vmdk_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
-/* The format of an image that starts with buf; raw when no driver knows it.  Any thread. */
+/*
+ * The format of an image that starts with buf; raw when no driver knows it, but NULL for LUKS, which
+ * must not be taken for anything else.  Any thread.
+ */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
 
 /* Makes an image; params->options are strings.  Main thread; what it opens lives in ctx. */
