@@ -18,6 +18,8 @@
 /* What libslirp says if no connection has a timer: its caller's longest sleep. */
 #define LONGEST_SLEEP_MS 1000
 #define MAX_EVENTS 64
+/* A state begins with the connections of guestfwd, which is not supported: with the end of them. */
+#define NO_CONNECTION 0
 
 /* A socket that libslirp waits for. */
 typedef struct Watch {
@@ -415,6 +417,7 @@ static bool user_pre_save(void *opaque, GError **errp)
 typedef struct StateReader {
     const uint8_t *data;
     size_t left;
+    bool ended; /* more was wanted than there is */
 } StateReader;
 
 /* All or nothing: libslirp takes a short read for an error. */
@@ -424,7 +427,7 @@ static ssize_t state_read(void *buf, size_t len, void *opaque)
 
     if (len > r->left) {
         memset(buf, 0, len);
-        r->left = 0;
+        r->ended = true;
         return 0;
     }
     memcpy(buf, r->data, len);
@@ -436,12 +439,16 @@ static ssize_t state_read(void *buf, size_t len, void *opaque)
 static bool user_post_load(void *opaque, int version, GError **errp)
 {
     NetUser *u = opaque;
-    StateReader r = {u->state, u->state_len};
+    StateReader r = {u->state, u->state_len, false};
     bool ok;
 
     if (u->state_version > (uint32_t)slirp_state_version()) {
         error_setg(errp, "slirp: the state is of version %u, this libslirp knows %d",
                    u->state_version, slirp_state_version());
+        return false;
+    }
+    if (u->state_len == 0 || u->state[0] != NO_CONNECTION) {
+        error_setg(errp, "slirp: the state has forwarded connections, which are not supported");
         return false;
     }
     aio_context_acquire(net_context());
@@ -450,7 +457,8 @@ static bool user_post_load(void *opaque, int version, GError **errp)
     }
     u->load_done = false;
     u->loaded = slirp_new(&u->config->slirp, &callbacks, u);
-    ok = slirp_state_load(u->loaded, u->state_version, state_read, &r) >= 0;
+    ok = slirp_state_load(u->loaded, u->state_version, state_read, &r) >= 0 && !r.ended &&
+         r.left == 0;
     aio_context_release(net_context());
     if (!ok) {
         error_setg(errp, "slirp: the state is damaged");
