@@ -45,15 +45,17 @@ class Case:
 
 
 def shown(check, broken):
-    """The check passes, and fails with the measure switched off."""
+    """The check passes, and fails with the measure switched off: at the first try unless the
+    host gave the guest no CPU at the wrong moment."""
     with Case(None) as case:
         check(case)
-    try:
-        with Case(broken) as case:
-            check(case)
-    except (AssertionError, QMPError, Timeout) as failure:
-        print(f'# without {broken}: {str(failure)[:160]!r}', flush=True)
-        return
+    for _ in range(10):
+        try:
+            with Case(broken) as case:
+                check(case)
+        except (AssertionError, QMPError, Timeout) as failure:
+            print(f'# without {broken}: {str(failure)[:160]!r}', flush=True)
+            return
     raise AssertionError(f'nothing noticed that {broken} is switched off')
 
 
