@@ -340,26 +340,29 @@ def test_turns(rig):
     """First come, first served; who waits says for whom, and can be cancelled."""
     qmp = rig.running()
     path = rig.image('turns.qcow2')
-    rig.add('disk', path, slow('write', 4))
+    rig.add('disk', path, slow('write', 10))
+    pauses = lambda job: lambda d: (d['id'], d['status']) == (job, 'paused')
+    qmp.events.clear()
     qmp.cmd('snapshot-save', job_id='a', tag='a', **on('disk'))
-    qmp.cmd('block-job-set-speed', device='a', speed=64 << 10)
+    qmp.wait_event('RESUME')  # it has its turn
+    qmp.cmd('job-pause', id='a')
+    qmp.wait_event('JOB_STATUS_CHANGE', match=pauses('a'))
     for job in 'bcd':
         qmp.cmd('snapshot-save', job_id=job, tag=job, **on('disk'))
-    qmp.wait_event('RESUME')
     # A job that has just been made may not have come as far as to wait.
     while len([j for j in qmp.cmd('query-jobs') if 'waits-for' in j]) < 3:
         pass
     for job in qmp.cmd('query-jobs'):
         waits = job['id'] != 'a'
-        assert job['status'] == ('created' if waits else 'running'), job
+        assert job['status'] == ('created' if waits else 'paused'), job
         assert job.get('waits-for') == ("snapshot-save 'a'" if waits else None), job
     text = qmp.hmp('info jobs')
     assert "waits for snapshot-save 'a'" in text, text
     qmp.cmd('job-cancel', id='c')
     assert qmp.job_states('c', 'concluded')[-2:] == ['aborting', 'concluded']
     qmp.cmd('job-pause', id='b')  # it pauses when it has its turn
-    qmp.cmd('block-job-set-speed', device='a', speed=0)
-    qmp.wait_event('JOB_STATUS_CHANGE', match=lambda d: (d['id'], d['status']) == ('b', 'paused'))
+    qmp.cmd('job-resume', id='a')
+    qmp.wait_event('JOB_STATUS_CHANGE', match=pauses('b'))
     rig.unharmed()
     [d] = [j for j in qmp.cmd('query-jobs') if j['id'] == 'd']
     assert d['waits-for'] == "snapshot-save 'b'", d
