@@ -7,6 +7,7 @@
 
 #include "monitor/chardev-int.h"
 #include "qapi/error.h"
+#include "qapi/keyval.h"
 
 /* "HOST:PORT" or "[V6]:PORT". */
 static bool set_host_port(ChardevOpts *opts, const char *text, const char *host_key,
@@ -32,25 +33,12 @@ static bool set_host_port(ChardevOpts *opts, const char *text, const char *host_
     return true;
 }
 
-/* Takes the text up to a single comma, or the end, off *p, which is then behind the comma. */
-static char *take_address(const char **p)
-{
-    GString *s = g_string_new(NULL);
-
-    while (**p && (**p != ',' || (*p)[1] == ',')) {
-        *p += **p == ',';
-        g_string_append_c(s, *(*p)++);
-    }
-    *p += **p == ',';
-    return g_string_free(s, false);
-}
-
 /* Each of these is told what stands behind the colon. */
 typedef bool SpecFunc(ChardevOpts *opts, const char *text, GError **errp);
 
 static bool parse_unix(ChardevOpts *opts, const char *text, GError **errp)
 {
-    g_autofree char *path = take_address(&text);
+    g_autofree char *path = keyval_take_value(&text);
 
     opts->backend = g_strdup("socket");
     chardev_opts_set(opts, "path", path);
@@ -59,7 +47,7 @@ static bool parse_unix(ChardevOpts *opts, const char *text, GError **errp)
 
 static bool parse_tcp(ChardevOpts *opts, const char *text, GError **errp)
 {
-    g_autofree char *address = take_address(&text);
+    g_autofree char *address = keyval_take_value(&text);
 
     opts->backend = g_strdup("socket");
     if (!set_host_port(opts, address, "host", "port")) {
@@ -90,7 +78,7 @@ static bool parse_websocket(ChardevOpts *opts, const char *text, GError **errp)
 /* "[HOST]:PORT[@[ADDRESS]:PORT]" */
 static bool parse_udp(ChardevOpts *opts, const char *text, GError **errp)
 {
-    g_autofree char *remote = take_address(&text);
+    g_autofree char *remote = keyval_take_value(&text);
     char *local = strchr(remote, '@');
 
     opts->backend = g_strdup("udp");

@@ -4,6 +4,7 @@
 
 #include "monitor/chardev-opts.h"
 #include "qapi/error.h"
+#include "qapi/keyval.h"
 
 ChardevOpts *chardev_opts_new(void)
 {
@@ -34,24 +35,6 @@ void chardev_opts_set(ChardevOpts *opts, const char *key, const char *value)
     }
 }
 
-/* Takes the text up to a single comma off *p. */
-static char *take_item(const char **p)
-{
-    GString *s = g_string_new(NULL);
-
-    while (**p) {
-        if (**p == ',') {
-            if ((*p)[1] != ',') {
-                (*p)++;
-                break;
-            }
-            (*p)++;
-        }
-        g_string_append_c(s, *(*p)++);
-    }
-    return g_string_free(s, false);
-}
-
 static const char *const flags[] = {"server", "wait", "nodelay", "mux", "signal", "append", NULL};
 
 static void set_flag(ChardevOpts *opts, const char *name)
@@ -68,7 +51,7 @@ bool chardev_opts_parse(ChardevOpts *opts, const char *text, bool with_backend, 
     bool first = with_backend;
 
     while (*text) {
-        g_autofree char *item = take_item(&text);
+        g_autofree char *item = keyval_take_value(&text);
         char *eq = strchr(item, '=');
 
         if (eq) {

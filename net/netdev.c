@@ -14,17 +14,6 @@
 /* Options that may be given several times, each a list of NetString. */
 static const char *const lists[] = {"hostfwd", "guestfwd", "dnssearch"};
 
-/* The length of the first "key=value" of text; ",," is a comma in a value. */
-static size_t part_length(const char *text)
-{
-    size_t n = 0;
-
-    while (text[n] && (text[n] != ',' || text[n + 1] == ',')) {
-        n += text[n] == ',' ? 2 : 1;
-    }
-    return n;
-}
-
 /* "hostfwd=a,hostfwd=b" is "hostfwd.0.str=a,hostfwd.1.str=b". */
 static char *number_lists(const char *text)
 {
@@ -32,7 +21,7 @@ static char *number_lists(const char *text)
     GString *out = g_string_new(NULL);
 
     while (*text) {
-        size_t n = part_length(text), skip = 0;
+        size_t n = keyval_item_length(text), skip = 0;
 
         for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
             size_t len = strlen(lists[i]);

@@ -91,8 +91,17 @@ static bool store(json_object *root, const char *key, json_object *value, GError
     }
 }
 
-/* Takes one value off *text: up to a single comma, ",," being a literal one. */
-static char *take_value(const char **text)
+size_t keyval_item_length(const char *text)
+{
+    size_t n = 0;
+
+    while (text[n] && (text[n] != ',' || text[n + 1] == ',')) {
+        n += text[n] == ',' ? 2 : 1;
+    }
+    return n;
+}
+
+char *keyval_take_value(const char **text)
 {
     GString *value = g_string_new(NULL);
     const char *s = *text;
@@ -187,10 +196,10 @@ json_object *keyval_parse(const char *text, const char *implied_key, GError **er
         if (s[len] == '=') {
             key = g_strndup(s, len);
             s += len + 1;
-            value = take_value(&s);
+            value = keyval_take_value(&s);
         } else if (s == text && implied_key && len) {
             key = g_strdup(implied_key);
-            value = take_value(&s);
+            value = keyval_take_value(&s);
         } else {
             g_autofree char *name = g_strndup(s, len);
             bool ok = len && (fragment_ok(name, strcspn(name, ".")));

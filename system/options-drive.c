@@ -20,18 +20,14 @@ static char *rename_file(const char *arg)
 {
     static const char old[] = "file=";
     GString *s = g_string_new(NULL);
-    bool begins = true;
 
     while (*arg) {
-        if (begins && g_str_has_prefix(arg, old)) {
-            g_string_append(s, "filename=");
-            arg += strlen(old);
-        }
-        begins = *arg == ',' && arg[1] != ',';
-        if (*arg == ',' && !begins) {
-            g_string_append_c(s, *arg++);
-        }
-        if (*arg) {
+        size_t n = keyval_item_length(arg), skip = g_str_has_prefix(arg, old) ? strlen(old) : 0;
+
+        g_string_append(s, skip ? "filename=" : "");
+        g_string_append_len(s, arg + skip, n - skip);
+        arg += n;
+        if (*arg == ',') {
             g_string_append_c(s, *arg++);
         }
     }

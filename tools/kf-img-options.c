@@ -66,19 +66,17 @@ bool img_parse_options(const char *text, GHashTable *options)
     while (*p) {
         size_t name_len = strcspn(p, "=,");
         char *name = g_strndup(p, name_len);
-        GString *value = g_string_new(NULL);
+        char *value;
 
         p += name_len;
         if (*p == '=') {
-            for (p++; *p && (*p != ',' || p[1] == ','); p++) {
-                g_string_append_c(value, *p);
-                p += *p == ',';
-            }
+            p++;
+            value = keyval_take_value(&p);
         } else {
-            g_string_append(value, "on");
+            value = g_strdup("on");
+            p += *p == ',';
         }
-        p += *p == ',';
-        g_hash_table_replace(options, name, g_string_free(value, FALSE));
+        g_hash_table_replace(options, name, value);
     }
     return true;
 }

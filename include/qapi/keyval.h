@@ -25,6 +25,14 @@ json_object *keyval_parse(const char *text, const char *implied_key, GError **er
 json_object *keyval_or_json_parse(const char *text, const char *implied_key, bool *is_json,
                                   GError **errp);
 
+/* The length of text up to a single comma or its end; ",," does not end it. */
+size_t keyval_item_length(const char *text);
+/*
+ * Takes a value off *text, which is then behind the single comma that ended it, or at its end.
+ * Returns a new string, in which ",," has become a comma.
+ */
+char *keyval_take_value(const char **text);
+
 /*
  * The tree of a JSON object whose keys may have dots ("file.filename"), at any level: the same as
  * of nested objects.  Leaves keep their types.  options stays the caller's.  Returns a new object
