@@ -91,17 +91,17 @@ static DriveInterface interface_of(const DriveOptions *d)
     return d->has_if ? d->q_if : DRIVE_INTERFACE_VIRTIO;
 }
 
-/* Whether an earlier drive of the kind has the number. */
-static bool number_is_taken(DriveInterface interface, int64_t number)
+/* The drive of the kind that has the number; NULL if there is none. */
+static Disk *find_numbered(DriveInterface interface, int64_t number)
 {
     for (guint i = 0; i < disks->len; i++) {
-        const Disk *disk = disks->pdata[i];
+        Disk *disk = disks->pdata[i];
 
         if (disk->drive && interface_of(disk->drive) == interface && disk->number == number) {
-            return true;
+            return disk;
         }
     }
-    return false;
+    return NULL;
 }
 
 /* The number of a drive, of flash its bank; -1 and errp if it cannot have it. */
@@ -111,7 +111,7 @@ static int choose_number(const DriveOptions *d, GError **errp)
     int64_t number = d->has_unit ? d->unit : d->has_index ? d->index : 0;
     bool is_flash = interface_of(d) == DRIVE_INTERFACE_PFLASH;
 
-    while (!given && number_is_taken(interface_of(d), number)) {
+    while (!given && find_numbered(interface_of(d), number)) {
         number++;
     }
     if (is_flash && (number < 0 || number >= VIRT_FLASH_BANKS)) {
@@ -122,7 +122,7 @@ static int choose_number(const DriveOptions *d, GError **errp)
         error_setg(errp, "a drive's number is between 0 and %d", INT_MAX);
         return -1;
     }
-    if (number_is_taken(interface_of(d), number)) {
+    if (find_numbered(interface_of(d), number)) {
         error_setg(errp, "drive with bus=0, unit=%d (index=%d) exists", (int)number, (int)number);
         return -1;
     }
@@ -507,24 +507,11 @@ static bool plug_device(const DeviceOptions *d, VirtMachine *board, VMStateRegis
 
 /* --- Flash ---------------------------------------------------------------------------------- */
 
-static Disk *find_bank(int bank)
-{
-    for (guint i = 0; i < disks->len; i++) {
-        Disk *disk = disks->pdata[i];
-
-        if (disk->drive && disk->drive->has_if &&
-            disk->drive->q_if == DRIVE_INTERFACE_PFLASH && disk->number == bank) {
-            return disk;
-        }
-    }
-    return NULL;
-}
-
 bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp)
 {
     for (int i = 0; i < VIRT_FLASH_BANKS; i++) {
         g_autofree char *property = g_strdup_printf("pflash%d", i);
-        Disk *disk = find_bank(i);
+        Disk *disk = find_numbered(DRIVE_INTERFACE_PFLASH, i);
 
         if (o->pflash[i] && disk) {
             error_setg(errp, "-machine %s=%s: the bank has a -drive of its own", property,
