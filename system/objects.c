@@ -115,12 +115,12 @@ static void set_polling(IOThread *thread, const IothreadProperties *p)
 {
     AioPolling polling = {p->poll_max_ns, p->poll_grow, p->poll_shrink, p->aio_max_batch};
 
-    iothread_set_polling(thread, &polling);
+    aio_set_polling(iothread_context(thread), &polling);
 }
 
 IothreadProperties objects_iothread_properties(IOThread *thread)
 {
-    AioPolling polling = iothread_polling(thread);
+    AioPolling polling = aio_polling(iothread_context(thread));
 
     return (IothreadProperties){
         .has_poll_max_ns = true, .poll_max_ns = polling.max_ns,

@@ -172,7 +172,7 @@ static void add_iothread(IOThread *thread, void *opaque)
 {
     IOThreadInfoList ***tail = opaque;
     IOThreadInfo *info = g_new0(IOThreadInfo, 1);
-    AioPolling polling = iothread_polling(thread);
+    AioPolling polling = aio_polling(iothread_context(thread));
 
     info->id = g_strdup(iothread_name(thread));
     info->thread_id = iothread_tid(thread);

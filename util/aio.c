@@ -84,6 +84,16 @@ void aio_set_polling(AioContext *ctx, const AioPolling *polling)
     __atomic_store_n(&ctx->polling.max_ns, polling->max_ns, __ATOMIC_RELAXED);
 }
 
+AioPolling aio_polling(AioContext *ctx)
+{
+    return (AioPolling){
+        .max_ns = __atomic_load_n(&ctx->polling.max_ns, __ATOMIC_RELAXED),
+        .grow = __atomic_load_n(&ctx->polling.grow, __ATOMIC_RELAXED),
+        .shrink = __atomic_load_n(&ctx->polling.shrink, __ATOMIC_RELAXED),
+        .max_batch = __atomic_load_n(&ctx->polling.max_batch, __ATOMIC_RELAXED),
+    };
+}
+
 void main_aio_context_init(void)
 {
     GError *err = NULL;

@@ -20,7 +20,6 @@ struct IOThread {
     pthread_cond_t started;
     int tid;   /* under lock; 0 until the thread has started */
     bool stop; /* the thread's own: set by a bottom half */
-    AioPolling polling; /* main thread */
 };
 
 static void *iothread_run(void *opaque)
@@ -99,17 +98,6 @@ void iothread_destroy(IOThread *t)
 AioContext *iothread_context(IOThread *t)
 {
     return t->ctx;
-}
-
-void iothread_set_polling(IOThread *t, const AioPolling *polling)
-{
-    t->polling = *polling;
-    aio_set_polling(t->ctx, polling);
-}
-
-AioPolling iothread_polling(IOThread *t)
-{
-    return t->polling;
 }
 
 const char *iothread_name(IOThread *t)

@@ -59,6 +59,8 @@ typedef struct AioPolling {
 } AioPolling;
 /* The time adapts to what comes, from 0 to max_ns.  Any thread; only where io_uring is used. */
 void aio_set_polling(AioContext *ctx, const AioPolling *polling);
+/* What was said last.  Any thread. */
+AioPolling aio_polling(AioContext *ctx);
 /* A GSource that polls ctx in a glib main loop; the caller owns one reference. */
 GSource *aio_get_g_source(AioContext *ctx);
 

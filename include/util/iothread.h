@@ -16,9 +16,6 @@ IOThread *iothread_new(const char *name, GError **errp);
 void iothread_destroy(IOThread *iothread);
 AioContext *iothread_context(IOThread *iothread);
 const char *iothread_name(IOThread *iothread);
-/* How it waits for disks; all 0 at first.  Main thread. */
-void iothread_set_polling(IOThread *iothread, const AioPolling *polling);
-AioPolling iothread_polling(IOThread *iothread);
 /* The kernel's thread id. */
 int iothread_tid(IOThread *iothread);
 
