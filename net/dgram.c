@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "net-int.h"
 #include "qapi/error.h"
@@ -138,7 +137,6 @@ static bool is_multicast(const SocketAddress *a)
 static int bind_local(SocketAddress *a, GError **errp)
 {
     int fd = socket(a->addr.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct stat st;
 
     if (fd < 0) {
         error_setg_errno(errp, errno, "can't create datagram socket");
@@ -147,15 +145,11 @@ static int bind_local(SocketAddress *a, GError **errp)
     if (a->path && !a->abstract) {
         unlink(a->path);
     }
-    if (bind(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
+    if (socket_address_bind(a, fd) < 0) {
         error_setg_errno(errp, errno, "can't bind %s%s%s to socket", a->path ? a->path : a->host,
                          a->path ? "" : ":", a->path ? "" : a->port);
         close(fd);
         return -1;
-    }
-    if (a->path && !a->abstract && !stat(a->path, &st)) {
-        a->dev = st.st_dev;
-        a->ino = st.st_ino;
     }
     return fd;
 }

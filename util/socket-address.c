@@ -134,10 +134,21 @@ static int new_socket(int family, int flags)
     return socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 }
 
+int socket_address_bind(SocketAddress *a, int fd)
+{
+    int ret = bind(fd, (struct sockaddr *)&a->addr, a->addr_len);
+    struct stat st;
+
+    if (ret == 0 && a->path && !a->abstract && !stat(a->path, &st)) {
+        a->dev = st.st_dev;
+        a->ino = st.st_ino;
+    }
+    return ret;
+}
+
 static int listen_unix(SocketAddress *a, GError **errp)
 {
     int fd = new_socket(AF_UNIX, SOCK_NONBLOCK);
-    struct stat st;
 
     set_unix(a);
     if (fd < 0) {
@@ -145,14 +156,10 @@ static int listen_unix(SocketAddress *a, GError **errp)
         return -1;
     }
     if ((!a->abstract && unlink(a->path) < 0 && errno != ENOENT) ||
-        bind(fd, (struct sockaddr *)&a->addr, a->addr_len) < 0) {
+        socket_address_bind(a, fd) < 0) {
         fail(errp, errno, "Failed to bind socket to %s", a->path);
         close(fd);
         return -1;
-    }
-    if (!a->abstract && !stat(a->path, &st)) {
-        a->dev = st.st_dev;
-        a->ino = st.st_ino;
     }
     if (listen(fd, SOMAXCONN) < 0) {
         fail(errp, errno, "Failed to listen on socket");

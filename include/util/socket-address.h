@@ -30,6 +30,8 @@ typedef struct SocketAddress {
 } SocketAddress;
 
 void socket_address_clear(SocketAddress *a);
+/* Binds fd to addr, which must be known; notes the file that this makes.  0, or -1 and errno. */
+int socket_address_bind(SocketAddress *a, int fd);
 /* Removes a server's socket file, unless it is another's by now. */
 void socket_address_unlink(const SocketAddress *a);
 /* "/x", with what makes it abstract, or "host:port", behind "unix:" or the protocol. */
