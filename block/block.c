@@ -274,6 +274,8 @@ static const BlockdevRef *file_ref(const BlockdevOptions *o)
         return o->u.blklogwrites.file;
     case BLOCKDEV_DRIVER_BLKVERIFY:
         return o->u.blkverify.raw;
+    case BLOCKDEV_DRIVER_COPY_ON_READ:
+        return o->u.copy_on_read.file;
     default:
         return NULL;
     }

@@ -10,6 +10,7 @@ static const BlockDriver *const drivers[] = {
     &bdrv_blkdebug_driver,
     &bdrv_blklogwrites_driver,
     &bdrv_blkverify_driver,
+    &bdrv_copy_on_read_driver,
     &bdrv_host_device_driver,
     &bdrv_null_aio_driver,
     &bdrv_null_co_driver,

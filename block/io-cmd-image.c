@@ -153,17 +153,29 @@ static int coroutine_fn run_map(IoSession *s, int argc, char **argv)
 
 /* --- The image as a whole --------------------------------------------------------------------- */
 
-static int coroutine_fn run_info(IoSession *s, int argc, char **argv)
+/* What the user has opened, without what has been put over it. */
+static BlockDriverState *opened_node(IoSession *s)
 {
     BlockDriverState *bs = blk_bs(s->blk);
+
+    return s->copy_on_read ? bdrv_file(bs) : bs;
+}
+
+/* The numbers of the image below a filter are the filter's too; what only a format has is not. */
+static int coroutine_fn run_info(IoSession *s, int argc, char **argv)
+{
+    BlockDriverState *bs = opened_node(s), *image = bs;
     g_autofree char *cluster = NULL, *state = NULL;
     BdrvInfo info = { 0 };
     GError *err = NULL;
     bool ok = true;
 
+    while (image->drv->is_filter && image->file) {
+        image = bdrv_file(image);
+    }
     bdrv_co_move_to(bdrv_context(bs));
-    if (bs->drv->co_info) {
-        ok = bs->drv->co_info(bs, &info, &err);
+    if (image->drv->co_info) {
+        ok = image->drv->co_info(image, &info, &err);
     }
     bdrv_co_move_to(main_aio_context());
     if (!ok) {
@@ -175,14 +187,14 @@ static int coroutine_fn run_info(IoSession *s, int argc, char **argv)
     state = io_format_size(info.vm_state_offset);
     io_printf(s, "format name: %s\ncluster size: %s\nvm state offset: %s\n",
               bdrv_driver_name(bs), cluster, state);
-    if (info.specific) {
+    if (info.specific && image == bs) {
         GString *text = g_string_new(NULL);
 
         bdrv_format_specific_info(text, info.specific);
         io_print_monitor(s, text->str);
         g_string_free(text, true);
-        qapi_free_ImageInfoSpecific(info.specific);
     }
+    qapi_free_ImageInfoSpecific(info.specific);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 struct IoSession {
     BlockBackend *blk;
     bool owned, misalign, write_through;
+    bool copy_on_read; /* blk is on a filter that copies what is read */
     unsigned refs;    /* the owner, and requests under way */
     unsigned pending; /* asynchronous requests */
     CoQueue idle;     /* waiting for pending == 0 */
@@ -98,5 +99,8 @@ bool coroutine_fn io_buffers_new(IoSession *s, int argc, char **argv, int fill, 
 int coroutine_fn io_cmd_read(IoSession *s, int64_t offset, IOVector *iov);
 int coroutine_fn io_cmd_write(IoSession *s, int64_t offset, IOVector *iov, int flags);
 int coroutine_fn io_cmd_write_zeroes(IoSession *s, int64_t offset, int64_t bytes, int flags);
+/* The same for machine state that is in no snapshot. */
+int coroutine_fn io_cmd_load_vmstate(IoSession *s, int64_t offset, IOVector *iov);
+int coroutine_fn io_cmd_save_vmstate(IoSession *s, int64_t offset, IOVector *iov);
 
 #endif

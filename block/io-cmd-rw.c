@@ -104,7 +104,7 @@ static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t b
 
     io_vector_init_buf(&iov, buf, bytes);
     r->report.start_ns = clock_now_ns();
-    ret = r->vm_state ? -ENOTSUP : io_cmd_read(s, offset, &iov);
+    ret = r->vm_state ? io_cmd_load_vmstate(s, offset, &iov) : io_cmd_read(s, offset, &iov);
     if (ret < 0) {
         io_printf(s, "read failed: %s\n", strerror(-ret));
     } else {
@@ -276,7 +276,7 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
     if (w->zero) {
         ret = io_cmd_write_zeroes(s, offset, bytes, flags);
     } else if (w->vm_state) {
-        ret = -ENOTSUP;
+        ret = io_cmd_save_vmstate(s, offset, &iov);
     } else {
         ret = io_cmd_write(s, offset, &iov, flags);
     }
@@ -372,7 +372,7 @@ const IoCommand io_rw_commands[] = {
       .summary = "reads a number of bytes at a specified offset",
       .help = " Reads len bytes at off, shows them with -v, compares them with -P.\n"
               " 'read -v 512 1k' shows 1 KiB from the second sector on.\n\n"
-              " -b, -- machine state instead of the disk (not supported)\n"
+              " -b, -- machine state behind the disk (qcow2), not the disk\n"
               " -C, -- the result as values with commas in between\n"
               " -l, -- with -P: compare only so many bytes\n"
               " -p, -- nothing, for old scripts\n"
@@ -393,7 +393,7 @@ const IoCommand io_rw_commands[] = {
       .summary = "writes a number of bytes at a specified offset",
       .help = " Writes len bytes of 0xcd at off.\n"
               " 'write 512 1k' writes 1 KiB from the second sector on.\n\n"
-              " -b, -- machine state instead of the disk (not supported)\n"
+              " -b, -- machine state behind the disk (qcow2), not the disk\n"
               " -c, -- stored compressed\n"
               " -C, -- the result as values with commas in between\n"
               " -f, -- durable when it is done (force unit access)\n"

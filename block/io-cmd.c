@@ -70,6 +70,11 @@ void io_session_set_write_through(IoSession *s, bool write_through)
     s->write_through = write_through;
 }
 
+void io_session_set_copy_on_read(IoSession *s, bool copy_on_read)
+{
+    s->copy_on_read = copy_on_read;
+}
+
 void io_session_set_commands(IoSession *s, const IoCommand *commands, void *opaque)
 {
     s->commands = commands;
@@ -581,6 +586,31 @@ int coroutine_fn io_cmd_write_zeroes(IoSession *s, int64_t offset, int64_t bytes
     bdrv_co_move_to(bdrv_context(blk_bs(s->blk)));
     flags |= s->write_through ? BDRV_REQ_FUA : 0;
     ret = blk_co_pwrite_zeroes(s->blk, offset, bytes, flags);
+    bdrv_co_move_to(main_aio_context());
+    return ret;
+}
+
+int coroutine_fn io_cmd_load_vmstate(IoSession *s, int64_t offset, IOVector *iov)
+{
+    BlockDriverState *bs = blk_bs(s->blk);
+    int ret;
+
+    bdrv_co_move_to(bdrv_context(bs));
+    ret = bdrv_co_load_vmstate(bs, offset, iov);
+    bdrv_co_move_to(main_aio_context());
+    return ret;
+}
+
+int coroutine_fn io_cmd_save_vmstate(IoSession *s, int64_t offset, IOVector *iov)
+{
+    BlockDriverState *bs = blk_bs(s->blk);
+    int ret;
+
+    bdrv_co_move_to(bdrv_context(bs));
+    ret = bdrv_co_save_vmstate(bs, offset, iov);
+    if (ret >= 0 && s->write_through) {
+        ret = blk_co_flush(s->blk);
+    }
     bdrv_co_move_to(main_aio_context());
     return ret;
 }

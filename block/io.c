@@ -11,6 +11,7 @@
 #include "block/trace.h"
 #include "graph-int.h"
 #include "qapi/error.h"
+#include "serialise.h"
 
 #define BOUNCE_MAX (1024 * 1024)
 #define ZERO_CHUNK (1024 * 1024)
@@ -19,48 +20,16 @@
 
 /* --- Serialising ------------------------------------------------------------------------ */
 
-typedef struct SerialisedWrite {
-    int64_t offset, bytes;
-    bool exclusive; /* reads, changes and writes back: nothing may overlap */
-    CoQueue waiters;
-    GList link;
-} SerialisedWrite;
-
-static void coroutine_fn serialise_begin(BlockDriverState *bs, SerialisedWrite *w,
-                                         int64_t offset, int64_t bytes, bool exclusive)
+/* For a write, widened to whole units; exclusive: it reads, changes and writes back. */
+static void coroutine_fn order_write(BlockDriverState *bs, BdrvSerialised *w, int64_t offset,
+                                     int64_t bytes, bool exclusive)
 {
-    int64_t align = bs->request_alignment;
-    int64_t end = offset + bytes;
-    bool again;
+    int64_t mask = bs->request_alignment - 1, end = offset + bytes;
 
-    w->offset = offset & ~(align - 1);
-    w->bytes = end - w->offset;
-    if (end <= INT64_MAX - align) {
-        w->bytes = ((end + align - 1) & ~(align - 1)) - w->offset;
+    if (end <= INT64_MAX - mask) {
+        end = (end + mask) & ~mask;
     }
-    w->exclusive = exclusive;
-    co_queue_init(&w->waiters);
-    w->link = (GList){ .data = w };
-    g_queue_push_tail_link(&bs->serialised, &w->link);
-    do { /* only for those before: no circle */
-        again = false;
-        for (GList *l = w->link.prev; l; l = l->prev) {
-            SerialisedWrite *o = l->data;
-            if ((o->exclusive || exclusive) && o->offset < w->offset + w->bytes &&
-                w->offset < o->offset + o->bytes) {
-                co_queue_wait(&o->waiters, NULL);
-                again = true;
-                break;
-            }
-        }
-    } while (again);
-}
-
-static void serialise_end(BlockDriverState *bs, SerialisedWrite *w)
-{
-    g_queue_unlink(&bs->serialised, &w->link);
-    co_queue_restart_all(&w->waiters);
-    co_queue_destroy(&w->waiters);
+    serialise_begin(&bs->serialised, w, offset & ~mask, end, exclusive);
 }
 
 /* --- Range and alignment ---------------------------------------------------------------- */
@@ -351,11 +320,11 @@ static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t
                                    IOVector *iov, int flags)
 {
     bool aligned = is_aligned(bs, offset, bytes, iov);
-    SerialisedWrite w;
+    BdrvSerialised w;
     int ret;
 
     if (bs->request_alignment > 1) {
-        serialise_begin(bs, &w, offset, bytes, !aligned);
+        order_write(bs, &w, offset, bytes, !aligned);
     }
     if (aligned) {
         debug_event(bs, BLKDEBUG_EVENT_PWRITEV);
@@ -364,7 +333,7 @@ static int coroutine_fn do_pwritev(BlockDriverState *bs, int64_t offset, int64_t
         ret = bounced_write(bs, offset, bytes, iov, flags);
     }
     if (bs->request_alignment > 1) {
-        serialise_end(bs, &w);
+        serialise_end(&bs->serialised, &w);
     }
     debug_event(bs, BLKDEBUG_EVENT_PWRITEV_DONE);
     if (ret == 0) {
@@ -395,7 +364,7 @@ static int coroutine_fn write_zero_buffers(BlockDriverState *bs, int64_t offset,
 static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          int flags)
 {
-    SerialisedWrite w;
+    BdrvSerialised w;
     int ret = -ENOTSUP;
 
     if (!bs->discard_unmap) {
@@ -403,7 +372,7 @@ static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, i
     }
     if (bs->drv->co_pwrite_zeroes || (bs->drv->is_filter && bs->file)) {
         if (bs->request_alignment > 1) {
-            serialise_begin(bs, &w, offset, bytes, !is_aligned(bs, offset, bytes, NULL));
+            order_write(bs, &w, offset, bytes, !is_aligned(bs, offset, bytes, NULL));
         }
         debug_event(bs, BLKDEBUG_EVENT_PWRITEV_ZERO);
         if (bs->drv->co_pwrite_zeroes) {
@@ -412,7 +381,7 @@ static int coroutine_fn do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, i
             ret = bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
         }
         if (bs->request_alignment > 1) {
-            serialise_end(bs, &w);
+            serialise_end(&bs->serialised, &w);
         }
         if (ret == 0) {
             note_written(bs, offset + bytes);
@@ -525,18 +494,18 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
 
         end = end == bs->length ? end : end & ~mask;
         if (start < end) {
-            SerialisedWrite w;
+            BdrvSerialised w;
 
             before_write(bs, start, end - start);
             if (mask) {
-                serialise_begin(bs, &w, start, end - start, false);
+                order_write(bs, &w, start, end - start, false);
             }
             ret = bs->drv->co_pdiscard ? bs->drv->co_pdiscard(bs, start, end - start)
                   : bs->drv->is_filter && bs->file
                       ? bdrv_co_pdiscard(bs->file, start, end - start)
                       : 0;
             if (mask) {
-                serialise_end(bs, &w);
+                serialise_end(&bs->serialised, &w);
             }
             bdrv_dirty_mark(bs, start, end - start);
         }

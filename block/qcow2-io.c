@@ -472,7 +472,10 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
                                  uint8_t *buf)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t inside = offset < s->disk_size ? MIN(bytes, s->disk_size - offset) : 0;
+    bool state = offset >= qcow2_state_offset(s); /* machine state behind the disk */
+    uint64_t inside = state                   ? bytes
+                      : offset < s->disk_size ? MIN(bytes, s->disk_size - offset)
+                                              : 0;
     IOVector v;
 
     memset(buf, 0, bytes);
@@ -481,7 +484,7 @@ static int coroutine_fn read_old(BlockDriverState *bs, uint64_t offset, uint64_t
     }
     io_vector_init_buf(&v, buf, inside);
     bdrv_co_debug_event(bs->file, BLKDEBUG_EVENT_COW_READ);
-    return qcow2_read(bs, NULL, 0, offset, inside, &v, 0, true);
+    return qcow2_read(bs, NULL, 0, offset, inside, &v, 0, !state);
 }
 
 /* Writes the data and, in the same request, what surrounds it in its clusters. */

@@ -134,8 +134,7 @@ int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64
 
 /* --- The size -------------------------------------------------------------------------------- */
 
-/* Moves L1 to a larger table; the header follows with the new size of the disk. */
-static int coroutine_fn grow_l1(BlockDriverState *bs, uint64_t entries)
+int coroutine_fn qcow2_grow_l1(BlockDriverState *bs, uint64_t entries)
 {
     Qcow2State *s = bs->opaque;
     uint64_t old_offset = s->l1_offset, old_size = s->l1_disk_size;
@@ -199,7 +198,7 @@ static int coroutine_fn prepare_growth(BlockDriverState *bs, uint64_t old, uint6
     int ret = 0;
 
     if (entries > s->l1_size) {
-        ret = grow_l1(bs, entries);
+        ret = qcow2_grow_l1(bs, entries);
     }
     if (ret >= 0 && bs->backing) {
         ret = hide_backing(bs, old, length);
@@ -250,9 +249,15 @@ static int coroutine_fn write_size(BlockDriverState *bs, uint64_t length)
 static int coroutine_fn resize(BlockDriverState *bs, uint64_t length, PreallocMode prealloc)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t old = s->disk_size;
-    int ret = length < old ? cut_off(bs, old, length) : prepare_growth(bs, old, length, prealloc);
+    uint64_t old = s->disk_size, tables = qcow2_l1_entries(s, old);
+    int ret = 0;
 
+    if (qcow2_l1_entries(s, length) != tables && qcow2_state_tables(s)) {
+        ret = qcow2_drop_tables(bs, tables); /* machine state must not become part of the disk */
+    }
+    if (ret >= 0) {
+        ret = length < old ? cut_off(bs, old, length) : prepare_growth(bs, old, length, prealloc);
+    }
     ret = ret < 0 ? ret : write_size(bs, length);
     if (ret < 0) {
         return ret;

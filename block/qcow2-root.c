@@ -37,38 +37,61 @@ bool coroutine_fn qcow2_snapshot_show(BlockDriverState *bs, const char *id, GErr
     return true;
 }
 
-int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
+/* Takes the entries of L1 from first on away; they are in *l1 then.  Whether there are any. */
+static bool take_entries(Qcow2State *s, uint64_t first, uint64_t *l1)
+{
+    bool any = false;
+
+    for (uint64_t i = first; i < s->l1_size; i++) {
+        if (s->l1[i] & QCOW2_OFFSET_MASK) {
+            any = true;
+            l1[i] = s->l1[i];
+            qcow2_metadata_remove(s, l1[i] & QCOW2_OFFSET_MASK);
+            qcow2_l1_set(s, i, 0);
+        }
+    }
+    return any;
+}
+
+int coroutine_fn qcow2_drop_tables(BlockDriverState *bs, uint64_t first)
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint64_t *l1 = NULL;
-    uint32_t l1_size;
+    uint64_t l1_size = s->l1_size;
+    bool any;
     int ret;
 
-    if (s->save || s->corrupt || s->broken) {
-        return s->save ? -EBUSY : -EIO;
+    if (s->corrupt || s->broken) {
+        return -EIO;
     }
-    co_mutex_lock(&s->walk_lock);
     ret = qcow2_flush(bs); /* frees put off so far take effect: the walk looks at the counts */
-    if (ret >= 0) {
-        co_mutex_lock(&s->lock);
-        l1_size = s->l1_size;
-        l1 = g_memdup2(s->l1, (gsize)(l1_size + 1) * 8);
-        for (uint32_t i = 0; i < l1_size; i++) {
-            if (l1[i] & QCOW2_OFFSET_MASK) {
-                qcow2_metadata_remove(s, l1[i] & QCOW2_OFFSET_MASK);
-                qcow2_l1_set(s, i, 0);
-            }
-        }
-        co_mutex_unlock(&s->lock);
-        ret = qcow2_flush(bs);
+    if (ret < 0) {
+        return ret;
     }
+    l1 = g_new0(uint64_t, l1_size + 1);
+    co_mutex_lock(&s->lock);
+    any = take_entries(s, first, l1);
+    co_mutex_unlock(&s->lock);
+    if (!any) {
+        return 0;
+    }
+    ret = qcow2_flush(bs);
     if (ret >= 0) {
         ret = qcow2_release_tree(bs, l1, l1_size);
     }
     /* The first flush gives the clusters back, the second makes that durable. */
     ret = ret < 0 ? ret : qcow2_flush(bs);
     qcow2_wait_for_holes(s);
-    ret = ret < 0 ? ret : qcow2_flush(bs);
+    return ret < 0 ? ret : qcow2_flush(bs);
+}
+
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_mutex_lock(&s->walk_lock);
+    ret = s->save ? -EBUSY : qcow2_drop_tables(bs, 0);
     co_mutex_unlock(&s->walk_lock);
     return ret;
 }

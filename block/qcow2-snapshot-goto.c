@@ -245,6 +245,9 @@ void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GErr
     g->sn = sn;
     g->disk_size = sn->info.disk_size;
     g->l1_size = qcow2_l1_entries(s, g->disk_size);
+    if (!sn->info.vm_state_size) {
+        g->l1_size = MAX(g->l1_size, sn->l1_size); /* it has taken along what lay behind the disk */
+    }
     g->l1_count = MAX(qcow2_clusters(s, g->l1_size * 8), 1);
     g->l1 = g_new0(uint64_t, g->l1_size + 1);
     for (uint64_t i = 0; i < MIN(g->l1_size, sn->l1_size); i++) {

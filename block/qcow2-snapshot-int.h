@@ -11,8 +11,9 @@ struct Qcow2Save {
     uint64_t serial;
     int error;             /* -errno: what made it fail after freeze */
     uint64_t disk_size;    /* at freeze */
-    uint64_t guest_tables; /* L1 entries for the disk */
-    uint64_t *l1;          /* the snapshot's, for the disk */
+    bool with_state;       /* machine state is going to be written */
+    uint64_t guest_tables; /* L1 entries for the disk; without machine state, for all there is */
+    uint64_t *l1;          /* the snapshot's, for these */
     /*
      * Its L2 tables for machine state: NULL, or uint64_t[l2_entries], behind which in extended
      * tables as many bitmaps follow; 0 for a cluster that has data everywhere.

@@ -98,6 +98,7 @@ void *coroutine_fn qcow2_save_prepare(BlockDriverState *bs, BdrvSnapshotInfo *in
     }
     save = g_new0(Qcow2Save, 1);
     save->state = g_ptr_array_new_with_free_func(g_free);
+    save->with_state = vm_state_size > 0;
     s->save = save;
     if (!info->id[0]) {
         choose_id(s, info);
@@ -139,7 +140,8 @@ bool coroutine_fn qcow2_save_freeze(BlockDriverState *bs, void *opaque, GError *
     Qcow2Save *save = opaque;
 
     save->disk_size = s->disk_size;
-    save->guest_tables = qcow2_l1_entries(s, s->disk_size);
+    save->guest_tables = qcow2_l1_entries(s, s->disk_size) +
+                         (save->with_state ? 0 : qcow2_state_tables(s));
     save->l1 = g_new0(uint64_t, save->guest_tables + 1);
     s->pending = g_malloc0(s->l1_size / 8 + 1);
     for (uint64_t i = 0; i < save->guest_tables; i++) {
@@ -309,6 +311,9 @@ int coroutine_fn qcow2_save_write(BlockDriverState *bs, void *opaque, uint64_t o
 
     if (save->error) {
         return save->error;
+    }
+    if (!save->with_state) {
+        return -EINVAL; /* the active layer's own may be where it would go */
     }
     if (__builtin_add_overflow(offset, bytes, &end) || end > INT64_MAX / 2 ||
         (save->guest_tables + qcow2_l1_entries(s, end)) * 8 > QCOW2_MAX_L1_BYTES) {

@@ -286,6 +286,12 @@ static inline uint64_t qcow2_l1_entries(const Qcow2State *s, uint64_t size)
     return (size >> shift) + ((size & ((1ULL << shift) - 1)) != 0);
 }
 
+/* Where machine state lies in the active layer's address space: behind the disk's L2 tables. */
+static inline uint64_t qcow2_state_offset(const Qcow2State *s)
+{
+    return qcow2_l1_entries(s, s->disk_size) << (s->cluster_bits + s->l2_bits);
+}
+
 static inline uint64_t qcow2_l2_get(const Qcow2Table *t, uint64_t index)
 {
     return qcow2_be64(t->data + (index << t->shift));
@@ -637,6 +643,11 @@ int coroutine_fn qcow2_preallocate(BlockDriverState *bs, uint64_t offset, uint64
                                    PreallocMode mode);
 bool coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t length, bool exact,
                                     PreallocMode prealloc, GError **errp);
+/*
+ * Moves L1 to a larger table, of so many entries; durable on success.  The node is drained.
+ * walk_lock held.
+ */
+int coroutine_fn qcow2_grow_l1(BlockDriverState *bs, uint64_t entries);
 
 /* --- qcow2-amend.c, qcow2-amend-refcount.c ----------------------------------------------------- */
 
@@ -664,12 +675,22 @@ const void *qcow2_feature_names(size_t *bytes);
 /* What qemu-img info shows under "Format specific information"; the caller's. */
 ImageInfoSpecific *qcow2_specific_info(const Qcow2State *s);
 
-/* --- qcow2-backing.c, qcow2-root.c, qcow2-measure.c ----------------------------------------- */
+/* --- qcow2-backing.c, qcow2-root.c, qcow2-measure.c, qcow2-state.c ---------------------------- */
 
 /* See bdrv_co_change_backing(), bdrv_co_make_empty() and bdrv_co_measure(). */
 int coroutine_fn qcow2_co_change_backing(BlockDriverState *bs, const char *filename,
                                          const char *format);
 int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs);
+/*
+ * Takes the active layer's L2 tables from L1 index first on away; durable on success, with their
+ * clusters given back.  The node is drained or nobody else's.  walk_lock held, no other lock.
+ */
+int coroutine_fn qcow2_drop_tables(BlockDriverState *bs, uint64_t first);
+/* See bdrv_co_load_vmstate() and bdrv_co_save_vmstate(). */
+int coroutine_fn qcow2_co_load_vmstate(BlockDriverState *bs, int64_t offset, IOVector *iov);
+int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, int64_t offset, IOVector *iov);
+/* Number of L1 entries behind the disk's, up to the last that has an L2 table. */
+uint64_t qcow2_state_tables(const Qcow2State *s);
 bool coroutine_fn qcow2_co_measure(const BdrvCreateParams *params, BlockDriverState *source,
                                    BdrvMeasure *result, GError **errp);
 

@@ -10,7 +10,7 @@ typedef struct IoImage {
     char *name;    /* file name, or options with is_options; NULL: none */
     char *options; /* "driver=qcow2,..." beside the file name, NULL: none */
     bool is_options;
-    bool read_only, force_share, snapshot;
+    bool read_only, force_share, snapshot, copy_on_read;
     bool direct, no_flush, write_through;
     bool discard;
     const char *aio; /* constant; NULL: not said */

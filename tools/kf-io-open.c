@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include "block/copy-on-read.h"
 #include "block/temp-overlay.h"
 #include "kf-io-int.h"
 #include "qapi/error.h"
@@ -176,6 +177,11 @@ static BlockBackend *coroutine_fn open_backend(const IoImage *image, GError **er
         bs = temp_overlay_co_open(base, main_aio_context(), errp);
         bdrv_co_unref(base);
     }
+    if (bs && image->copy_on_read) {
+        base = bs;
+        bs = copy_on_read_co_open(base, errp);
+        bdrv_co_unref(base);
+    }
     if (!bs) {
         return NULL;
     }
@@ -199,6 +205,7 @@ bool coroutine_fn io_image_open(IoSession *s, const IoImage *image)
     }
     io_session_set_blk(s, blk);
     io_session_set_write_through(s, image->write_through);
+    io_session_set_copy_on_read(s, image->copy_on_read);
     return true;
 }
 
@@ -232,8 +239,8 @@ static bool parse_open(IoSession *s, int argc, char **argv, IoImage *image)
             io_image_set_cache(image, "none");
             break;
         case 'C':
-            io_error("-C: copy-on-read is not supported");
-            return false;
+            image->copy_on_read = true;
+            break;
         case 'r':
             image->read_only = true;
             break;
@@ -418,6 +425,11 @@ static int coroutine_fn run_reopen(IoSession *s, int argc, char **argv)
         io_error("Cannot reopen an image that was opened with -s");
         return -ENOTSUP;
     }
+    if (image->copy_on_read && image->read_only) {
+        io_error("Can't set node '%s' to r/o with copy-on-read enabled",
+                 bdrv_node_name(bdrv_file(blk_bs(io_session_blk(s)))));
+        return -EINVAL;
+    }
     io_image_close(s);
     if (!io_image_open(s, image)) {
         if (!io_image_open(s, state->image)) {
@@ -447,7 +459,7 @@ const IoCommand io_tool_commands[] = {
               " 'open -n -o driver=raw /tmp/data' opens a raw image without the host's cache.\n\n"
               " -r, -- do not write\n"
               " -s, -- write to a temporary file instead of the image\n"
-              " -C, -- copy on read (not supported)\n"
+              " -C, -- keep what is read from backing files in the image\n"
               " -n, -- the same as -t none\n"
               " -U, -- read what another program may be writing\n"
               " -k, -- the same as -i native\n"

@@ -39,6 +39,7 @@ static void print_help(void)
            "  -r, --read-only      do not write\n"
            "  -s, --snapshot       write to a temporary file instead of the image\n"
            "  -n, --nocache        the same as -t none\n"
+           "  -C, --copy-on-read   keep what is read from backing files in the image\n"
            "  -m, --misalign       buffers at odd addresses, for O_DIRECT\n"
            "  -k, --native-aio     the same as -i native\n"
            "  -i, --aio=MODE       threads, native or io_uring\n"
@@ -75,8 +76,8 @@ static int handle_option(int c, Run *run)
         g_ptr_array_add(run->commands, optarg);
         return -1;
     case 'C':
-        io_error("-C: copy-on-read is not supported");
-        return 1;
+        image->copy_on_read = true;
+        return -1;
     case 'd':
         return io_image_set_discard(image, optarg) ? -1 : 1;
     case 'f': {

@@ -210,6 +210,9 @@ struct BlockDriver {
     /* See bdrv_co_copy_range(); absent: not possible. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *bs, int64_t offset, BlockDriverState *from,
                                       int64_t from_offset, int64_t bytes);
+    /* Both for bdrv_co_load_vmstate() and bdrv_co_save_vmstate(). */
+    int coroutine_fn (*co_load_vmstate)(BlockDriverState *bs, int64_t offset, IOVector *iov);
+    int coroutine_fn (*co_save_vmstate)(BlockDriverState *bs, int64_t offset, IOVector *iov);
     /* Everything durable, including bs->file, which the driver flushes itself.  Absent:
      * bs->file is flushed. */
     int coroutine_fn (*co_flush)(BlockDriverState *bs);
@@ -266,7 +269,7 @@ struct BlockDriver {
 /* Registry: block/drivers.c lists all drivers explicitly. */
 extern const BlockDriver bdrv_file_driver, bdrv_raw_driver, bdrv_qcow2_driver,
     bdrv_blkdebug_driver, bdrv_blklogwrites_driver, bdrv_blkverify_driver,
-    bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver,
+    bdrv_copy_on_read_driver, bdrv_host_device_driver, bdrv_null_aio_driver, bdrv_null_co_driver,
     bdrv_vdi_driver, bdrv_vhdx_driver, bdrv_vmdk_driver;
 const BlockDriver *bdrv_driver_by_name(const char *name);
 /*

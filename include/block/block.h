@@ -132,6 +132,17 @@ BlockDriverState *bdrv_backing(BlockDriverState *bs);
 bool coroutine_fn bdrv_co_resize(BlockDriverState *bs, int64_t length, bool exact,
                                  PreallocMode prealloc, GError **errp);
 
+/* --- Machine state outside of snapshots ------------------------------------------------------ */
+
+/*
+ * An area of its own behind the disk of an image that can have snapshots (qcow2): what was never
+ * written reads as zero.  Raw nodes and filters pass it on.  offset: within the area, not
+ * negative.  Saving drains the image.  0 or -errno; -ENOTSUP where there is no such area.
+ * Home context.
+ */
+int coroutine_fn bdrv_co_load_vmstate(BlockDriverState *bs, int64_t offset, IOVector *iov);
+int coroutine_fn bdrv_co_save_vmstate(BlockDriverState *bs, int64_t offset, IOVector *iov);
+
 /* --- Reading beside the node's context --------------------------------------------------- */
 
 /*

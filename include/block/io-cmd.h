@@ -38,6 +38,8 @@ BlockBackend *io_session_blk(IoSession *s);
 void io_session_set_misalign(IoSession *s, bool misalign);
 /* Every write is durable before it ends (cache=writethrough). */
 void io_session_set_write_through(IoSession *s, bool write_through);
+/* The handle's node is one that copy_on_read_co_open() has put over the image (qemu-io -C). */
+void io_session_set_copy_on_read(IoSession *s, bool copy_on_read);
 /* What the owner of the session adds to the commands; a table that ends with a zeroed element. */
 void io_session_set_commands(IoSession *s, const IoCommand *commands, void *opaque);
 void *io_session_opaque(IoSession *s);
