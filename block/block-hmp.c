@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/block-hmp.h"
+#include "block/commit.h"
 #include "block/qapi-format.h"
 #include "io-cmd-int.h"
 #include "qapi/qapi-commands-block-core.h"
@@ -119,6 +120,46 @@ static void coroutine_fn hmp_block_resize(HMPSession *s, const HMPArgs *args)
     hmp_handle_error(s, err);
 }
 
+/* --- commit ----------------------------------------------------------------------------- */
+
+/* Ctrl-C. */
+static void give_up(void *opaque)
+{
+    job_cancel(opaque, true);
+}
+
+static void commit_started(void *opaque, Job *job)
+{
+    hmp_set_interrupt(opaque, job ? give_up : NULL, job);
+}
+
+static void coroutine_fn hmp_commit(HMPSession *s, const HMPArgs *args)
+{
+    const char *name = hmp_arg_str(args, "device");
+    BdrvCommitWatch watch = { commit_started, s };
+    BlockBackend *blk = blk_by_name(name);
+    GError *err = NULL;
+    bool ok;
+
+    if (strcmp(name, "all") && !blk) {
+        hmp_printf(s, "Device '%s' not found\n", name);
+        return;
+    }
+    ok = blk ? bdrv_co_commit(blk_bs(blk), &watch, &err) : bdrv_co_commit_all(&watch, &err);
+    if (!ok) {
+        hmp_printf(s, "'commit' error for '%s': %s\n", name, err->message);
+        g_error_free(err);
+    }
+}
+
+static void coroutine_fn complete_commit(HMPCompletion *c, int nr)
+{
+    hmp_complete_block(c, nr);
+    if (nr == 0) {
+        hmp_complete_add(c, "all");
+    }
+}
+
 /* --- Snapshots of one device ------------------------------------------------------------- */
 
 static void coroutine_fn hmp_snapshot_blkdev(HMPSession *s, const HMPArgs *args)
@@ -191,6 +232,14 @@ static void coroutine_fn hmp_info_blockstats(HMPSession *s, const HMPArgs *args)
 }
 
 const HMPCommand block_hmp_commands[] = {
+    {
+        .name = "commit",
+        .args_type = "device:B",
+        .params = "device|all",
+        .help = "commit changes to the disk images (if -snapshot is used) or backing files",
+        .handler = hmp_commit,
+        .complete = complete_commit,
+    },
     {
         .name = "block_resize",
         .args_type = "device:B,size:o",

@@ -23,6 +23,12 @@ bool file_locks_supported(int fd);
  * until fd is closed).  Blocking; worker threads.
  */
 bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GError **errp);
+/*
+ * The rights of one open file go to another one of the same file, which gets more of them.  false
+ * when another user is in the way; then everything is as it was.  Blocking; worker threads.
+ */
+bool file_lock_move(int from, unsigned from_has, unsigned from_denies, int to, unsigned has,
+                    unsigned denies);
 /* Gives the rights in the mask has back. */
 void file_lock_drop(int fd, unsigned has);
 /*

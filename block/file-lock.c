@@ -69,6 +69,33 @@ bool file_lock(int fd, const char *filename, unsigned has, unsigned denies, GErr
     return true;
 }
 
+/* Sets or clears the bytes of the rights. */
+static void set_bytes(int fd, unsigned has, unsigned denies, short type)
+{
+    for (int i = 0; i < N_RIGHTS; i++) {
+        if (has & (1u << i)) {
+            set_byte(fd, HAS_BASE + i, type);
+        }
+        if (denies & (1u << i)) {
+            set_byte(fd, DENIES_BASE + i, type);
+        }
+    }
+}
+
+bool file_lock_move(int from, unsigned from_has, unsigned from_denies, int to, unsigned has,
+                    unsigned denies)
+{
+    /* Others are denied all the time: to denies them before from no longer does. */
+    set_bytes(to, 0, from_denies, F_RDLCK);
+    set_bytes(from, from_has, from_denies, F_UNLCK);
+    if (file_lock(to, "", has, denies, NULL)) {
+        return true;
+    }
+    set_bytes(from, from_has, from_denies, F_RDLCK);
+    file_unlock(to);
+    return false;
+}
+
 void file_lock_drop(int fd, unsigned has)
 {
     for (int i = 0; i < N_RIGHTS; i++) {

@@ -274,6 +274,68 @@ static int coroutine_fn file_co_set_read_only(BlockDriverState *bs)
     return s->lock ? co_run_in_worker(drop_worker, s) : 0;
 }
 
+/* The same file for writing, whatever its name is now: the descriptor, or -errno. */
+static int open_for_writing(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    int flags = O_RDWR | O_CLOEXEC | (bs->cache_direct ? O_DIRECT : 0);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", s->fd);
+    bool in_set = g_str_has_prefix(bs->filename, "/dev/fdset/");
+    int fd = fdset_open(in_set ? bs->filename : path, flags, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int cannot_write(LockWork *w, int errnum, const char *why)
+{
+    error_setg(&w->err, "%s ('%s'%s)", strerror(errnum), w->bs->filename, why);
+    return -errnum;
+}
+
+static int writable_worker(void *opaque)
+{
+    LockWork *w = opaque;
+    FileState *s = w->bs->opaque;
+    unsigned has = s->has | FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
+    unsigned denies = s->denies | FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
+    bool was = (fcntl(s->fd, F_GETFL) & O_ACCMODE) == O_RDWR; /* it has only become read-only */
+    int fd = was ? s->fd : open_for_writing(w->bs), ret = 0;
+
+    if (fd < 0) {
+        return cannot_write(w, -fd, "");
+    }
+    if (s->lock && was && !file_lock(fd, w->bs->filename, has, denies, NULL)) {
+        file_lock_drop(fd, has & ~s->has);
+        ret = cannot_write(w, EACCES, " has other users");
+    } else if (s->lock && !was &&
+               !file_lock_move(s->fd, s->has, s->denies, fd, has, denies)) {
+        ret = cannot_write(w, EACCES, " has other users");
+    } else if (!was && dup3(fd, s->fd, O_CLOEXEC) < 0) { /* requests under way keep the old file */
+        ret = cannot_write(w, errno, "");
+        if (s->lock) {
+            file_lock_move(fd, has, denies, s->fd, s->has, s->denies);
+        }
+    } else if (s->lock) {
+        s->has = has;
+        s->denies = denies;
+    }
+    if (!was) {
+        close(fd);
+    }
+    return ret;
+}
+
+static bool coroutine_fn file_co_set_writable(BlockDriverState *bs, GError **errp)
+{
+    LockWork w = { .bs = bs };
+
+    if (co_run_in_worker(writable_worker, &w) < 0) {
+        g_propagate_error(errp, w.err);
+        return false;
+    }
+    return true;
+}
+
 static int activate_worker(void *opaque)
 {
     LockWork *w = opaque;
@@ -691,6 +753,7 @@ static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioConte
     .co_copy_range = file_co_copy_range,                                                          \
     .co_flush = file_co_flush,                                                                    \
     .co_set_read_only = file_co_set_read_only,                                                    \
+    .co_set_writable = file_co_set_writable,                                                      \
     .co_truncate = file_co_truncate,                                                              \
     .co_block_status = file_co_block_status,                                                      \
     .co_create = file_co_create,                                                                  \

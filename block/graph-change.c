@@ -5,6 +5,8 @@
  * both nodes are drained, with their context acquired, and without a yield: whoever sends a
  * request finds the old graph or the new one.
  */
+#include <errno.h>
+#include <string.h>
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -169,9 +171,29 @@ static bool has_writer(BlockDriverState *bs)
     return false;
 }
 
-void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
+static void coroutine_fn become_read_only(BlockDriverState *bs)
 {
     BdrvChild *below[] = { bs->file, bs->data_file };
+
+    aio_context_acquire(bs->ctx);
+    bs->read_only = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        if (below[i]) {
+            below[i]->writable = false;
+            bdrv_update_right_below(below[i]->bs);
+        }
+    }
+    aio_context_release(bs->ctx);
+    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
+        /* What the user has made beside it stays as the user wants it. */
+        if (below[i] && !below[i]->bs->user_owned) {
+            bdrv_co_set_read_only(below[i]->bs);
+        }
+    }
+}
+
+void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
+{
     unsigned changes;
     bool ok;
 
@@ -194,19 +216,50 @@ void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
         }
         return;
     }
+    become_read_only(bs);
+}
+
+static bool check_may_be_writable(BlockDriverState *bs, GError **errp)
+{
+    if (bs->user_owned && bs->read_only) {
+        error_setg(errp, "%s (node '%s' is read-only)", strerror(EACCES), bs->node_name);
+    } else if (bs->drv->only_reads) {
+        error_setg(errp, "Images of format '%s' cannot be written", bs->drv->name);
+    } else if (bs->force_share) {
+        error_setg(errp, "Node '%s' is shared, not locked, and can only be read", bs->node_name);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+bool coroutine_fn bdrv_co_set_writable(BlockDriverState *bs, GError **errp)
+{
+    BdrvChild *below[] = { bs->file, bs->data_file };
+    bool ok = true;
+
+    GLOBAL_STATE();
+    if (!bs->read_only) {
+        return true;
+    }
+    if (!check_may_be_writable(bs, errp)) {
+        return false;
+    }
     aio_context_acquire(bs->ctx);
-    bs->read_only = true;
-    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
-        if (below[i]) {
-            below[i]->writable = false;
-            bdrv_update_right_below(below[i]->bs);
-        }
-    }
+    bs->read_only = false;
     aio_context_release(bs->ctx);
-    for (size_t i = 0; i < G_N_ELEMENTS(below); i++) {
-        /* What the user has made beside it stays as the user wants it. */
-        if (below[i] && !below[i]->bs->user_owned) {
-            bdrv_co_set_read_only(below[i]->bs);
-        }
+    for (size_t i = 0; i < G_N_ELEMENTS(below) && ok; i++) {
+        ok = !below[i] || (bdrv_co_set_writable(below[i]->bs, errp) &&
+                           (bs->drv->writes_for_parents ||
+                            bdrv_child_set_writable(below[i], true, errp)));
     }
+    if (ok && bs->drv->co_set_writable) {
+        bdrv_co_move_to(bs->ctx);
+        ok = bs->drv->co_set_writable(bs, errp);
+        bdrv_co_move_to(main_aio_context());
+    }
+    if (!ok) {
+        become_read_only(bs);
+    }
+    return ok;
 }

@@ -18,6 +18,12 @@ BdrvChild *bdrv_attach_child(BlockDriverState *bs, BlockDriverState *parent, Blo
 /* Removes the edge and frees it; the reference to the node passes to the caller. */
 BlockDriverState *bdrv_detach_child(BdrvChild *child);
 
+/*
+ * Gives the edge the right to write, or takes it away; false and errp as above.  Main thread, does
+ * not yield.
+ */
+bool bdrv_child_set_writable(BdrvChild *child, bool writable, GError **errp);
+
 /* Brings the right to write through bs->file in line with what bs's users have. */
 void bdrv_update_right_below(BlockDriverState *bs);
 
@@ -79,6 +85,11 @@ int coroutine_fn bdrv_co_block_status_inside(BlockDriverState *bs, int64_t offse
  * stays writable.  Main thread, with a reference.
  */
 void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs);
+/*
+ * The way back, also for a node that was opened to be read: it may be written, and whatever the user
+ * has not made below it.  false and errp with all as it was.  Drained, main thread, with a reference.
+ */
+bool coroutine_fn bdrv_co_set_writable(BlockDriverState *bs, GError **errp);
 
 /* What a child takes over from its parent where its own options are silent. */
 typedef struct BdrvInherit {

@@ -92,6 +92,11 @@ BdrvChild *bdrv_attach_child(BlockDriverState *bs, BlockDriverState *parent, Blo
     child->role = role;
     child->writable = writable;
     child->parents_link.data = child;
+    if (bs->commit_target) {
+        error_setg(errp, "Node '%s' is busy: a commit writes to it", bs->node_name);
+        g_free(child);
+        return NULL;
+    }
     if (writable && !writer_allowed(bs, child, errp)) {
         g_free(child);
         return NULL;
@@ -110,6 +115,19 @@ BdrvChild *bdrv_attach_child(BlockDriverState *bs, BlockDriverState *parent, Blo
     }
     aio_context_release(bs->ctx);
     return child;
+}
+
+bool bdrv_child_set_writable(BdrvChild *child, bool writable, GError **errp)
+{
+    GLOBAL_STATE();
+    if (writable && !writer_allowed(child->bs, child, errp)) {
+        return false;
+    }
+    aio_context_acquire(child->bs->ctx);
+    child->writable = writable;
+    bdrv_update_right_below(child->bs);
+    aio_context_release(child->bs->ctx);
+    return true;
 }
 
 BlockDriverState *bdrv_detach_child(BdrvChild *child)

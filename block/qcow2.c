@@ -222,6 +222,28 @@ static int coroutine_fn qcow2_co_set_read_only(BlockDriverState *bs)
     return flush_all(bs);
 }
 
+/* As when it is opened for writing.  What has been read so far is not behind the file. */
+static bool coroutine_fn qcow2_co_set_writable(BlockDriverState *bs, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    if (s->corrupt || s->broken) {
+        error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
+        return false;
+    }
+    if (!prepare_writing(bs, errp)) {
+        return false;
+    }
+    ret = qcow2_bitmaps_mark(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not mark the bitmaps as in use");
+        return false;
+    }
+    s->bitmaps_stored = false;
+    return true;
+}
+
 /* Commands may change bitmaps before anything is written.  If it fails, the next write tries it. */
 static void coroutine_fn qcow2_co_stay_writable(BlockDriverState *bs)
 {
@@ -421,6 +443,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_flush = qcow2_co_flush,
     .co_settle = qcow2_co_settle,
     .co_set_read_only = qcow2_co_set_read_only,
+    .co_set_writable = qcow2_co_set_writable,
     .co_stay_writable = qcow2_co_stay_writable,
     .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_status,

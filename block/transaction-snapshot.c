@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/active.h"
+#include "block/commit.h"
 #include "graph-int.h"
 #include "new-image.h"
 #include "qapi/error.h"
@@ -233,53 +234,33 @@ static void snapshot_commit(BdrvAction *a)
 static int coroutine_fn copy_down(BlockDriverState *overlay, BdrvChild *edge)
 {
     g_autofree uint8_t *buf = g_malloc(COPY_CHUNK);
-    int64_t n;
-    int ret = 0;
 
-    for (int64_t at = 0; at < overlay->length && ret >= 0; at += n) {
-        int64_t map;
-
-        ret = bdrv_co_block_status_inside(overlay, at, overlay->length - at, &n, &map);
-        if (ret < 0 || !(ret & BDRV_BLOCK_ALLOCATED)) {
-            continue;
-        }
-        if (ret & BDRV_BLOCK_ZERO) {
-            ret = bdrv_co_pwrite_zeroes(edge, at, n, BDRV_REQ_MAY_UNMAP);
-            continue;
-        }
-        n = MIN(n, COPY_CHUNK);
-        ret = bdrv_co_pread_inside(overlay, at, n, buf);
-        if (ret >= 0) {
-            ret = bdrv_co_pwrite(edge, at, n, buf, 0);
+    for (int64_t at = 0, n; at < overlay->length; at += n) {
+        n = bdrv_co_copy_down(edge, at, overlay->length - at, buf, COPY_CHUNK);
+        if (n < 0) {
+            return n;
         }
     }
-    return ret < 0 ? ret : bdrv_co_flush_child(edge);
-}
-
-static void set_writable(BdrvChild *edge, bool writable)
-{
-    aio_context_acquire(edge->bs->ctx);
-    edge->writable = writable;
-    bdrv_update_right_below(edge->bs);
-    aio_context_release(edge->bs->ctx);
+    return bdrv_co_flush_child(edge);
 }
 
 static bool coroutine_fn take_out(SnapshotAction *s, GError **errp)
 {
     BdrvChild *edge = s->overlay->backing;
-    int ret;
+    int ret = -EPERM;
 
     bdrv_co_move_to(s->top->ctx);
     bdrv_co_drained_begin(s->top);
     bdrv_co_drained_begin(s->overlay);
     bdrv_co_move_to(main_aio_context());
-    set_writable(edge, true);
-    bdrv_co_move_to(s->top->ctx);
-    bdrv_request_begin_drained(s->overlay);
-    ret = copy_down(s->overlay, edge);
-    bdrv_request_end(s->overlay);
-    bdrv_co_move_to(main_aio_context());
-    set_writable(edge, false);
+    if (bdrv_child_set_writable(edge, true, NULL)) {
+        bdrv_co_move_to(s->top->ctx);
+        bdrv_request_begin_drained(s->overlay);
+        ret = copy_down(s->overlay, edge);
+        bdrv_request_end(s->overlay);
+        bdrv_co_move_to(main_aio_context());
+        bdrv_child_set_writable(edge, false, NULL);
+    }
     if (ret >= 0) {
         bdrv_co_unappend(s->overlay);
     } else {

@@ -2,8 +2,8 @@
 /*
  * Several front ends on one device, usually a serial line and a monitor on a terminal.
  * Output of all goes out; input goes to the front in focus.  Ctrl-A, or what -echr says, is the
- * escape: c moves the focus on, x ends the program, b sends a break, t puts the time before each
- * line of output, h helps, the escape sends itself.
+ * escape: c moves the focus on, x ends the program, s saves what -snapshot keeps, b sends a break,
+ * t puts the time before each line of output, h helps, the escape sends itself.
  * The keys keep working while a front takes no input: what it cannot take is kept, and
  * dropped when INPUT_MAX bytes wait.  Main thread, but for the stamps.
  */
@@ -18,6 +18,7 @@
 #define INPUT_MAX 256
 
 static int escape = 1; /* Ctrl-A; of no byte's value: there is none */
+static void (*save_disks)(void); /* NULL: there are none */
 
 typedef struct CharMux CharMux;
 
@@ -226,6 +227,7 @@ static void mux_help(CharMux *mux)
     static const char *const keys[][2] = {
         {"h   ", "print this help"},
         {"x   ", "exit emulator"},
+        {"s   ", "save disk data back to file (if -snapshot)"},
         {"t   ", "toggle console timestamps"},
         {"b   ", "send break (magic sysrq)"},
         {"c   ", "switch between console and monitor"},
@@ -255,7 +257,9 @@ static void mux_key(CharMux *mux, uint8_t c)
         kill(getpid(), SIGTERM);
         break;
     case 's':
-        mux_print(mux, "\n\rC-a s is not supported: disks are not committed while they are in use\n\r");
+        if (save_disks) {
+            save_disks();
+        }
         break;
     case 't':
         mux_toggle_stamps(mux);
@@ -334,6 +338,11 @@ static void mux_writable(void *opaque)
 void chardev_set_escape(int c)
 {
     escape = c;
+}
+
+void chardev_set_save_disks(void (*fn)(void))
+{
+    save_disks = fn;
 }
 
 static const ChardevFrontOps mux_ops = {

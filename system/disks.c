@@ -6,6 +6,7 @@
  */
 #include <string.h>
 #include "block/block.h"
+#include "block/commit.h"
 #include "block/temp-overlay.h"
 #include "hw/block/virtio-blk.h"
 #include "qapi/error.h"
@@ -595,6 +596,21 @@ void disks_retry(void)
             virtio_blk_retry(disk->device);
         }
     }
+}
+
+static void coroutine_fn save_entry(void *opaque)
+{
+    GError *err = NULL;
+
+    if (!bdrv_co_commit_all(NULL, &err)) {
+        g_printerr("%s: 'commit' error for 'all': %s\n", g_get_prgname(), err->message);
+        g_error_free(err);
+    }
+}
+
+void disks_save(void)
+{
+    aio_co_schedule(main_aio_context(), coroutine_create(save_entry, NULL));
 }
 
 static void coroutine_fn settle(bool flush)

@@ -293,6 +293,7 @@ int main(int argc, char **argv)
     vmstate_fuse_register();
     qmp_registry_init(qmp_commands);
     monitor_init(hmp_tables, G_N_ELEMENTS(hmp_tables));
+    chardev_set_save_disks(disks_save);
     run_state_init(&run_state_ops);
     run_state_set_reboot_action(o->reboot_shuts_down ? REBOOT_ACTION_SHUTDOWN
                                                      : REBOOT_ACTION_RESET);

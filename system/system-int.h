@@ -87,6 +87,8 @@ bool coroutine_fn disks_co_plug(const VmOptions *o, VirtMachine *board, VMStateR
 bool disks_flash(const VmOptions *o, VirtFlash *flash, GError **errp);
 /* The guest goes on: requests that failed and wait are tried again.  Any thread. */
 void disks_retry(void);
+/* Begins to write what -snapshot keeps, and what overlays have, into the files below; says what fails. */
+void disks_save(void);
 /* The guest stands: finishes requests. */
 void coroutine_fn disks_co_settle(void);
 /* The same, and flushes, so that the images are complete. */

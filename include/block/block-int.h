@@ -55,6 +55,7 @@ struct BlockDriverState {
     bool for_check;  /* opened to be checked: writable even if it is marked as damaged */
     bool for_repair; /* ... and all errors to be repaired */
     bool opening;    /* name is taken, but the node cannot be found yet */
+    bool commit_target; /* an overlay is written down into it: nobody else may begin to use it */
     bool probed;     /* raw by guess: must not turn into another format by a write */
     bool discard_unmap;            /* discards are passed on, else ignored */
     bool cache_direct, cache_no_flush; /* as opened */
@@ -221,6 +222,11 @@ struct BlockDriver {
     /* Nobody will write any more: everything there is goes to the disk; lets others have the
      * right.  0 or -errno.  Reads go on meanwhile. */
     int coroutine_fn (*co_set_read_only)(BlockDriverState *bs);
+    /*
+     * The node, which was read so far and is drained, may be written from now on (bs->read_only
+     * says so already).  false and errp with the driver as it was.
+     */
+    bool coroutine_fn (*co_set_writable)(BlockDriverState *bs, GError **errp);
     /* It was to become read-only, and is written after all. */
     void coroutine_fn (*co_stay_writable)(BlockDriverState *bs);
     /* See bdrv_co_truncate_prealloc(). */

@@ -43,6 +43,8 @@ json_object *chardev_options_tree(const char *text, bool *keyval, GError **errp)
 Chardev *chardev_find(const char *label);
 /* The option -echr: what stands before a multiplexer's keys; no byte's value: nothing does. */
 void chardev_set_escape(int c);
+/* What a multiplexer's key s does: it begins to bring what -snapshot keeps back to the disks. */
+void chardev_set_save_disks(void (*fn)(void));
 /* The option -add-fd: "fd=N,set=M[,opaque=TEXT]". */
 bool monitor_add_fd_option(const char *text, GError **errp);
 /* Closes all back ends, restores the terminal, removes sockets. */

@@ -127,6 +127,7 @@ static void test_help(void)
     c = connect_to("m");
     client_send(c, "\001h");
     expect_text(c, "\n\rC-a h    print this help\n\rC-a x    exit emulator\n\r"
+                   "C-a s    save disk data back to file (if -snapshot)\n\r"
                    "C-a t    toggle console timestamps\n\rC-a b    send break (magic sysrq)\n\r"
                    "C-a c    switch between console and monitor\n\rC-a C-a  sends C-a\n\r");
     chardev_set_escape(0x14);
