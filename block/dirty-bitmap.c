@@ -324,6 +324,16 @@ bool bdrv_dirty_bitmap_usable(const BdrvDirtyBitmap *b, const void *user, bool t
     return true;
 }
 
+bool bdrv_dirty_bitmap_kept(const BdrvDirtyBitmap *b, GError **errp)
+{
+    GLOBAL_STATE();
+    if (b->persistent && b->bs->read_only) {
+        error_setg(errp, "Bitmap '%s' is readonly and cannot be modified", b->name);
+        return false;
+    }
+    return true;
+}
+
 bool bdrv_dirty_bitmap_begin(BdrvDirtyBitmap *b, const void *user, bool *first, GError **errp)
 {
     bool ok = true;

@@ -33,14 +33,16 @@ static bool prepare_node(BdrvAction *a, const char *node, GError **errp)
     return true;
 }
 
-/* The bitmap, taken by the transaction. */
-static BdrvDirtyBitmap *find(BdrvAction *a, const char *name, bool to_remove, GError **errp)
+/* The bitmap, taken by the transaction.  bits: they are going to change, or go. */
+static BdrvDirtyBitmap *find(BdrvAction *a, const char *name, bool bits, bool to_remove,
+                             GError **errp)
 {
     BitmapAction *b = to_bitmap(a);
     BdrvDirtyBitmap *bitmap = bdrv_dirty_bitmap_find(b->bs, name, errp);
     bool first;
 
-    if (!bitmap || !bdrv_dirty_bitmap_usable(bitmap, a->t, to_remove, errp) ||
+    if (!bitmap || (bits && !bdrv_dirty_bitmap_kept(bitmap, errp)) ||
+        !bdrv_dirty_bitmap_usable(bitmap, a->t, to_remove, errp) ||
         !bdrv_dirty_bitmap_begin(bitmap, a->t, &first, errp)) {
         return NULL;
     }
@@ -177,14 +179,15 @@ static bool coroutine_fn named_freeze(BdrvAction *a, GError **errp)
 {
     TransactionActionType kind = a->arg->type;
     bool remove = kind == TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_REMOVE;
-    BdrvDirtyBitmap *bitmap = find(a, named(a)->name, remove, errp);
+    bool clear = kind == TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_CLEAR;
+    BdrvDirtyBitmap *bitmap = find(a, named(a)->name, remove || clear, remove, errp);
 
     if (!bitmap) {
         return false;
     }
     if (remove) {
         bdrv_dirty_bitmap_hide(bitmap, true);
-    } else if (kind == TRANSACTION_ACTION_TYPE_BLOCK_DIRTY_BITMAP_CLEAR) {
+    } else if (clear) {
         bdrv_dirty_bitmap_clear(bitmap);
     } else {
         bdrv_dirty_bitmap_enable(bitmap,
@@ -251,7 +254,7 @@ static bool merge_one(BdrvAction *a, BdrvDirtyBitmap *target, BlockDirtyBitmapOr
 static bool coroutine_fn merge_freeze(BdrvAction *a, GError **errp)
 {
     BlockDirtyBitmapMerge *arg = a->arg->u.block_dirty_bitmap_merge.data;
-    BdrvDirtyBitmap *target = find(a, arg->target, false, errp);
+    BdrvDirtyBitmap *target = find(a, arg->target, true, false, errp);
 
     for (BlockDirtyBitmapOrStrList *l = arg->bitmaps; target && l; l = l->next) {
         if (!merge_one(a, target, l->value, errp)) {

@@ -107,6 +107,11 @@ BlockDirtyInfoList *bdrv_dirty_bitmap_query(BlockDriverState *bs);
 bool bdrv_dirty_bitmap_usable(const BdrvDirtyBitmap *b, const void *user, bool to_remove,
                               GError **errp);
 /*
+ * Whether a change of b's bits, or its removal, would last: not in an image that is read-only, if it
+ * is stored there.
+ */
+bool bdrv_dirty_bitmap_kept(const BdrvDirtyBitmap *b, GError **errp);
+/*
  * Takes b for a transaction: notes what it is and follows all writes from now on.  false and
  * errp without memory.  *first says whether the transaction had not taken it yet; only then
  * end() must be called, with undo to make it what it would be now without the transaction.
