@@ -56,15 +56,19 @@ int coroutine_fn qcow2_store_numbers(BlockDriverState *bs, uint64_t offset, cons
 {
     Qcow2State *s = bs->opaque;
     uint64_t bytes = qcow2_clusters(s, count * 8) << s->cluster_bits;
-    g_autofree uint8_t *buf = g_try_malloc0(bytes);
+    g_autofree uint8_t *buf = NULL;
 
+    if (!count) {
+        return 0;
+    }
+    buf = g_try_malloc0(bytes);
     if (!buf) {
         return -ENOMEM;
     }
     for (uint64_t i = 0; i < count; i++) {
         qcow2_put64(buf + i * 8, numbers[i]);
     }
-    return bytes ? bdrv_co_pwrite(bs->file, offset, bytes, buf, 0) : 0;
+    return bdrv_co_pwrite(bs->file, offset, bytes, buf, 0);
 }
 
 void qcow2_header_fields(const Qcow2State *s, uint8_t *h)

@@ -115,14 +115,12 @@ static int coroutine_fn share_all(BlockDriverState *bs, Goto *g)
         }
         ret = qcow2_walk_pause(bs);
     }
-    if (ret >= 0) {
+    if (ret >= 0 && g->l1_count) {
         co_mutex_lock(&s->lock);
         ret = qcow2_alloc_contiguous(bs, g->l1_count, &g->l1_cluster);
         co_mutex_unlock(&s->lock);
-        if (ret < 0) {
-            g->l1_count = 0;
-        }
-    } else {
+    }
+    if (ret < 0) {
         g->l1_count = 0;
     }
     if (ret >= 0) {
@@ -248,7 +246,7 @@ void *coroutine_fn qcow2_goto_prepare(BlockDriverState *bs, const char *id, GErr
     if (!sn->info.vm_state_size) {
         g->l1_size = MAX(g->l1_size, sn->l1_size); /* it has taken along what lay behind the disk */
     }
-    g->l1_count = MAX(qcow2_clusters(s, g->l1_size * 8), 1);
+    g->l1_count = qcow2_clusters(s, g->l1_size * 8);
     g->l1 = g_new0(uint64_t, g->l1_size + 1);
     for (uint64_t i = 0; i < MIN(g->l1_size, sn->l1_size); i++) {
         g->l1[i] = l1[i] & QCOW2_OFFSET_MASK;
