@@ -24,9 +24,7 @@ static int64_t coroutine_fn cluster_size(BlockDriverState *bs)
 {
     BdrvInfo info = { 0 };
 
-    while (bs->drv->is_filter && bs->file) {
-        bs = bs->file->bs;
-    }
+    bs = bdrv_skip_filters(bs);
     if (bs->drv->co_info && bs->drv->co_info(bs, &info, NULL)) {
         qapi_free_ImageInfoSpecific(info.specific);
     }

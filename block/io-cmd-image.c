@@ -164,15 +164,12 @@ static BlockDriverState *opened_node(IoSession *s)
 /* The numbers of the image below a filter are the filter's too; what only a format has is not. */
 static int coroutine_fn run_info(IoSession *s, int argc, char **argv)
 {
-    BlockDriverState *bs = opened_node(s), *image = bs;
+    BlockDriverState *bs = opened_node(s), *image = bdrv_skip_filters(bs);
     g_autofree char *cluster = NULL, *state = NULL;
     BdrvInfo info = { 0 };
     GError *err = NULL;
     bool ok = true;
 
-    while (image->drv->is_filter && image->file) {
-        image = bdrv_file(image);
-    }
     bdrv_co_move_to(bdrv_context(bs));
     if (image->drv->co_info) {
         ok = image->drv->co_info(image, &info, &err);

@@ -219,10 +219,7 @@ static void coroutine_fn debug_event(BlockDriverState *bs, BlkdebugEvent event)
 
 bool bdrv_can_compress(BlockDriverState *bs)
 {
-    while (bs->drv->is_filter && bs->file) {
-        bs = bs->file->bs;
-    }
-    return bs->drv->writes_compressed;
+    return bdrv_skip_filters(bs)->drv->writes_compressed;
 }
 
 bool bdrv_new_reads_zero(BlockDriverState *bs)

@@ -115,16 +115,13 @@ static bool check_compression(Convert *s, const BlockDriver *drv)
 /* The cluster size of a compressed target. */
 static bool coroutine_fn find_cluster(Convert *s)
 {
-    BlockDriverState *bs = s->bs;
+    BlockDriverState *bs = bdrv_skip_filters(s->bs);
     BdrvInfo info = { 0 };
     GError *err = NULL;
 
     if (!bdrv_can_compress(s->bs)) {
         img_error("Compression not supported for this file format");
         return false;
-    }
-    while (bs->drv->is_filter) {
-        bs = bdrv_file(bs);
     }
     if (!bs->drv->co_info(bs, &info, &err)) {
         img_report(err, "");

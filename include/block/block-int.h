@@ -326,6 +326,15 @@ bool coroutine_fn bdrv_co_amend(BlockDriverState *bs, GHashTable *options, bool 
 #define GLOBAL_STATE() g_assert(aio_in_home_thread(main_aio_context()))
 #define IO_CODE(bs) g_assert(aio_in_home_thread((bs)->ctx))
 
+/* The node that decides the content: bs, or what lies below it through filters. */
+static inline BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
+{
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    return bs;
+}
+
 /* bs->length changes in the home context and may be read anywhere. */
 static inline void bdrv_set_length(BlockDriverState *bs, int64_t length)
 {
