@@ -226,10 +226,6 @@ static void coroutine_fn free_entry(void *opaque)
 {
     Backup *b = opaque;
 
-    if (b->target) { /* cancelled before the job could begin */
-        detach(b);
-        release_bitmap(b, false);
-    }
     bdrv_co_unref(b->source);
     bdrv_bits_free(&b->dirty);
     bdrv_bits_free(&b->todo);
@@ -301,6 +297,12 @@ static bool coroutine_fn backup_run(Job *job, void *opaque, GError **errp)
     return ok;
 }
 
+static void coroutine_fn backup_abandon(void *opaque)
+{
+    detach(opaque);
+    release_bitmap(opaque, false);
+}
+
 static void backup_settle(Job *job, void *opaque, bool commit)
 {
     release_bitmap(opaque, commit);
@@ -309,6 +311,7 @@ static void backup_settle(Job *job, void *opaque, bool commit)
 static const JobDriver backup_job = {
     .type = JOB_TYPE_BACKUP,
     .run = backup_run,
+    .abandon = backup_abandon,
     .settle = backup_settle,
     .free = backup_unref,
     .has_speed = true,
@@ -320,7 +323,7 @@ typedef struct BackupAction {
     BdrvAction action;
     Job *job; /* a reference */
     Backup *b; /* a reference */
-    bool manual_dismiss, started;
+    bool manual_dismiss;
 } BackupAction;
 
 static BackupAction *to_backup(BdrvAction *a)
@@ -456,12 +459,24 @@ static bool coroutine_fn backup_prepare(BdrvAction *a, GError **errp)
     return ok;
 }
 
+static bool check_not_cancelled(const BackupAction *s, GError **errp)
+{
+    if (job_is_cancelled(s->job)) {
+        error_setg(errp, "Job '%s' was cancelled", job_id(s->job));
+        return false;
+    }
+    return true;
+}
+
 static bool coroutine_fn backup_freeze(BdrvAction *a, GError **errp)
 {
     BlockdevBackup *arg = a->arg->u.blockdev_backup.data;
     Backup *b = to_backup(a)->b;
     BdrvDirtyBitmap *bitmap;
 
+    if (!check_not_cancelled(to_backup(a), errp)) {
+        return false;
+    }
     if (arg->bitmap) {
         bitmap = bdrv_dirty_bitmap_find(b->source, arg->bitmap, NULL);
         if (!bitmap) {
@@ -484,11 +499,9 @@ static bool coroutine_fn backup_finish(BdrvAction *a, GError **errp)
 {
     BackupAction *s = to_backup(a);
 
-    if (job_is_cancelled(s->job)) {
-        error_setg(errp, "Job '%s' was cancelled", job_id(s->job));
+    if (!check_not_cancelled(s, errp)) {
         return false;
     }
-    s->started = true;
     job_start(s->job);
     return true;
 }
@@ -508,18 +521,10 @@ static bool coroutine_fn backup_abort(BdrvAction *a, GError **errp)
         return true;
     }
     id = g_strdup(job_id(s->job));
-    if (!s->started) {
-        detach(s->b);
-        release_bitmap(s->b, false);
-    }
     job_cancel(s->job, true);
     job_co_wait(s->job, NULL);
     if (s->manual_dismiss) {
         job_dismiss_by_id(id, NULL);
-    }
-    if (s->b->target) { /* the job was cancelled before it could begin */
-        detach(s->b);
-        release_bitmap(s->b, false);
     }
     drop_job(s);
     return true;

@@ -325,6 +325,9 @@ static void coroutine_fn job_entry(void *opaque)
         unlock();
     }
     aio_co_reschedule_self(main_aio_context());
+    if (!run && job->driver->abandon) {
+        job->driver->abandon(job->opaque);
+    }
     if (ok && job_status(job) == JOB_STATUS_CREATED) {
         job_enter_running(job);
     }

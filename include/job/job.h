@@ -26,6 +26,11 @@ struct JobDriver {
      */
     bool coroutine_fn (*run)(Job *job, void *opaque, GError **errp);
     /*
+     * In place of run(), in the main thread, when the job was cancelled before it could begin:
+     * takes back what was done when it was created.  May be NULL.
+     */
+    void coroutine_fn (*abandon)(void *opaque);
+    /*
      * Called once after cancel was requested while run() is at work, to wake it up; in the
      * thread of whoever cancels, which need not be run()'s, and perhaps just as run()
      * returns.  May be NULL.

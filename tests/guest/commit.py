@@ -199,7 +199,8 @@ def test_who_else(rig):
     assert said.startswith("'commit' error for 'd': Device or resource busy"), said
     qmp.cmd('job-cancel', id='j')
     qmp.job_states('j')
-    assert qmp.hmp('commit d') == ''
+    said = qmp.hmp('commit d')
+    assert said == '', said
     assert rig.vm.quit() == 0
 
 

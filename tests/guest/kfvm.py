@@ -213,8 +213,9 @@ class VM:
             raise RuntimeError(f'{binary} did not start: {said}') from error
 
     def errors(self):
-        self.stderr.seek(0)
-        return self.stderr.read().decode(errors='replace')
+        # Not through self.stderr: the process writes where that one's offset is.
+        with open(self.stderr.name, 'rb') as stream:
+            return stream.read().decode(errors='replace')
 
     def open_serial(self):
         """A (new) peer on the serial line; the one before must have been closed."""

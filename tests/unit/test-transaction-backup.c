@@ -160,6 +160,27 @@ TEST_CO(test_backup_undone)
     copied_end(&c);
 }
 
+/* Cancelled at once, often before it could begin: when the job is over, so is all of it. */
+TEST_CO(test_backup_cancelled_early)
+{
+    Copied c;
+
+    copied_begin(&c, "");
+    transact_is(NULL, BITMAP("add", "s", "m"));
+    put(c.blk, MiB, 512, 'b');
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *error = NULL;
+
+        transact_is(NULL, BACKUP("'sync':'incremental','bitmap':'m','speed':1"));
+        g_assert_true(job_cancel_by_id("j", false, NULL));
+        error = job_result();
+        g_assert_cmpstr(error, ==, "Operation canceled");
+        g_assert_true(!c.s->job_type && g_queue_is_empty(&c.t->parents));
+        bitmaps_are(c.s, "m:65536+");
+    }
+    copied_end(&c);
+}
+
 TEST_CO(test_backup_refused)
 {
     Copied c;
@@ -193,6 +214,7 @@ static void add_tests(void)
     g_test_add_func("/transaction/backup", test_backup);
     g_test_add_func("/transaction/backup-fails", test_backup_fails);
     g_test_add_func("/transaction/backup-undone", test_backup_undone);
+    g_test_add_func("/transaction/backup-cancelled-early", test_backup_cancelled_early);
     g_test_add_func("/transaction/backup-refused", test_backup_refused);
 }
 
