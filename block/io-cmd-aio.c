@@ -62,8 +62,8 @@ static void coroutine_fn request_entry(void *opaque)
     io_flush(s);
     if (!r->zero) {
         io_vector_destroy(&r->iov);
+        io_buffer_free(s, r->buf, r->bytes);
     }
-    io_buffer_free(s, r->buf);
     g_free(r);
     if (--s->pending == 0) {
         co_queue_restart_all(&s->idle);

@@ -81,9 +81,9 @@ bool io_parse_bytes(IoSession *s, const char *text, int64_t *bytes);
 /* A byte for -P; false after an error message. */
 bool io_parse_pattern(IoSession *s, const char *text, int *pattern);
 
-/* Memory of bytes for s, all fill; io_buffer_free() frees it. */
+/* Memory of bytes for s, all fill; io_buffer_free(), which is told its size, frees it. */
 void *coroutine_fn io_buffer_new(IoSession *s, size_t bytes, int fill);
-void io_buffer_free(IoSession *s, void *buf);
+void coroutine_fn io_buffer_free(IoSession *s, void *buf, size_t bytes);
 /* Whether len bytes at buf are all pattern. */
 bool io_buffer_matches(const void *buf, int pattern, size_t len);
 /* A hex dump of len bytes that were read at offset. */

@@ -110,7 +110,7 @@ static int coroutine_fn do_read(IoSession *s, Read *r, int64_t offset, int64_t b
     } else {
         ret = show_read(s, r, buf, offset, bytes);
     }
-    io_buffer_free(s, buf);
+    io_buffer_free(s, buf, bytes);
     return ret;
 }
 
@@ -177,8 +177,8 @@ static int coroutine_fn run_readv(IoSession *s, int argc, char **argv)
     } else {
         ret = show_read(s, &r, buf, offset, iov.size);
     }
+    io_buffer_free(s, buf, iov.size);
     io_vector_destroy(&iov);
-    io_buffer_free(s, buf);
     return ret;
 }
 
@@ -267,7 +267,7 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
     if (!w->zero) {
         buf = io_buffer_new(s, bytes, w->byte);
         if (w->file && !fill_from_file(s, w->file, buf, bytes)) {
-            io_buffer_free(s, buf);
+            io_buffer_free(s, buf, bytes);
             return -EINVAL;
         }
         io_vector_init_buf(&iov, buf, bytes);
@@ -285,7 +285,9 @@ static int coroutine_fn do_write(IoSession *s, Write *w, int64_t offset, int64_t
     } else {
         io_report(s, &w->report, offset, bytes);
     }
-    io_buffer_free(s, buf);
+    if (buf) {
+        io_buffer_free(s, buf, bytes);
+    }
     return ret;
 }
 
@@ -362,8 +364,8 @@ static int coroutine_fn run_writev(IoSession *s, int argc, char **argv)
     } else {
         io_report(s, &report, offset, iov.size);
     }
+    io_buffer_free(s, buf, iov.size);
     io_vector_destroy(&iov);
-    io_buffer_free(s, buf);
     return ret;
 }
 

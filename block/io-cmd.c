@@ -490,11 +490,16 @@ void *coroutine_fn io_buffer_new(IoSession *s, size_t bytes, int fill)
     return b.mem + extra;
 }
 
-void io_buffer_free(IoSession *s, void *buf)
+static int free_buffer(void *mem)
 {
-    if (buf) {
-        g_aligned_free((uint8_t *)buf - (s->misalign ? MISALIGN : 0));
-    }
+    g_aligned_free(mem);
+    return 0;
+}
+
+void coroutine_fn io_buffer_free(IoSession *s, void *buf, size_t bytes)
+{
+    /* Giving back 48 MiB takes 5 ms. */
+    io_run(s, free_buffer, (uint8_t *)buf - (s->misalign ? MISALIGN : 0), bytes);
 }
 
 bool io_buffer_matches(const void *buf, int pattern, size_t len)
