@@ -499,7 +499,8 @@ static bool coroutine_fn backup_finish(BdrvAction *a, GError **errp)
 {
     BackupAction *s = to_backup(a);
 
-    if (!check_not_cancelled(s, errp)) {
+    if ((s->b->bitmap && !bdrv_co_dirty_bitmap_in_use(s->b->bitmap, errp)) ||
+        !check_not_cancelled(s, errp)) {
         return false;
     }
     job_start(s->job);

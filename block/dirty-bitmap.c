@@ -200,7 +200,6 @@ void bdrv_dirty_bitmap_unref(BdrvDirtyBitmap *b)
 
 bool bdrv_dirty_bitmaps_idle(BlockDriverState *bs, GError **errp)
 {
-    IO_CODE(bs);
     for (GList *l = bs->dirty_bitmaps.head; l; l = l->next) {
         BdrvDirtyBitmap *b = l->data;
 
@@ -355,6 +354,27 @@ bool bdrv_dirty_bitmap_begin(BdrvDirtyBitmap *b, const void *user, bool *first, 
     }
     aio_context_release(b->bs->ctx);
     return ok;
+}
+
+bool coroutine_fn bdrv_co_dirty_bitmap_in_use(BdrvDirtyBitmap *b, GError **errp)
+{
+    BlockDriverState *bs = b->bs;
+    int ret = 0;
+
+    GLOBAL_STATE();
+    g_assert(b->taken || b->undo.user);
+    if (b->persistent && bs->drv->co_bitmaps_in_use) {
+        bdrv_co_move_to(bs->ctx);
+        if (!bs->read_only && !bs->inactive) {
+            ret = bs->drv->co_bitmaps_in_use(bs);
+        }
+        bdrv_co_move_to(main_aio_context());
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not mark the bitmaps of node '%s' as in use",
+                         bs->node_name);
+    }
+    return ret >= 0;
 }
 
 void bdrv_dirty_bitmap_end(BdrvDirtyBitmap *b, bool undo)

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "block/dirty-bitmap.h"
 #include "graph-int.h"
 #include "qapi/error.h"
 
@@ -192,15 +193,15 @@ static void coroutine_fn become_read_only(BlockDriverState *bs)
     }
 }
 
-void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
+/*
+ * All that is written so far is durable, and nobody is going to write or to change a bitmap.  That
+ * holds until the caller yields.
+ */
+static bool coroutine_fn prepare_read_only(BlockDriverState *bs)
 {
     unsigned changes;
     bool ok;
 
-    GLOBAL_STATE();
-    if (bs->read_only || has_writer(bs)) {
-        return;
-    }
     do { /* commands may change bitmaps meanwhile */
         bdrv_co_move_to(bs->ctx);
         changes = bs->bitmap_changes;
@@ -208,15 +209,22 @@ void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
              (!bs->drv->co_set_read_only || bs->drv->co_set_read_only(bs) >= 0);
         bdrv_co_move_to(main_aio_context());
     } while (ok && changes != bs->bitmap_changes);
-    if (!ok || has_writer(bs)) {
-        if (bs->drv->co_stay_writable) {
-            bdrv_co_move_to(bs->ctx);
-            bs->drv->co_stay_writable(bs);
-            bdrv_co_move_to(main_aio_context());
-        }
+    return ok && !has_writer(bs) && bdrv_dirty_bitmaps_idle(bs, NULL);
+}
+
+void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs)
+{
+    GLOBAL_STATE();
+    if (bs->read_only || has_writer(bs)) {
         return;
     }
-    become_read_only(bs);
+    if (prepare_read_only(bs)) {
+        become_read_only(bs);
+    } else if (bs->drv->co_bitmaps_in_use) {
+        bdrv_co_move_to(bs->ctx);
+        bs->drv->co_bitmaps_in_use(bs); /* if it fails, the next write or command tries it */
+        bdrv_co_move_to(main_aio_context());
+    }
 }
 
 static bool check_may_be_writable(BlockDriverState *bs, GError **errp)

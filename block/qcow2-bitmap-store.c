@@ -105,7 +105,7 @@ static GPtrArray *bitmaps_to_store(BlockDriverState *bs)
     for (GList *l = bs->dirty_bitmaps.tail; l; l = l->prev) {
         BdrvDirtyBitmap *b = l->data;
 
-        if (b->persistent && !b->hidden) {
+        if (b->persistent) {
             g_ptr_array_add(list, bdrv_dirty_bitmap_ref(b));
         }
     }
@@ -138,14 +138,11 @@ static int coroutine_fn store_one(BlockDriverState *bs, Store *st, const BdrvDir
     b->flags &= ~(uint32_t)(QCOW2_BITMAP_IN_USE | QCOW2_BITMAP_AUTO);
     b->flags |= bitmap->enabled ? QCOW2_BITMAP_AUTO : 0;
     b->granularity_bits = __builtin_ctzll(bitmap->bits.granularity);
-    if (bitmap->taken) {
-        return -EBUSY; /* a job will say in the end what is dirty */
-    }
     return bitmap->bits.size == (int64_t)s->disk_size ? store_bits(bs, st, bitmap, b) : -EINVAL;
 }
 
 /* All that is to be in the file: in the order it has there, then what is new. */
-static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
+static int coroutine_fn store_each(BlockDriverState *bs, Store *st)
 {
     Qcow2State *s = bs->opaque;
     g_autofree uint8_t *dir = NULL, *padded = NULL;
@@ -154,6 +151,9 @@ static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
     uint64_t clusters;
     int ret = 0;
 
+    if (!bdrv_dirty_bitmaps_idle(bs, NULL)) {
+        return -EBUSY; /* a job or a transaction will say in the end what is dirty */
+    }
     for (guint i = 0; i < bitmaps->len; i++) {
         g_hash_table_insert(left, ((BdrvDirtyBitmap *)bitmaps->pdata[i])->name, bitmaps->pdata[i]);
     }
@@ -182,6 +182,42 @@ static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
     ret = take(bs, st, clusters, &st->offset);
     return ret < 0 ? ret : bdrv_co_pwrite(bs->file, st->offset, clusters << s->cluster_bits,
                                           padded, 0);
+}
+
+/* Forgets the new directory and all that is in it. */
+static void coroutine_fn give_back(BlockDriverState *bs, Store *st)
+{
+    Qcow2State *s = bs->opaque;
+
+    if (!s->broken) {
+        co_mutex_lock(&s->lock);
+        for (guint i = 0; i < st->taken->len; i++) {
+            Qcow2Free *f = &g_array_index(st->taken, Qcow2Free, i);
+
+            qcow2_free_now(bs, f->cluster, f->count);
+        }
+        co_mutex_unlock(&s->lock);
+    }
+    g_array_set_size(st->taken, 0);
+    g_ptr_array_set_size(st->list, 0);
+}
+
+/*
+ * Makes a new directory durable in which all bitmaps are as of one instant: a transaction that
+ * comes meanwhile may change several of them.
+ */
+static int coroutine_fn store_all(BlockDriverState *bs, Store *st)
+{
+    unsigned changes;
+    int ret;
+
+    do {
+        give_back(bs, st);
+        changes = bs->bitmap_changes;
+        ret = store_each(bs, st);
+        ret = ret < 0 ? ret : qcow2_flush(bs);
+    } while (ret >= 0 && changes != bs->bitmap_changes);
+    return ret;
 }
 
 /* Sets or clears the bit that says that the extension is right. */
@@ -304,20 +340,13 @@ static int coroutine_fn store(BlockDriverState *bs)
     st.list = g_ptr_array_new_with_free_func((GDestroyNotify)qcow2_bitmap_free);
     st.taken = g_array_new(false, false, sizeof(Qcow2Free));
     ret = store_all(bs, &st);
-    ret = ret < 0 ? ret : qcow2_flush(bs);
     ret = ret < 0 ? ret : switch_directory(bs, &st);
     if (ret >= 0) {
         free_former(bs, &st, offset, size);
         g_ptr_array_unref(s->bitmaps);
         s->bitmaps = g_steal_pointer(&st.list);
-    } else if (!s->broken) {
-        co_mutex_lock(&s->lock);
-        for (guint i = 0; i < st.taken->len; i++) {
-            Qcow2Free *f = &g_array_index(st.taken, Qcow2Free, i);
-
-            qcow2_free_now(bs, f->cluster, f->count);
-        }
-        co_mutex_unlock(&s->lock);
+    } else {
+        give_back(bs, &st);
         g_ptr_array_unref(st.list);
     }
     g_array_unref(st.taken);

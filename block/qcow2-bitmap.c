@@ -253,8 +253,8 @@ static bool coroutine_fn load_bitmap(BlockDriverState *bs, const Qcow2Bitmap *b,
     return bitmap && ret >= 0;
 }
 
-/* Writes the directory with all marked: before the guest writes anything. */
-int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs)
+/* Writes the directory with all marked, durably.  bitmaps_lock held, or while it is opened. */
+static int coroutine_fn mark(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
     g_autoptr(GPtrArray) changed = g_ptr_array_new();
@@ -289,7 +289,7 @@ int coroutine_fn qcow2_bitmaps_begin_write(BlockDriverState *bs)
 
     if (s->bitmaps_stored) {
         co_mutex_lock(&s->bitmaps_lock);
-        ret = s->bitmaps_stored ? qcow2_bitmaps_mark(bs) : 0;
+        ret = s->bitmaps_stored ? mark(bs) : 0;
         s->bitmaps_stored = ret < 0;
         co_mutex_unlock(&s->bitmaps_lock);
     }
@@ -317,8 +317,9 @@ bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp)
         ok = load_bitmap(bs, s->bitmaps->pdata[i], &total, errp);
     }
     if (ok && !bs->read_only) {
-        ret = qcow2_bitmaps_mark(bs);
+        ret = mark(bs);
     }
+    s->bitmaps_stored = bs->read_only;
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not mark the bitmaps as in use");
     }

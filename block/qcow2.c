@@ -185,14 +185,14 @@ static int coroutine_fn store_and_flush(BlockDriverState *bs)
 {
     int ret = qcow2_bitmaps_store(bs), flushed;
 
-    if (ret < 0) {
+    if (ret < 0 && ret != -EBUSY) { /* whoever uses one will go on */
         g_printerr("Lost persistent bitmaps during inactivation of node '%s': %s\n",
                    bs->node_name, strerror(-ret));
     }
     flushed = qcow2_flush_all(bs);
     if (flushed < 0) {
         if (ret >= 0) {
-            qcow2_bitmaps_mark(bs); /* it may go on being written */
+            qcow2_bitmaps_begin_write(bs); /* it may go on being written */
         }
         ret = flushed;
         g_printerr("Failed to flush the metadata of '%s': %s\n", bs->filename, strerror(-ret));
@@ -202,7 +202,8 @@ static int coroutine_fn store_and_flush(BlockDriverState *bs)
 
 /*
  * Everything durable, the dirty bitmaps too: nobody will write any more.  Commands may come in
- * between and change bitmaps; when it returns the file has what they have left.
+ * between and change bitmaps; when it returns the file has what they have left.  -EBUSY while one
+ * is not over, or a job has a bitmap.
  */
 static int coroutine_fn flush_all(BlockDriverState *bs)
 {
@@ -212,7 +213,7 @@ static int coroutine_fn flush_all(BlockDriverState *bs)
     do {
         changes = bs->bitmap_changes;
         ret = store_and_flush(bs);
-    } while (ret >= 0 && changes != bs->bitmap_changes);
+    } while ((ret >= 0 || ret == -EBUSY) && changes != bs->bitmap_changes);
     return ret;
 }
 
@@ -235,19 +236,11 @@ static bool coroutine_fn qcow2_co_set_writable(BlockDriverState *bs, GError **er
     if (!prepare_writing(bs, errp)) {
         return false;
     }
-    ret = qcow2_bitmaps_mark(bs);
+    ret = qcow2_bitmaps_begin_write(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not mark the bitmaps as in use");
-        return false;
     }
-    s->bitmaps_stored = false;
-    return true;
-}
-
-/* Commands may change bitmaps before anything is written.  If it fails, the next write tries it. */
-static void coroutine_fn qcow2_co_stay_writable(BlockDriverState *bs)
-{
-    qcow2_bitmaps_begin_write(bs);
+    return ret >= 0;
 }
 
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
@@ -280,12 +273,12 @@ static bool coroutine_fn qcow2_co_inactivate(BlockDriverState *bs, GError **errp
         return false;
     }
     ret = flush_all(bs);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Could not flush the metadata of node '%s'", bs->node_name);
+    if (!bdrv_dirty_bitmaps_idle(bs, errp)) { /* used meanwhile */
+        qcow2_bitmaps_begin_write(bs);
         return false;
     }
-    if (!bdrv_dirty_bitmaps_idle(bs, errp)) { /* used meanwhile */
-        qcow2_bitmaps_mark(bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush the metadata of node '%s'", bs->node_name);
         return false;
     }
     bdrv_dirty_bitmaps_drop_stored(bs);
@@ -444,7 +437,7 @@ const BlockDriver bdrv_qcow2_driver = {
     .co_settle = qcow2_co_settle,
     .co_set_read_only = qcow2_co_set_read_only,
     .co_set_writable = qcow2_co_set_writable,
-    .co_stay_writable = qcow2_co_stay_writable,
+    .co_bitmaps_in_use = qcow2_bitmaps_begin_write,
     .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_status,
     .co_create = qcow2_co_create,

@@ -618,11 +618,10 @@ bool coroutine_fn qcow2_bitmaps_load(BlockDriverState *bs, GError **errp);
  * former ones marked as in use in the file.
  */
 int coroutine_fn qcow2_bitmaps_store(BlockDriverState *bs);
-/* Marks the stored bitmaps as in use: the image is going to be written.  0 or -errno. */
-int coroutine_fn qcow2_bitmaps_mark(BlockDriverState *bs);
 /*
- * Before every change of the guest's data: bitmaps that were stored for a node that was to become
- * read-only, and did not, are marked again.  Waits while they are being stored.
+ * Before every change of the guest's data, and before a command that has changed a bitmap is
+ * answered: what the file may call right is marked as in use, durably.  Waits while bitmaps are
+ * being stored.  0 or -errno.
  */
 int coroutine_fn qcow2_bitmaps_begin_write(BlockDriverState *bs);
 bool qcow2_can_store_bitmap(BlockDriverState *bs, const char *name, uint32_t granularity,

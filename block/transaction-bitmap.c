@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The actions on dirty bitmaps.  They touch memory only and all take place at the instant,
+ * The actions on dirty bitmaps.  They change memory only and all take place at the instant,
  * in the order of the transaction; the first that touches a bitmap takes it, and puts it
- * back if the transaction is undone.  Main thread.
+ * back if the transaction is undone.  The image just says that it does not know them any more.
+ * Main thread.
  */
 #include "block/dirty-bitmap.h"
 #include "qapi/error.h"
@@ -66,7 +67,14 @@ static bool coroutine_fn bitmap_abort(BdrvAction *a, GError **errp)
     return true;
 }
 
-static void coroutine_fn bitmap_done(BdrvAction *a)
+static bool coroutine_fn bitmap_finish(BdrvAction *a, GError **errp)
+{
+    BitmapAction *b = to_bitmap(a);
+
+    return !b->bitmap || bdrv_co_dirty_bitmap_in_use(b->bitmap, errp);
+}
+
+static void bitmap_settle(BdrvAction *a)
 {
     BitmapAction *b = to_bitmap(a);
 
@@ -144,8 +152,9 @@ const BdrvActionDriver bdrv_action_bitmap_add = {
     .instance_size = sizeof(BitmapAction),
     .prepare = add_prepare,
     .freeze = add_freeze,
+    .finish = bitmap_finish,
     .abort = bitmap_abort,
-    .done = bitmap_done,
+    .settle = bitmap_settle,
 };
 
 /* --- Removing, clearing, enabling, disabling: all say which bitmap, and no more ------------ */
@@ -199,7 +208,8 @@ static bool coroutine_fn named_freeze(BdrvAction *a, GError **errp)
 #define NAMED_DRIVER                                                                          \
     {                                                                                         \
         .instance_size = sizeof(BitmapAction), .prepare = named_prepare,                      \
-        .freeze = named_freeze, .abort = bitmap_abort, .done = bitmap_done,                   \
+        .freeze = named_freeze, .finish = bitmap_finish, .abort = bitmap_abort,               \
+        .settle = bitmap_settle,                                                              \
     }
 
 const BdrvActionDriver bdrv_action_bitmap_remove = NAMED_DRIVER;
@@ -268,6 +278,7 @@ const BdrvActionDriver bdrv_action_bitmap_merge = {
     .instance_size = sizeof(BitmapAction),
     .prepare = merge_prepare,
     .freeze = merge_freeze,
+    .finish = bitmap_finish,
     .abort = bitmap_abort,
-    .done = bitmap_done,
+    .settle = bitmap_settle,
 };

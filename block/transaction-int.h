@@ -28,7 +28,9 @@ typedef struct BdrvActionDriver {
      * up to and after finish().  false and errp if it stays as it is.
      */
     bool coroutine_fn (*abort)(BdrvAction *a, GError **errp);
-    /* All have finished, this one will not be undone.  May be NULL. */
+    /* All have finished: lets go what it held, for good.  Does not yield.  May be NULL. */
+    void (*settle)(BdrvAction *a);
+    /* All have settled.  May be NULL. */
     void coroutine_fn (*done)(BdrvAction *a);
 } BdrvActionDriver;
 

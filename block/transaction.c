@@ -296,6 +296,13 @@ void coroutine_fn bdrv_transaction_free(BdrvTransaction *t)
     for (guint i = 0; t->finished && i < t->prepared; i++) {
         BdrvAction *a = t->actions->pdata[i];
 
+        if (a->drv->settle) {
+            a->drv->settle(a);
+        }
+    }
+    for (guint i = 0; t->finished && i < t->prepared; i++) {
+        BdrvAction *a = t->actions->pdata[i];
+
         if (a->drv->done) {
             a->drv->done(a);
         }

@@ -227,8 +227,12 @@ struct BlockDriver {
      * says so already).  false and errp with the driver as it was.
      */
     bool coroutine_fn (*co_set_writable)(BlockDriverState *bs, GError **errp);
-    /* It was to become read-only, and is written after all. */
-    void coroutine_fn (*co_stay_writable)(BlockDriverState *bs);
+    /*
+     * What the image says of its dirty bitmaps may be wrong from now on, and it must say so: a job
+     * or a transaction has taken one, or the node was to become read-only and is written after all.
+     * 0 or -errno.
+     */
+    int coroutine_fn (*co_bitmaps_in_use)(BlockDriverState *bs);
     /* See bdrv_co_truncate_prealloc(). */
     bool coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t length, bool exact,
                                      PreallocMode prealloc, GError **errp);

@@ -64,10 +64,11 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_add_stored(BlockDriverState *bs, const char *
                                               int64_t granularity, bool enabled,
                                               bool inconsistent, GError **errp);
 /*
- * For a driver that hands an image over: whether no job or transaction uses a persistent
- * bitmap; and, when the image has them all, forgets them.
+ * Whether no job or transaction uses a persistent bitmap: only then an image can have them as they
+ * are.  Home context or main thread.
  */
 bool bdrv_dirty_bitmaps_idle(BlockDriverState *bs, GError **errp);
+/* For a driver that hands an image over, when that has them all: forgets them. */
 void bdrv_dirty_bitmaps_drop_stored(BlockDriverState *bs);
 /* Notes that a range was, or may have been, written. */
 void bdrv_dirty_mark(BlockDriverState *bs, int64_t offset, int64_t bytes);
@@ -117,6 +118,11 @@ bool bdrv_dirty_bitmap_kept(const BdrvDirtyBitmap *b, GError **errp);
  * end() must be called, with undo to make it what it would be now without the transaction.
  */
 bool bdrv_dirty_bitmap_begin(BdrvDirtyBitmap *b, const void *user, bool *first, GError **errp);
+/*
+ * Whoever has taken b calls it before the user hears of that: until the image stores its bitmaps
+ * the next time, which it does not while b is taken, a crash leaves none that claims to be right.
+ */
+bool coroutine_fn bdrv_co_dirty_bitmap_in_use(BdrvDirtyBitmap *b, GError **errp);
 void bdrv_dirty_bitmap_end(BdrvDirtyBitmap *b, bool undo);
 /* What transactions do to a bitmap they have taken. */
 void bdrv_dirty_bitmap_clear(BdrvDirtyBitmap *b);

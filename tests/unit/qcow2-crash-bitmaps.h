@@ -3,8 +3,8 @@
  * The part of test-qcow2-crash that is about persistent dirty bitmaps: some are made, changed
  * and removed while the guest writes, and each store notes what they were and what the disk
  * held.  A bitmap that is valid in a crashed image must be as of the last store, or of the one
- * that the crash cut off, and the disk must be the one of that instant.  Include after
- * qcow2-test.h.
+ * that the crash cut off, the disk must be the one of that instant, and no command that has
+ * changed a bitmap since may have been answered.  Include after qcow2-test.h.
  */
 #ifndef TESTS_UNIT_QCOW2_CRASH_BITMAPS_H
 #define TESTS_UNIT_QCOW2_CRASH_BITMAPS_H
@@ -29,6 +29,7 @@ typedef struct StoredBitmap {
 /* A store: when it was begun and when it was over, in events of the record. */
 typedef struct BitmapStore {
     guint from, complete;
+    guint changed; /* the first command after it has been answered; G_MAXUINT: none yet */
     GPtrArray *bitmaps; /* StoredBitmap */
     int64_t sectors;
     uint32_t *disk;     /* generation per sector */
@@ -90,43 +91,78 @@ static BdrvDirtyBitmap *bitmap_of(BdrvChild *image, const char *name)
     return b;
 }
 
-static void bitmap_add(BitmapRun *b, BdrvChild *image, GRand *rand)
+/* Takes it as a transaction does, and what is changed in between is answered when it is over. */
+static void bitmap_begin(BdrvDirtyBitmap *bitmap)
+{
+    GError *err = NULL;
+    bool first;
+
+    g_assert_true(bdrv_dirty_bitmap_begin(bitmap, &bitmap_begin, &first, &err) && first);
+}
+
+static void coroutine_fn bitmap_end(BdrvDirtyBitmap *bitmap)
+{
+    GError *err = NULL;
+
+    bdrv_co_dirty_bitmap_in_use(bitmap, &err);
+    g_assert_no_error(err);
+    bdrv_dirty_bitmap_end(bitmap, false);
+    bdrv_dirty_bitmap_drop_hidden(bitmap);
+}
+
+static void coroutine_fn bitmap_add(BitmapRun *b, BdrvChild *image, GRand *rand)
 {
     uint32_t granularity = BITMAP_SECTOR << g_rand_int_range(rand, 0, 4);
     BitmapModel *m = g_new0(BitmapModel, 1);
+    BdrvDirtyBitmap *bitmap;
     GError *err = NULL;
 
     g_snprintf(m->name, sizeof(m->name), "b%d", b->serial++);
     m->dirty = g_new0(bool, b->max_sectors);
     g_assert_true(bdrv_dirty_bitmap_can_store(image->bs, m->name, granularity, &err));
-    bdrv_dirty_bitmap_new(image->bs, m->name, granularity, 0, true, g_rand_int_range(rand, 0, 4) == 0,
-                          &err);
+    bitmap = bdrv_dirty_bitmap_new(image->bs, m->name, granularity, 0, true,
+                                   g_rand_int_range(rand, 0, 4) == 0, &err);
     g_assert_no_error(err);
+    bitmap_begin(bitmap);
+    bitmap_end(bitmap);
     g_ptr_array_add(b->models, m);
 }
 
-/* Makes one, or does something to one that is there. */
-static void bitmap_step(BitmapRun *b, BdrvChild *image, GRand *rand)
+static void coroutine_fn bitmap_change(BitmapRun *b, BdrvChild *image, guint n, GRand *rand)
 {
-    guint n = g_rand_int_range(rand, 0, BITMAPS_MAX);
-    BitmapModel *m;
+    BitmapModel *m = b->models->pdata[n];
+    BdrvDirtyBitmap *bitmap = bitmap_of(image, m->name);
 
-    if (n >= b->models->len) {
-        bitmap_add(b, image, rand);
-        return;
-    }
-    m = b->models->pdata[n];
+    bitmap_begin(bitmap);
     switch (g_rand_int_range(rand, 0, 4)) {
     case 0:
-        bdrv_dirty_bitmap_free(bitmap_of(image, m->name));
+        bdrv_dirty_bitmap_hide(bitmap, true);
         g_ptr_array_remove_index(b->models, n);
         break;
     case 1:
-        bdrv_dirty_bitmap_clear(bitmap_of(image, m->name));
+        bdrv_dirty_bitmap_clear(bitmap);
         memset(m->dirty, 0, b->max_sectors * sizeof(bool));
         break;
     default:
-        bdrv_dirty_bitmap_enable(bitmap_of(image, m->name), !bitmap_of(image, m->name)->enabled);
+        bdrv_dirty_bitmap_enable(bitmap, !bitmap->enabled);
+    }
+    bitmap_end(bitmap);
+}
+
+/* Makes one, or does something to one that is there; log is the record of the image. */
+static void coroutine_fn bitmap_step(BitmapRun *b, BdrvChild *image, GRand *rand,
+                                     const GArray *log)
+{
+    BitmapStore *last = b->stores->len ? b->stores->pdata[b->stores->len - 1] : NULL;
+    guint n = g_rand_int_range(rand, 0, BITMAPS_MAX);
+
+    if (n < b->models->len) {
+        bitmap_change(b, image, n, rand);
+    } else {
+        bitmap_add(b, image, rand);
+    }
+    if (last) {
+        last->changed = MIN(last->changed, log->len);
     }
 }
 
@@ -190,7 +226,7 @@ static BitmapStore *bitmap_store_begin(BitmapRun *b, BdrvChild *image, guint eve
     BitmapStore *st = g_new0(BitmapStore, 1);
 
     st->from = event;
-    st->complete = G_MAXUINT;
+    st->complete = st->changed = G_MAXUINT;
     st->sectors = sectors;
     st->disk = g_memdup2(disk, b->max_sectors * sizeof(uint32_t));
     st->bitmaps = g_ptr_array_new_with_free_func(stored_bitmap_free);
@@ -271,6 +307,9 @@ static const BitmapStore *bitmap_check(const BitmapRun *b, BdrvChild *image, gui
             g_error("cut at %u: bitmap %s is of no store", cut, bitmap->name);
         }
         found = is_as_stored(bitmap, new) ? under_way : over;
+    }
+    if (found && found->changed <= cut) {
+        g_error("cut at %u: bitmaps are valid, but a command has changed one since", cut);
     }
     return found;
 }

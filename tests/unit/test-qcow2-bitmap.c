@@ -455,9 +455,19 @@ static void coroutine_fn test_stays_writable(void)
         write_some(&d, 5);
         g_assert_cmpint(d.image->bs->drv->co_set_read_only(d.image->bs), ==, 0);
         if (how == 0) {
-            /* What cannot be marked is not written. */
+            BdrvDirtyBitmap *b = find(&d, "b");
+            bool first;
+
+            /* What cannot be marked is not changed, and not written. */
             d.file->fail_errno = EIO;
             d.file->fail_once = true;
+            d.file->fail_after = 0;
+            g_assert_true(bdrv_dirty_bitmap_begin(b, &d, &first, NULL));
+            g_assert_false(bdrv_co_dirty_bitmap_in_use(b, &err));
+            g_assert_cmpstr(err->message, ==, "Could not mark the bitmaps of node 'qcow2' as in "
+                                              "use: Input/output error");
+            g_clear_error(&err);
+            bdrv_dirty_bitmap_end(b, true);
             d.file->fail_after = 0;
             g_assert_cmpint(bdrv_co_pwrite(d.image, 0, 512, d.data, 0), ==, -EIO);
             write_some(&d, 1);
@@ -469,7 +479,7 @@ static void coroutine_fn test_stays_writable(void)
             go_back(&d);
         } else if (how == 4) {
             /* Nothing is written, but a command changes the bitmap. */
-            d.image->bs->drv->co_stay_writable(d.image->bs);
+            g_assert_cmpint(d.image->bs->drv->co_bitmaps_in_use(d.image->bs), ==, 0);
             bdrv_dirty_bitmap_clear(bdrv_dirty_bitmap_find(d.image->bs, "b", NULL));
         } else {
             g_assert_true(bdrv_co_truncate(d.image, 32768, &err));
@@ -487,14 +497,17 @@ static void coroutine_fn test_stays_writable(void)
 
 typedef struct Storing {
     BlockDriverState *bs;
+    bool hand_over; /* to another process, else the node is to become read-only */
     bool done;
+    bool ok;
 } Storing;
 
 static void coroutine_fn store_entry(void *opaque)
 {
     Storing *s = opaque;
 
-    g_assert_cmpint(s->bs->drv->co_set_read_only(s->bs), ==, 0);
+    s->ok = s->hand_over ? s->bs->drv->co_inactivate(s->bs, NULL)
+                         : s->bs->drv->co_set_read_only(s->bs) >= 0;
     s->done = true;
 }
 
@@ -534,6 +547,7 @@ static void coroutine_fn test_changed_while_stored(void)
         while (!storing.done) {
             qcow2_breathe();
         }
+        g_assert_true(storing.ok);
         d.image->bs->read_only = true; /* closing stores nothing any more */
         d.file->yield_rand = NULL;
         disk_reopen(&d);
@@ -546,6 +560,127 @@ static void coroutine_fn test_changed_while_stored(void)
         disk_free(&d);
     }
     g_assert_cmpint(between, >, 10);
+}
+
+/* What "one" has goes to "two", in one transaction, which may fail in the end. */
+static void coroutine_fn move_bits(Disk *d, bool fails)
+{
+    BdrvDirtyBitmap *one = find(d, "one"), *two = find(d, "two");
+    GError *err = NULL;
+    bool first;
+
+    g_assert_true(bdrv_dirty_bitmap_begin(two, d, &first, NULL));
+    g_assert_true(bdrv_dirty_bitmap_merge(two, one, NULL));
+    g_assert_true(bdrv_dirty_bitmap_begin(one, d, &first, NULL));
+    bdrv_dirty_bitmap_clear(one);
+    if (fails) {
+        for (int i = 0; i < 100; i++) {
+            qcow2_breathe();
+        }
+    } else {
+        g_assert_true(bdrv_co_dirty_bitmap_in_use(two, &err));
+        g_assert_true(bdrv_co_dirty_bitmap_in_use(one, &err));
+    }
+    bdrv_dirty_bitmap_end(two, fails);
+    bdrv_dirty_bitmap_end(one, fails);
+}
+
+/*
+ * Both are as they were before the transaction, if that may be (old), or as it has left them
+ * (new); or nothing is known of either.  count: what is dirty, in bytes.
+ */
+static void coroutine_fn assert_not_torn(MemFile *m, int64_t count, bool old, bool new,
+                                         const char *where)
+{
+    GError *err = NULL;
+    BdrvChild *image = image_open(m, NULL, true, &err);
+    BdrvDirtyBitmap *one, *two;
+
+    g_assert_no_error(err);
+    one = bdrv_dirty_bitmap_find(image->bs, "one", NULL);
+    two = bdrv_dirty_bitmap_find(image->bs, "two", NULL);
+    g_assert_true(!one == !two);
+    if (one) {
+        g_assert_true(one->inconsistent == two->inconsistent);
+    }
+    if (one && !one->inconsistent) {
+        int64_t a = bdrv_bits_count(&one->bits), b = bdrv_bits_count(&two->bits);
+
+        if (!(old && a == count && b == 0) && !(new && a == 0 && b == count)) {
+            g_error("%s: %" PRId64 " and %" PRId64 " bytes are dirty of %" PRId64, where, a, b,
+                    count);
+        }
+    }
+    image_close(image);
+}
+
+/* The image is cut off behind each write, as by kill -9; answered: where nothing old may be. */
+static void coroutine_fn cut_everywhere(Disk *d, const MemFile *start, int64_t count,
+                                        guint answered, bool new)
+{
+    MemFile *m = mem_clone(start);
+
+    for (guint cut = 0; cut <= d->file->log->len; cut++) {
+        g_autofree char *where = g_strdup_printf("cut at %u, answered at %u", cut, answered);
+
+        assert_not_torn(m, count, cut < answered, new, where);
+        if (cut < d->file->log->len) {
+            apply(d, m, cut, cut + 1, 100);
+        }
+    }
+    mem_free(m);
+}
+
+/*
+ * A transaction on two bitmaps comes while they are being stored: no crash leaves one of them
+ * changed and the other not, and once it is answered none leaves them as they were; when it has
+ * failed, none leaves them changed.
+ */
+static void coroutine_fn test_transaction_while_stored(void)
+{
+    int between = 0, ready = 0;
+
+    for (int n = 0; n < 240; n++) {
+        bool fails = n % 8 > 3;
+        Storing storing;
+        MemFile *start;
+        int64_t count;
+        guint answered;
+        Disk d;
+
+        disk_init(&d, "cluster_size=512", 64 * 1024, n);
+        add(&d, "one", 512, false);
+        add(&d, "two", 512, true);
+        if (n % 2) {
+            disk_reopen(&d); /* they are in the file already */
+        }
+        write_some(&d, 5);
+        count = bdrv_bits_count(&find(&d, "one")->bits);
+        start = mem_clone(d.file);
+        d.file->record = true;
+        d.file->yield_rand = d.rand;
+        storing = (Storing) { .bs = d.image->bs, .hand_over = n % 4 > 1 };
+        aio_co_schedule(main_aio_context(), coroutine_create(store_entry, &storing));
+        for (int i = 0; i < n / 4 && !storing.done; i++) {
+            qcow2_breathe();
+        }
+        between += !storing.done;
+        ready += storing.done;
+        if (!storing.done || !storing.hand_over) {
+            move_bits(&d, fails);
+            answered = fails ? G_MAXUINT : d.file->log->len;
+            while (!storing.done) {
+                qcow2_breathe();
+            }
+            d.file->yield_rand = NULL;
+            cut_everywhere(&d, start, count, answered, !fails);
+        }
+        d.image->bs->inactive = storing.hand_over && storing.ok;
+        mem_free(start);
+        disk_free(&d);
+    }
+    g_assert_cmpint(between, >, 20);
+    g_assert_cmpint(ready, >, 5);
 }
 
 /* A table that wraps around the end of all addresses, and one of 32 GiB: no more than damage. */
@@ -591,6 +726,7 @@ int main(int argc, char **argv)
     add_test("/qcow2/bitmap/too-large", test_too_large);
     add_test("/qcow2/bitmap/stays-writable", test_stays_writable);
     add_test("/qcow2/bitmap/changed-while-stored", test_changed_while_stored);
+    add_test("/qcow2/bitmap/transaction-while-stored", test_transaction_while_stored);
     add_test("/qcow2/bitmap/check-tables", test_check_tables);
     return g_test_run();
 }

@@ -336,7 +336,7 @@ static void coroutine_fn step_bitmaps(Run *r)
     case 3:
     case 4:
         if (s->version >= 3) {
-            bitmap_step(&r->bitmaps, r->image, r->rand);
+            bitmap_step(&r->bitmaps, r->image, r->rand, r->file->log);
         }
         break;
     default:

@@ -141,6 +141,107 @@ TEST_CO(test_bitmaps_undone)
     bdrv_co_close_all();
 }
 
+/* The bitmaps of the image as kill -9 would leave it now: "name:dirty bytes", or "name!" where that
+ * is not known. */
+static char *coroutine_fn after_kill(const char *path)
+{
+    g_autofree char *copy = test_path("killed.qcow2"), *content = NULL;
+    GString *text = g_string_new(NULL);
+    BlockDirtyInfoList *list;
+    BlockDriverState *bs;
+    gsize len;
+
+    g_assert_true(g_file_get_contents(path, &content, &len, NULL));
+    g_assert_true(g_file_set_contents(copy, content, len, NULL));
+    bs = test_open("{'driver':'qcow2','node-name':'killed','read-only':true,"
+                   "'file':{'driver':'file','filename':'%s'}}", copy);
+    list = bdrv_dirty_bitmap_query(bs);
+    for (BlockDirtyInfoList *l = list; l; l = l->next) {
+        g_string_append_printf(text, text->len ? " %s" : "%s", l->value->name);
+        if (l->value->inconsistent) {
+            g_string_append_c(text, '!');
+        } else {
+            g_string_append_printf(text, ":%" PRId64, l->value->count);
+        }
+    }
+    qapi_free_BlockDirtyInfoList(list);
+    bdrv_co_unref(bs);
+    return g_string_free(text, false);
+}
+
+#define killed_is(path, expected) \
+    do { \
+        g_autofree char *killed_ = after_kill(path); \
+        g_assert_cmpstr(killed_, ==, expected); \
+    } while (0)
+
+static void coroutine_fn store(BlockDriverState *bs)
+{
+    bdrv_co_move_to(bdrv_context(bs));
+    g_assert_cmpint(bs->drv->co_set_read_only(bs), ==, 0);
+    to_main();
+}
+
+#define PERSISTENT(node, name) \
+    "{'type':'block-dirty-bitmap-add','data':{'node':'" node "','name':'" name \
+    "','persistent':true}}"
+
+/* The image has its bitmaps, and a command comes: they do not count any more when it is answered. */
+TEST_CO(test_bitmaps_stored)
+{
+    static const char *const commands[] = {
+        BITMAP("clear", "d", "a"), BITMAP("enable", "d", "a"), BITMAP("disable", "d", "a"),
+        BITMAP("remove", "d", "a"), PERSISTENT("d", "b"),
+        "{'type':'block-dirty-bitmap-merge','data':{'node':'d','target':'a','bitmaps':['m']}}",
+        "{'type':'blockdev-backup','data':{'job-id':'j','device':'d','target':'t',"
+        "'sync':'incremental','bitmap':'a'}}",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autofree char *path = make_qcow2("bs.qcow2", 4 * MiB);
+        BlockDriverState *bs;
+        BlockBackend *blk;
+
+        add_qcow2("d", path);
+        add("{'driver':'null-co','node-name':'t','size':%d}", 4 * MiB);
+        bs = bdrv_find_node("d", NULL);
+        blk = test_blk(bs, true);
+        transact_is(NULL, PERSISTENT("d", "a"), BITMAP("add", "d", "m"));
+        put(blk, 0, 65536, 1);
+        store(bs);
+        killed_is(path, "a:65536");
+        transact_is("Dirty bitmap 'none' not found", commands[i], BITMAP("clear", "d", "none"));
+        killed_is(path, "a:65536");
+        transact_is(NULL, BITMAP("clear", "d", "m")); /* the image does not have it */
+        killed_is(path, "a:65536");
+        transact_is(NULL, commands[i]);
+        killed_is(path, "a!");
+        blk_co_free(blk);
+        bdrv_co_close_all();
+    }
+}
+
+/* A node becomes read-only with what the same transaction has made of its bitmap. */
+TEST_CO(test_bitmaps_below)
+{
+    g_autofree char *base = make_qcow2("bb.qcow2", 4 * MiB);
+    g_autofree char *over = make_qcow2("bo.qcow2", 4 * MiB);
+    BlockBackend *blk;
+
+    add_qcow2("base", base);
+    add_qcow2("over", over);
+    blk = test_blk(bdrv_find_node("base", NULL), true);
+    transact_is(NULL, PERSISTENT("base", "a"), PERSISTENT("base", "b"));
+    put(blk, 0, 65536, 1);
+    transact_is(NULL, BITMAP("clear", "base", "a"),
+                "{'type':'blockdev-snapshot','data':{'node':'base','overlay':'over'}}",
+                BITMAP("remove", "base", "b"));
+    g_assert_true(bdrv_is_read_only(bdrv_find_node("base", NULL)));
+    killed_is(base, "a:0");
+    blk_co_free(blk);
+    bdrv_co_close_all();
+}
+
 /* A bitmap covers what the node grows by, and the content of another snapshot. */
 TEST_CO(test_bitmaps_grow)
 {
@@ -479,6 +580,8 @@ static void add_tests(void)
     g_test_add_func("/transaction/bits", test_bits);
     g_test_add_func("/transaction/bitmaps", test_bitmaps);
     g_test_add_func("/transaction/bitmaps-undone", test_bitmaps_undone);
+    g_test_add_func("/transaction/bitmaps-stored", test_bitmaps_stored);
+    g_test_add_func("/transaction/bitmaps-below", test_bitmaps_below);
     g_test_add_func("/transaction/bitmaps-grow", test_bitmaps_grow);
     g_test_add_func("/transaction/overlay", test_overlay);
     g_test_add_func("/transaction/overlay-sync", test_overlay_sync);
