@@ -24,7 +24,7 @@ static void coroutine_fn hmp_migrate(HMPSession *s, const HMPArgs *args)
     MigrationInfo *info;
     bool interrupted = false;
 
-    qmp_migrate(hmp_arg_str(args, "uri"), false, NULL, false, false, &err);
+    qmp_migrate(&(MigrateArguments){ .uri = (char *)hmp_arg_str(args, "uri") }, &err);
     if (hmp_handle_error(s, err) || hmp_arg_flag(args, "detach")) {
         return;
     }

@@ -56,14 +56,6 @@ static bool load_cancelled(void *opaque)
     return job_is_cancelled(((Incoming *)opaque)->job);
 }
 
-/* A record begins when there is something to take in. */
-static void begin_record(void)
-{
-    migrate_begin(true, NULL);
-    migrate_global_reset();
-    migrate_set_status(MIGRATION_STATUS_ACTIVE);
-}
-
 static void failed(Incoming *in, GError *err)
 {
     migrate_set_failed(err);
@@ -113,7 +105,7 @@ static void coroutine_fn snapshot_entry(void *opaque)
     Incoming *in = opaque;
     g_autoptr(GError) err = NULL;
 
-    begin_record();
+    migrate_set_status(MIGRATION_STATUS_ACTIVE);
     /* Nobody else uses the disks. */
     if (bdrv_co_activate_all(&err) && load_snapshot(in, &err)) {
         migrate_set_status(MIGRATION_STATUS_COMPLETED);
@@ -276,7 +268,7 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
 
     ok = mig_channel_accept(in->ch, errp);
     migrate_set_listening(NULL);
-    begin_record();
+    migrate_set_status(MIGRATION_STATUS_ACTIVE);
     if (!ok || !vm_job_mutex_lock(in->m->job_mutex, job, "migrate-incoming", errp)) {
         return false;
     }
@@ -309,7 +301,7 @@ static void coroutine_fn job_entry(void *opaque)
 
 /* --- Starting ---------------------------------------------------------------------------------- */
 
-static bool coroutine_fn start_job(Incoming *in, GError **errp)
+static bool coroutine_fn prepare_job(Incoming *in, GError **errp)
 {
     MigrationSocketAddress *listening = NULL;
 
@@ -327,7 +319,6 @@ static bool coroutine_fn start_job(Incoming *in, GError **errp)
     if (in->job) {
         migrate_set_listening(listening);
         job_ref(in->job);
-        job_start(in->job);
     }
     qapi_free_MigrationSocketAddress(listening);
     return in->job != NULL;
@@ -341,11 +332,17 @@ bool coroutine_fn migrate_in_start(MigrationAddress *addr, bool exit_on_error, G
     in->m = machine_get();
     in->addr = addr;
     in->exit_on_error = exit_on_error;
-    if (!(from_snapshot ? prepare_snapshot(in, errp) : start_job(in, errp))) {
+    if (!(from_snapshot ? prepare_snapshot(in, errp) : prepare_job(in, errp))) {
         incoming_free(in);
         return false;
     }
     phase = IN_STARTED;
+    /* Clients count on the event of it before the answer to migrate-incoming. */
+    migrate_begin(true, NULL);
+    migrate_global_reset();
+    if (in->job) {
+        job_start(in->job);
+    }
     aio_co_schedule(main_aio_context(),
                     coroutine_create(from_snapshot ? snapshot_entry : job_entry, in));
     return true;

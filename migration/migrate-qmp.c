@@ -137,8 +137,20 @@ static bool check_machine(Machine *m, GError **errp)
     return true;
 }
 
-void coroutine_fn qmp_migrate(const char *uri, bool has_channels, MigrationChannelList *channels,
-                              bool has_detach, bool detach, GError **errp)
+static bool check_arguments(const MigrateArguments *arg, GError **errp)
+{
+    if (arg->resume) {
+        error_setg(errp, "Cannot resume if there is no paused migration");
+        return false;
+    }
+    if (arg->blk || arg->inc) {
+        error_setg(errp, "Parameter '%s': disks are not migrated", arg->blk ? "blk" : "inc");
+        return false;
+    }
+    return true;
+}
+
+void coroutine_fn qmp_migrate(MigrateArguments *arg, GError **errp)
 {
     MigrationAddress *addr = NULL;
     Machine *m = machine_get();
@@ -146,10 +158,10 @@ void coroutine_fn qmp_migrate(const char *uri, bool has_channels, MigrationChann
     Job *new_job;
     GError *err = NULL;
 
-    if (!check_machine(m, errp)) {
+    if (!check_arguments(arg, errp) || !check_machine(m, errp)) {
         return;
     }
-    addr = migrate_addr_choose(uri, channels, false, errp);
+    addr = migrate_addr_choose(arg->uri, arg->channels, false, errp);
     if (!addr || !check_capabilities(addr, errp) || !migrate_begin(false, errp)) {
         qapi_free_MigrationAddress(addr);
         return;

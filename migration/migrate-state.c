@@ -77,6 +77,12 @@ bool migrate_under_way(void)
     return !is_end(migrate_status());
 }
 
+/* An incoming migration of which nothing has come yet.  lock held. */
+static bool awaits_source(void)
+{
+    return st.incoming && st.status == MIGRATION_STATUS_SETUP;
+}
+
 /* --- The record ----------------------------------------------------------------------------- */
 
 /* lock held. */
@@ -255,7 +261,7 @@ MigrationInfo *coroutine_fn qmp_query_migrate(GError **errp)
     }
     info->has_blocked_reasons = info->blocked_reasons != NULL;
     pthread_mutex_lock(&lock);
-    if (st.status != MIGRATION_STATUS_NONE) {
+    if (st.status != MIGRATION_STATUS_NONE && !awaits_source()) {
         info->has_status = true;
         info->status = st.status;
         if (!st.incoming) {
@@ -324,9 +330,12 @@ static bool check_capabilities(const bool caps[], GError **errp)
 void coroutine_fn qmp_migrate_set_capabilities(MigrationCapabilityStatusList *capabilities,
                                                GError **errp)
 {
-    bool caps[MIGRATION_CAPABILITY__MAX];
+    bool caps[MIGRATION_CAPABILITY__MAX], fixed;
 
-    if (migrate_under_way()) {
+    pthread_mutex_lock(&lock);
+    fixed = !is_end(st.status) && !awaits_source();
+    pthread_mutex_unlock(&lock);
+    if (fixed) {
         error_setg(errp, "There's a migration process in progress");
         return;
     }

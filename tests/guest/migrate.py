@@ -138,6 +138,8 @@ def test_unix_and_the_disk_changes_hands(p):
     where = 'unix:' + p.path('m')
     source, target = p.source(), p.target()
     target.qmp.cmd('migrate-incoming', uri=where)
+    assert order(target) == ['setup'], order(target)  # before the answer: libvirt counts on it
+    switch(target, 'events')  # capabilities may come until the source does
     assert target.qmp.cmd('query-migrate') == {
         'socket-address': [{'type': 'unix', 'path': p.path('m')}]}
     fails(lambda: target.qmp.cmd('migrate-incoming', uri=where), 'already been started')
@@ -489,6 +491,8 @@ def test_what_is_refused(p):
     fails(lambda: q.cmd('migrate', uri='foo:'), 'valid migration protocol')
     fails(lambda: q.cmd('migrate', uri='tcp:'), "error parsing address ''")
     fails(lambda: q.cmd('migrate'), 'neither')
+    for name, why in (('resume', 'no paused migration'), ('blk', "'blk'"), ('inc', "'inc'")):
+        fails(lambda n=name: q.cmd('migrate', uri='exec:true', **{n: True}), why)
     fails(lambda: q.cmd('migrate-set-parameters', downtime_limit=3000000), 'downtime_limit')
     switch(source, 'mapped-ram')
     fails(lambda: q.cmd('migrate', uri='exec:cat'), 'requires seekable transport')
