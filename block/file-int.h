@@ -6,7 +6,8 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "block/block.h"
+#include <sys/stat.h>
+#include "block/block-int.h"
 
 /* Rights on an image file that the locks are about. */
 enum {
@@ -37,11 +38,16 @@ void file_lock_drop(int fd, unsigned has);
  */
 void file_unlock(int fd);
 
+/* The size in bytes of a file or device, of which st is what fstat() says; -errno. */
+int64_t file_size_of(int fd, const struct stat *st);
 /*
  * Sets a regular file's size in bytes; what a file that grows gets more of is allocated as
  * prealloc says.  0, or -errno and errp, with the file as it was.  Blocking; worker threads.
  */
 int file_set_size(int fd, int64_t length, PreallocMode prealloc, GError **errp);
+
+/* The driver's co_create(): a file of params->size bytes in place of whatever was there. */
+bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp);
 
 /*
  * Copies bytes between two regular files inside the kernel; to grows if need be.  0 or -errno;

@@ -5,8 +5,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "file-int.h"
@@ -45,6 +47,21 @@ static int write_full(int fd, int64_t from, int64_t to)
     }
     close(cached);
     return ret;
+}
+
+int64_t file_size_of(int fd, const struct stat *st)
+{
+    uint64_t bytes;
+    off_t end;
+
+    if (S_ISREG(st->st_mode)) {
+        return st->st_size;
+    }
+    if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, &bytes) == 0) {
+        return bytes <= INT64_MAX ? (int64_t)bytes : -EFBIG;
+    }
+    end = lseek(fd, 0, SEEK_END);
+    return end < 0 ? -errno : end;
 }
 
 int file_set_size(int fd, int64_t length, PreallocMode prealloc, GError **errp)

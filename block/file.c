@@ -9,9 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "block/block-int.h"
@@ -48,21 +46,6 @@ typedef struct OpenWork {
     int64_t length, alignment;
     GError *err;
 } OpenWork;
-
-static int64_t size_of(int fd, const struct stat *st)
-{
-    uint64_t bytes;
-    off_t end;
-
-    if (S_ISREG(st->st_mode)) {
-        return st->st_size;
-    }
-    if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, &bytes) == 0) {
-        return bytes <= INT64_MAX ? (int64_t)bytes : -EFBIG;
-    }
-    end = lseek(fd, 0, SEEK_END);
-    return end < 0 ? -errno : end;
-}
 
 /* The smallest unit that O_DIRECT takes, found by reading. */
 static int64_t direct_alignment(int fd)
@@ -135,7 +118,7 @@ static bool examine(OpenWork *w)
         return false;
     }
     s->regular = S_ISREG(st.st_mode);
-    w->length = size_of(s->fd, &st);
+    w->length = file_size_of(s->fd, &st);
     if (w->length < 0) {
         error_setg_errno(&w->err, -w->length, "Could not get the size of '%s'", w->filename);
         return false;
@@ -347,7 +330,7 @@ static int activate_worker(void *opaque)
         file_unlock(s->fd);
         return -EAGAIN;
     }
-    length = fstat(s->fd, &st) < 0 ? -errno : size_of(s->fd, &st);
+    length = fstat(s->fd, &st) < 0 ? -errno : file_size_of(s->fd, &st);
     if (length < 0) {
         error_setg_errno(&w->err, -length, "Could not get the size of '%s'", w->bs->filename);
         file_unlock(s->fd);
@@ -669,74 +652,6 @@ static int64_t coroutine_fn file_co_allocated_size(BlockDriverState *bs)
     int ret = co_run_in_worker(stat_worker, &w);
 
     return ret < 0 ? ret : (int64_t)w.st.st_blocks * 512;
-}
-
-/* --- Creating --------------------------------------------------------------------------------- */
-
-typedef struct CreateWork {
-    const BdrvCreateParams *params;
-    PreallocMode prealloc;
-    GError *err;
-} CreateWork;
-
-static int create_worker(void *opaque)
-{
-    CreateWork *w = opaque;
-    const char *filename = w->params->filename;
-    unsigned rights = FILE_RIGHT_WRITE | FILE_RIGHT_RESIZE;
-    struct stat st;
-    GError *err = NULL;
-    int fd = open(filename, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-
-    if (fd < 0) {
-        error_setg_errno(&w->err, errno, "Could not create '%s'", filename);
-        return -1;
-    }
-    if (fstat(fd, &st) < 0) {
-        error_setg_errno(&w->err, errno, "Could not create '%s'", filename);
-    } else if (!S_ISREG(st.st_mode)) {
-        int64_t size = size_of(fd, &st);
-
-        if (size < w->params->size) {
-            error_setg(&w->err, "Cannot grow device files");
-        }
-    } else if (file_locks_supported(fd) &&
-               !file_lock(fd, filename, rights, rights, &w->err)) {
-        ; /* somebody uses it: untouched */
-    } else if (ftruncate(fd, 0) < 0) {
-        error_setg_errno(&w->err, errno, "Could not resize file");
-    } else if (file_set_size(fd, w->params->size, w->prealloc, &err) == -EFBIG) {
-        g_clear_error(&err);
-        error_setg(&w->err, "The image size is too large for file format 'raw'");
-    }
-    if (err) {
-        g_propagate_error(&w->err, err);
-    }
-    if (close(fd) < 0 && !w->err) {
-        error_setg_errno(&w->err, errno, "Could not close the new file");
-    }
-    return w->err ? -1 : 0;
-}
-
-/* A file of params->size bytes, empty or preallocated, in place of whatever filename was. */
-static bool coroutine_fn file_co_create(const BdrvCreateParams *params, AioContext *ctx,
-                                        GError **errp)
-{
-    CreateWork w = { .params = params };
-    GHashTable *o = params->options;
-    int prealloc = qapi_enum_parse(&PreallocMode_lookup,
-                                   o ? g_hash_table_lookup(o, "preallocation") : NULL,
-                                   PREALLOC_MODE_OFF, errp);
-
-    if (prealloc < 0) {
-        return false;
-    }
-    w.prealloc = prealloc;
-    if (co_run_in_worker(create_worker, &w) < 0) {
-        g_propagate_error(errp, w.err);
-        return false;
-    }
-    return true;
 }
 
 #define FILE_CALLBACKS                                                                            \

@@ -48,6 +48,24 @@ static bool parse_bool(const char *text, bool *value)
     return *value || !strcmp(text, "off") || !strcmp(text, "false") || !strcmp(text, "no");
 }
 
+/* What is for the file driver, of the image and of its data file. */
+static const char *const file_options[] = { "nocow", "extent_size_hint", NULL };
+
+/* A table of those; the strings stay the caller's. */
+static GHashTable *take_file_options(GHashTable *options)
+{
+    GHashTable *table = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (size_t i = 0; options && file_options[i]; i++) {
+        char *value = g_hash_table_lookup(options, file_options[i]);
+
+        if (value) {
+            g_hash_table_insert(table, (gpointer)file_options[i], value);
+        }
+    }
+    return table;
+}
+
 static bool parse_option(CreateOptions *o, const char *name, const char *value, GError **errp)
 {
     uint64_t number;
@@ -88,6 +106,8 @@ static bool parse_option(CreateOptions *o, const char *name, const char *value, 
 #if !CONFIG_ZSTD
         ok = ok && !o->compression;
 #endif
+    } else if (g_strv_contains(file_options, name)) {
+        return true;
     } else if (!strcmp(name, "encryption") && parse_bool(value, &on) && !on) {
         return true;
     } else if (!strcmp(name, "encryption") || g_str_has_prefix(name, "encrypt.")) {
@@ -393,9 +413,9 @@ static int same_file_worker(void *opaque)
 
 /* The data file, which must not be the image itself: each would write over the other. */
 static bool coroutine_fn create_data_file(const CreateOptions *o, const char *image,
-                                          AioContext *ctx, GError **errp)
+                                          GHashTable *options, AioContext *ctx, GError **errp)
 {
-    BdrvCreateParams data = { .filename = o->data_file, .size = o->size };
+    BdrvCreateParams data = { .filename = o->data_file, .size = o->size, .options = options };
     SameFile f = { image + (g_str_has_prefix(image, "file:") ? strlen("file:") : 0), o->data_file };
 
     if (!bdrv_file_driver.co_create(&data, ctx, errp)) {
@@ -410,7 +430,8 @@ static bool coroutine_fn create_data_file(const CreateOptions *o, const char *im
 
 bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ctx, GError **errp)
 {
-    BdrvCreateParams file = { .filename = params->filename };
+    g_autoptr(GHashTable) options = take_file_options(params->options);
+    BdrvCreateParams file = { .filename = params->filename, .options = options };
     g_autofree uint8_t *header = NULL;
     CreateOptions o;
     Layout l;
@@ -427,7 +448,7 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
         return false;
     }
     if (o.data_file) {
-        if (!create_data_file(&o, params->filename, ctx, errp)) {
+        if (!create_data_file(&o, params->filename, options, ctx, errp)) {
             return false;
         }
         /* Raw: every cluster is to be found where a program that knows only raw looks for it. */

@@ -28,7 +28,7 @@ static bool coroutine_fn amend_image(Amend *a, BlockDriverState *bs)
         return false;
     }
     img_progress_begin(a->progress && !a->quiet);
-    ok = img_check_options(bs->drv, a->options, &err) &&
+    ok = img_check_options(bs->drv, false, a->options, &err) &&
          bdrv_co_amend(bs, a->options, a->force, show_progress, NULL, &err);
     if (ok) {
         img_progress(100);

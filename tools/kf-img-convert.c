@@ -74,7 +74,7 @@ static bool check_target_options(Convert *s, const BlockDriver *drv)
 {
     GError *err = NULL;
 
-    if (!img_check_options(drv, s->options, &err)) {
+    if (!img_check_options(drv, true, s->options, &err)) {
         if (g_hash_table_contains(s->options, "backing_file") && !drv->supports_backing) {
             g_clear_error(&err);
             error_setg(&err, "Backing file not supported for file format '%s'", drv->name);

@@ -133,7 +133,7 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
         error_setg(errp, "Backing file not supported for file format '%s'", drv->name);
         return false;
     }
-    if (!img_check_options(drv, options, errp) ||
+    if (!img_check_options(drv, true, options, errp) ||
         !check_backing(filename, options, unchecked, errp)) {
         return false;
     }

@@ -50,7 +50,7 @@ static bool coroutine_fn measure_image(Measure *m, BlockDriverState *bs)
     if (!drv) {
         return false;
     }
-    if (!img_check_options(drv, m->options, &err)) {
+    if (!img_check_options(drv, true, m->options, &err)) {
         img_report(err, "");
         img_error("Invalid options for file format '%s'", drv->name);
         return false;

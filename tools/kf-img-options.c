@@ -31,8 +31,6 @@ const ImgOption img_option_table[] = {
     { "qcow2", "compression_type", IMG_OPTION_STRING, "zlib",
       "Compression method used for image cluster compression" },
     { NULL, "size", IMG_OPTION_SIZE, NULL, "Virtual disk size" },
-    { "file", "preallocation", IMG_OPTION_STRING, NULL,
-      "Preallocation mode (allowed values: off, falloc, full)" },
     { "qcow2", "compat", IMG_OPTION_STRING, NULL,
       "Compatibility level (v2 [0.10] or v3 [1.1])" },
     { "qcow2", "backing_file", IMG_OPTION_STRING, NULL, "File name of a base image" },
@@ -43,6 +41,11 @@ const ImgOption img_option_table[] = {
     { "qcow2", "lazy_refcounts", IMG_OPTION_BOOL, "off", "Postpone refcount updates" },
     { "qcow2", "refcount_bits", IMG_OPTION_NUMBER, "16",
       "Width of a reference count entry in bits" },
+    { "file", "nocow", IMG_OPTION_BOOL, NULL, "Turn off copy-on-write (valid only on btrfs)" },
+    { "file", "preallocation", IMG_OPTION_STRING, NULL,
+      "Preallocation mode (allowed values: off, falloc, full)" },
+    { "file", "extent_size_hint", IMG_OPTION_SIZE, NULL,
+      "Extent size hint for the image file, 0 to disable" },
     { 0 },
 };
 
@@ -73,7 +76,12 @@ bool img_parse_options(const char *text, GHashTable *options)
             p++;
             value = keyval_take_value(&p);
         } else {
-            value = g_strdup("on");
+            bool off = g_str_has_prefix(name, "no");
+
+            value = g_strdup(off ? "off" : "on");
+            if (off) {
+                memmove(name, name + 2, name_len - 1);
+            }
             p += *p == ',';
         }
         g_hash_table_replace(options, name, value);
@@ -81,16 +89,32 @@ bool img_parse_options(const char *text, GHashTable *options)
     return true;
 }
 
-bool img_option_applies(const ImgOption *o, const BlockDriver *drv)
+/* Whether the option is the format's, not its file's. */
+static bool is_own(const ImgOption *o, const BlockDriver *drv)
 {
-    return !o->driver || !strcmp(o->driver, drv->name) ||
-           (drv == &bdrv_raw_driver && !strcmp(o->driver, "file"));
+    return !o->driver || !strcmp(o->driver, drv->name);
 }
 
-static const ImgOption *find_option(const BlockDriver *drv, const char *name)
+/* A format's own option hides the file's of that name. */
+static bool is_hidden(const ImgOption *o, const BlockDriver *drv)
+{
+    for (const ImgOption *own = img_option_table; own->name; own++) {
+        if (is_own(own, drv) && !strcmp(own->name, o->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool img_option_applies(const ImgOption *o, const BlockDriver *drv)
+{
+    return is_own(o, drv) || (!strcmp(o->driver, "file") && !is_hidden(o, drv));
+}
+
+static const ImgOption *find_option(const BlockDriver *drv, bool of_file, const char *name)
 {
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (!strcmp(o->name, name) && img_option_applies(o, drv)) {
+        if (!strcmp(o->name, name) && (of_file ? img_option_applies(o, drv) : is_own(o, drv))) {
             return o;
         }
     }
@@ -129,14 +153,14 @@ static char *normalise(const ImgOption *o, const char *value, GError **errp)
     }
 }
 
-bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **errp)
+bool img_check_options(const BlockDriver *drv, bool of_file, GHashTable *options, GError **errp)
 {
     GHashTableIter iter;
     gpointer name, value;
 
     g_hash_table_iter_init(&iter, options);
     while (g_hash_table_iter_next(&iter, &name, &value)) {
-        const ImgOption *o = find_option(drv, name);
+        const ImgOption *o = find_option(drv, of_file, name);
         char *plain;
 
         if (!o) {
@@ -202,7 +226,7 @@ void img_print_amend_options(const BlockDriver *drv)
     GPtrArray *list = g_ptr_array_new();
 
     for (const ImgOption *o = img_option_table; o->name; o++) {
-        if (o->help && img_option_applies(o, drv) && !g_strv_contains(fixed, o->name)) {
+        if (o->help && is_own(o, drv) && !g_strv_contains(fixed, o->name)) {
             g_ptr_array_add(list, (gpointer)o);
         }
     }

@@ -13,7 +13,7 @@ typedef enum ImgOptionType {
 } ImgOptionType;
 
 typedef struct ImgOption {
-    const char *driver; /* NULL: every one; "file": raw images, which are plain files */
+    const char *driver; /* NULL: every one; "file": those of the file in which an image lies */
     const char *name;
     ImgOptionType type;
     const char *fallback; /* shown when it is not given */
@@ -22,14 +22,15 @@ typedef struct ImgOption {
 
 extern const ImgOption img_option_table[]; /* ends with a zeroed element */
 
-/* Whether images of drv have the option. */
+/* Whether images of drv, or their files, have the option. */
 bool img_option_applies(const ImgOption *o, const BlockDriver *drv);
 /* A table of name -> value, both owned. */
 GHashTable *img_options_new(void);
-/* "name=value,name=value" (",," is a comma in a value); false after an error message. */
+/* "name=value,name,noname" (",," is a comma in a value); false after an error message. */
 bool img_parse_options(const char *text, GHashTable *options);
-/* Checks against the table and brings the values into plain form. */
-bool img_check_options(const BlockDriver *drv, GHashTable *options, GError **errp);
+/* Checks against the table, of_file: with the options of the file, and brings the values into plain
+ * form. */
+bool img_check_options(const BlockDriver *drv, bool of_file, GHashTable *options, GError **errp);
 /* The part of options that is the driver's own: a new table. */
 GHashTable *img_driver_options(GHashTable *options);
 /* Lists the options of drv for -o help; have_file: of a file that has been named. */
