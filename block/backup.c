@@ -436,18 +436,26 @@ static bool coroutine_fn make_job(BackupAction *s, BlockDriverState *source,
     return true;
 }
 
+static bool backup_check(BdrvAction *a, GError **errp)
+{
+    BlockdevBackup *arg = a->arg->u.blockdev_backup.data;
+    BlockDriverState *source = bdrv_lookup(arg->device, arg->device, errp);
+    BlockDriverState *target = source ? bdrv_lookup(arg->target, arg->target, errp) : NULL;
+
+    return target && check_nodes(source, target, errp) && check_bitmap_arguments(arg, errp);
+}
+
 static bool coroutine_fn backup_prepare(BdrvAction *a, GError **errp)
 {
     BlockdevBackup *arg = a->arg->u.blockdev_backup.data;
-    BlockDriverState *source = bdrv_lookup(arg->device, arg->device, errp), *target;
+    BlockDriverState *source, *target;
     bool ok;
 
-    target = source ? bdrv_lookup(arg->target, arg->target, errp) : NULL;
-    if (!target || !check_nodes(source, target, errp) || !check_bitmap_arguments(arg, errp)) {
+    if (!backup_check(a, errp)) {
         return false;
     }
-    bdrv_ref(target);
-    bdrv_ref(source);
+    target = bdrv_ref(bdrv_lookup(arg->target, arg->target, NULL));
+    source = bdrv_ref(bdrv_lookup(arg->device, arg->device, NULL));
     /* Once more after the move, during which others were at work. */
     ok = bdrv_co_move_tree(target, source->ctx, errp) && check_nodes(source, target, errp) &&
          make_job(to_backup(a), source, target, arg, errp);
@@ -539,6 +547,7 @@ static void coroutine_fn backup_done(BdrvAction *a)
 const BdrvActionDriver bdrv_action_backup = {
     .instance_size = sizeof(BackupAction),
     .changes_machine = true,
+    .check = backup_check,
     .prepare = backup_prepare,
     .freeze = backup_freeze,
     .finish = backup_finish,

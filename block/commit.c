@@ -336,7 +336,7 @@ static bool coroutine_fn commit_run(Job *job, void *opaque, GError **errp)
     bool ok;
 
     bdrv_co_move_to(main_aio_context());
-    if (!vm_job_mutex_lock(bdrv_job_mutex(), job, "commit", errp)) {
+    if (!vm_job_mutex_lock_soon(bdrv_job_mutex(), job, "commit", errp)) {
         return false;
     }
     ok = begin(c, errp);

@@ -104,8 +104,12 @@ bool coroutine_fn bdrv_co_resize(BlockDriverState *bs, int64_t length, bool exac
 
     GLOBAL_STATE();
     bdrv_ref(bs);
-    /* Nobody cancels it, so that this cannot fail. */
-    vm_job_mutex_lock(bdrv_job_mutex(), NULL, "block_resize", NULL);
+    if (!check_right(bs, errp) ||
+        !vm_job_mutex_lock_soon(bdrv_job_mutex(), NULL, "block_resize", errp)) {
+        bdrv_co_unref(bs);
+        return false;
+    }
+    /* Others were at work while it waited. */
     ok = check_right(bs, errp);
     if (ok) {
         bdrv_co_move_to(bs->ctx);

@@ -15,6 +15,12 @@ typedef struct BdrvActionDriver {
     size_t instance_size; /* BdrvAction is the first member */
     bool changes_machine; /* needs the VM job mutex */
     bool may_be_grouped;  /* makes sense with completion-mode=grouped */
+    bool makes_node;      /* in prepare(); later actions may name it */
+    /*
+     * Before the transaction waits for its turn: whether it is right as things are now, which
+     * prepare() checks again.  Does not yield.  May be NULL.
+     */
+    bool (*check)(BdrvAction *a, GError **errp);
     /* The guest runs: checks, reserves, and names the nodes to be drained. */
     bool coroutine_fn (*prepare)(BdrvAction *a, GError **errp);
     /* The instant, in the order of the actions: whatever may fail.  May be NULL. */

@@ -24,11 +24,13 @@ static InternalAction *to_internal(BdrvAction *a)
     return (InternalAction *)a;
 }
 
-static bool check(BlockDriverState *bs, const BlockdevSnapshotInternal *arg, GError **errp)
+static bool internal_check(BdrvAction *a, GError **errp)
 {
+    const BlockdevSnapshotInternal *arg = a->arg->u.blockdev_snapshot_internal_sync.data;
+    BlockDriverState *bs = bdrv_lookup(arg->device, arg->device, errp);
     size_t max = sizeof(((BdrvSnapshotInfo *)0)->name) - 1;
 
-    if (!bdrv_check_active(bs, errp)) {
+    if (!bs || !bdrv_check_active(bs, errp)) {
         return false;
     }
     if (bs->read_only) {
@@ -71,8 +73,11 @@ static bool coroutine_fn internal_prepare(BdrvAction *a, GError **errp)
     InternalAction *s = to_internal(a);
     bool ok;
 
-    s->bs = bdrv_lookup(arg->device, arg->device, errp);
-    if (!s->bs || !check(s->bs, arg, errp) || !bdrv_transaction_claim_node(a->t, s->bs, errp)) {
+    if (!internal_check(a, errp)) {
+        return false;
+    }
+    s->bs = bdrv_lookup(arg->device, arg->device, NULL);
+    if (!bdrv_transaction_claim_node(a->t, s->bs, errp)) {
         return false;
     }
     g_strlcpy(s->info.name, arg->name, sizeof(s->info.name));
@@ -136,6 +141,7 @@ static void coroutine_fn internal_done(BdrvAction *a)
 const BdrvActionDriver bdrv_action_snapshot_internal = {
     .instance_size = sizeof(InternalAction),
     .changes_machine = true,
+    .check = internal_check,
     .prepare = internal_prepare,
     .freeze = internal_freeze,
     .finish = internal_finish,
@@ -198,7 +204,11 @@ SnapshotInfo *coroutine_fn qmp_blockdev_snapshot_delete_internal_sync(const char
         return NULL;
     }
     bdrv_ref(bs);
-    vm_job_mutex_lock(bdrv_job_mutex(), NULL, "blockdev-snapshot-delete-internal-sync", NULL);
+    if (!vm_job_mutex_lock_soon(bdrv_job_mutex(), NULL, "blockdev-snapshot-delete-internal-sync",
+                                errp)) {
+        bdrv_co_unref(bs);
+        return NULL;
+    }
     bdrv_co_move_to(bs->ctx);
     ok = delete_in_home(bs, device, id, name, &info, errp);
     bdrv_co_move_to(main_aio_context());

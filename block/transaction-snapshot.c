@@ -107,19 +107,27 @@ static bool check_overlay(BlockDriverState *top, BlockDriverState *overlay, GErr
 
 /* --- Prepare ------------------------------------------------------------------------------------ */
 
+static bool snapshot_check(BdrvAction *a, GError **errp)
+{
+    BlockdevSnapshot *arg = a->arg->u.blockdev_snapshot.data;
+    BlockDriverState *top = bdrv_lookup(arg->node, arg->node, errp);
+    BlockDriverState *overlay = top ? bdrv_lookup(arg->overlay, arg->overlay, errp) : NULL;
+
+    return overlay && check_overlay(top, overlay, errp) && check_top(top, errp);
+}
+
 static bool coroutine_fn snapshot_prepare(BdrvAction *a, GError **errp)
 {
     BlockdevSnapshot *arg = a->arg->u.blockdev_snapshot.data;
     SnapshotAction *s = to_snapshot(a);
-    BlockDriverState *top = bdrv_lookup(arg->node, arg->node, errp);
-    BlockDriverState *overlay = top ? bdrv_lookup(arg->overlay, arg->overlay, errp) : NULL;
+    BlockDriverState *top, *overlay;
     bool ok;
 
-    if (!overlay || !check_overlay(top, overlay, errp) || !check_top(top, errp)) {
+    if (!snapshot_check(a, errp)) {
         return false;
     }
-    bdrv_ref(overlay);
-    bdrv_ref(top);
+    overlay = bdrv_ref(bdrv_lookup(arg->overlay, arg->overlay, NULL));
+    top = bdrv_ref(bdrv_lookup(arg->node, arg->node, NULL));
     ok = bdrv_co_move_tree(overlay, top->ctx, errp);
     /* Other clients were at work meanwhile; the same is checked once more at the instant. */
     ok = ok && bdrv_transaction_claim_node(a->t, top, errp) &&
@@ -156,12 +164,26 @@ static BlockDriverState *coroutine_fn open_overlay(BlockDriverState *top,
     return bs;
 }
 
-static bool check_sync(BlockDriverState *top, const BlockdevSnapshotSync *arg,
-                       const char *format, GError **errp)
+static const char *sync_format(const BlockdevSnapshotSync *arg)
 {
-    const BlockDriver *drv = bdrv_driver_by_name(format);
-    bool make = !arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS;
+    return arg->format ? arg->format : "qcow2";
+}
 
+static bool makes_image(const BlockdevSnapshotSync *arg)
+{
+    return !arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS;
+}
+
+static bool snapshot_sync_check(BdrvAction *a, GError **errp)
+{
+    const BlockdevSnapshotSync *arg = a->arg->u.blockdev_snapshot_sync.data;
+    const char *format = sync_format(arg);
+    const BlockDriver *drv = bdrv_driver_by_name(format);
+    BlockDriverState *top = bdrv_lookup(arg->device, arg->node_name, errp);
+
+    if (!top) {
+        return false;
+    }
     if (arg->node_name && !arg->snapshot_node_name) {
         error_setg(errp, "New overlay node-name missing");
     } else if (arg->snapshot_node_name &&
@@ -171,11 +193,11 @@ static bool check_sync(BlockDriverState *top, const BlockdevSnapshotSync *arg,
         error_setg(errp, "Unknown file format '%s'", format);
     } else if (!drv->supports_backing) {
         error_setg(errp, "Backing file not supported for file format '%s'", format);
-    } else if (make && !strcmp(arg->snapshot_file, bdrv_filename(top))) {
+    } else if (makes_image(arg) && !strcmp(arg->snapshot_file, bdrv_filename(top))) {
         error_setg(errp, "Error: Trying to create an image with the same filename as the "
                    "backing file");
     } else {
-        return true;
+        return check_top(top, errp);
     }
     return false;
 }
@@ -183,16 +205,19 @@ static bool check_sync(BlockDriverState *top, const BlockdevSnapshotSync *arg,
 static bool coroutine_fn snapshot_sync_prepare(BdrvAction *a, GError **errp)
 {
     BlockdevSnapshotSync *arg = a->arg->u.blockdev_snapshot_sync.data;
-    const char *format = arg->format ? arg->format : "qcow2";
+    const char *format = sync_format(arg);
     SnapshotAction *s = to_snapshot(a);
-    BlockDriverState *top = bdrv_lookup(arg->device, arg->node_name, errp), *overlay;
+    BlockDriverState *top, *overlay;
     bool ok;
 
-    if (!top || !check_sync(top, arg, format, errp) || !check_top(top, errp) ||
-        !bdrv_transaction_claim_node(a->t, top, errp)) {
+    if (!snapshot_sync_check(a, errp)) {
         return false;
     }
-    if (!arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS) {
+    top = bdrv_lookup(arg->device, arg->node_name, NULL);
+    if (!bdrv_transaction_claim_node(a->t, top, errp)) {
+        return false;
+    }
+    if (makes_image(arg)) {
         s->image = new_image_make(arg->snapshot_file, format, top, errp);
         if (!s->image) {
             return false;
@@ -298,6 +323,7 @@ static void coroutine_fn snapshot_done(BdrvAction *a)
 const BdrvActionDriver bdrv_action_snapshot = {
     .instance_size = sizeof(SnapshotAction),
     .changes_machine = true,
+    .check = snapshot_check,
     .prepare = snapshot_prepare,
     .freeze = snapshot_freeze,
     .commit = snapshot_commit,
@@ -308,6 +334,8 @@ const BdrvActionDriver bdrv_action_snapshot = {
 const BdrvActionDriver bdrv_action_snapshot_sync = {
     .instance_size = sizeof(SnapshotAction),
     .changes_machine = true,
+    .makes_node = true,
+    .check = snapshot_sync_check,
     .prepare = snapshot_sync_prepare,
     .freeze = snapshot_freeze,
     .commit = snapshot_commit,

@@ -104,16 +104,17 @@ void bdrv_transaction_add(BdrvTransaction *t, TransactionAction *arg)
     g_ptr_array_add(t->actions, a);
 }
 
-bool bdrv_transaction_changes_machine(BdrvTransaction *t)
+/* The first action for which the transaction needs the mutex, or NULL. */
+static const char *machine_action(BdrvTransaction *t)
 {
     for (guint i = 0; i < t->actions->len; i++) {
         BdrvAction *a = t->actions->pdata[i];
 
         if (a->drv->changes_machine) {
-            return true;
+            return TransactionActionType_str(a->arg->type);
         }
     }
-    return false;
+    return NULL;
 }
 
 /* --- Nodes ---------------------------------------------------------------------------------- */
@@ -233,14 +234,30 @@ static bool check_mode(BdrvTransaction *t, GError **errp)
     return true;
 }
 
+bool bdrv_transaction_check(BdrvTransaction *t, GError **errp)
+{
+    GLOBAL_STATE();
+    if (!check_mode(t, errp)) {
+        return false;
+    }
+    for (guint i = 0; i < t->actions->len; i++) {
+        BdrvAction *a = t->actions->pdata[i];
+
+        if (a->drv->check && !a->drv->check(a, errp)) {
+            return false;
+        }
+        if (a->drv->makes_node) {
+            break;
+        }
+    }
+    return true;
+}
+
 bool coroutine_fn bdrv_transaction_prepare(BdrvTransaction *t, GError **errp)
 {
     GError *err = NULL;
 
     GLOBAL_STATE();
-    if (!check_mode(t, errp)) {
-        return false;
-    }
     while (t->prepared < t->actions->len) {
         BdrvAction *a = t->actions->pdata[t->prepared++];
 
@@ -315,26 +332,33 @@ void coroutine_fn bdrv_transaction_free(BdrvTransaction *t)
     g_free(t);
 }
 
-bool coroutine_fn bdrv_transaction_run(BdrvTransaction *t, GError **errp)
+static bool coroutine_fn run(BdrvTransaction *t, GError **errp)
 {
-    VmJobMutex *mutex = bdrv_transaction_changes_machine(t) ? bdrv_job_mutex() : NULL;
-    bool ok;
+    bool ok = bdrv_transaction_prepare(t, errp);
 
-    GLOBAL_STATE();
-    if (mutex) {
-        /* Nobody cancels a command, so that this cannot fail. */
-        vm_job_mutex_lock(mutex, NULL, "transaction", NULL);
-    }
-    ok = bdrv_transaction_prepare(t, errp);
     if (ok) {
         bdrv_transaction_drain(t);
         ok = bdrv_transaction_instant(t, errp);
         bdrv_transaction_undrain(t);
     }
-    ok = ok && bdrv_transaction_finish(t, errp);
+    return ok && bdrv_transaction_finish(t, errp);
+}
+
+bool coroutine_fn bdrv_transaction_run(BdrvTransaction *t, GError **errp)
+{
+    const char *owner = machine_action(t);
+    bool ok = bdrv_transaction_check(t, errp);
+
+    GLOBAL_STATE();
+    ok = ok && (!owner || vm_job_mutex_lock_soon(bdrv_job_mutex(), NULL, owner, errp));
+    if (!ok) {
+        bdrv_transaction_free(t);
+        return false;
+    }
+    ok = run(t, errp);
     bdrv_transaction_free(t);
-    if (mutex) {
-        vm_job_mutex_unlock(mutex);
+    if (owner) {
+        vm_job_mutex_unlock(bdrv_job_mutex());
     }
     return ok;
 }

@@ -28,6 +28,7 @@ bool job_rate_exceeded(JobRate *r, int64_t now);
  * lock comes before the one of job.c.
  */
 bool job_set_vm_mutex(Job *job, VmJobMutex *m);
+bool job_is_open_ended(Job *job);
 
 /* Ends job's wait for m; nothing happens if it has m already or does not wait. */
 void vm_job_mutex_cancel_wait(VmJobMutex *m, Job *job);

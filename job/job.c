@@ -462,6 +462,11 @@ bool coroutine_fn job_co_wait(Job *job, GError **errp)
     return ok;
 }
 
+bool job_is_open_ended(Job *job)
+{
+    return job->driver->open_ended;
+}
+
 bool job_set_vm_mutex(Job *job, VmJobMutex *m)
 {
     lock();

@@ -282,7 +282,8 @@ static void cancel(Job *job, void *opaque)
     mig_channel_cancel(((Incoming *)opaque)->ch);
 }
 
-static const JobDriver driver = {.type = JOB_TYPE_MIGRATE, .run = run, .cancel = cancel};
+static const JobDriver driver = {
+    .type = JOB_TYPE_MIGRATE, .run = run, .cancel = cancel, .open_ended = true};
 
 static void coroutine_fn job_entry(void *opaque)
 {

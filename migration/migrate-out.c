@@ -445,7 +445,8 @@ Job *coroutine_fn outgoing_start(Machine *m, MigrationAddress *addr, Outgoing **
                                  GError **errp)
 {
     static const JobDriver driver = {
-        .type = JOB_TYPE_MIGRATE, .run = run, .cancel = cancel, .free = free_opaque};
+        .type = JOB_TYPE_MIGRATE, .run = run, .cancel = cancel, .free = free_opaque,
+        .open_ended = true};
     Outgoing *o = g_new0(Outgoing, 1);
     Job *job;
 

@@ -182,7 +182,9 @@ static bool coroutine_fn run(Job *job, void *opaque, GError **errp)
     bool ok;
 
     sj->home = aio_current();
-    if (!vm_job_mutex_lock(sj->machine->job_mutex, job, owner, errp)) {
+    ok = id ? vm_job_mutex_lock(sj->machine->job_mutex, job, owner, errp)
+            : vm_job_mutex_lock_soon(sj->machine->job_mutex, job, owner, errp);
+    if (!ok) {
         aio_co_reschedule_self(main_aio_context());
         drop_nodes(sj);
         return false;

@@ -165,10 +165,14 @@ static void coroutine_fn watch_entry(void *opaque)
 static void coroutine_fn with_machine(BdrvTransaction *t, bool grouped, const SnapshotSave *arg,
                                       GError **errp)
 {
-    SnapshotJob *sj = snapshot_save_new(arg, errp);
+    SnapshotJob *sj = NULL;
     SnapshotTransaction *st;
     bool failed;
 
+    if (bdrv_transaction_check(t, errp) &&
+        vm_job_mutex_check_soon(bdrv_job_mutex(), "snapshot-save", errp)) {
+        sj = snapshot_save_new(arg, errp);
+    }
     if (!sj) {
         bdrv_transaction_free(t);
         return;

@@ -3,7 +3,7 @@
  * Transactions on the block layer: actions that are prepared together while the guest runs,
  * take effect at one instant in which all their nodes are drained, and are undone together if
  * one fails.  A single command is a transaction of one action.  Main thread throughout; who
- * drives a transaction holds the VM job mutex if bdrv_transaction_changes_machine().
+ * drives a transaction holds the VM job mutex if an action changes the machine.
  *
  *     prepare, drain, instant, undrain, finish  -  abort at any point, free at the end
  */
@@ -27,9 +27,14 @@ VmJobMutex *bdrv_job_mutex(void);
 BdrvTransaction *bdrv_transaction_new(ActionCompletionMode mode);
 /* Adds an action; the arguments stay the caller's and must last.  Not for snapshot-save. */
 void bdrv_transaction_add(BdrvTransaction *t, TransactionAction *arg);
-bool bdrv_transaction_changes_machine(BdrvTransaction *t);
 /* Whether the transaction uses bs: such a node cannot take part a second time. */
 bool bdrv_transaction_has_node(BdrvTransaction *t, BlockDriverState *bs);
+
+/*
+ * Whether it is right as things are now, before it waits for its turn: false and errp if not.
+ * Neither yields nor changes anything.
+ */
+bool bdrv_transaction_check(BdrvTransaction *t, GError **errp);
 
 /*
  * Each of these undoes all of it before it returns false.  What cannot be undone, if any, is

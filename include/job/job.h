@@ -52,6 +52,8 @@ struct JobDriver {
     void (*query)(Job *job, void *opaque, JobInfo *info);
     /* run() keeps to a speed limit (job_moved(), job_too_fast()). */
     bool has_speed;
+    /* A peer outside decides how long run() takes: see vm_job_mutex_lock_soon(). */
+    bool open_ended;
 };
 
 enum {
@@ -161,7 +163,15 @@ void vm_job_mutex_free(VmJobMutex *m);
  * job was cancelled first.
  */
 bool coroutine_fn vm_job_mutex_lock(VmJobMutex *m, Job *job, const char *owner, GError **errp);
+/*
+ * The same for a command, or a job without a name: what its client can do nothing about but wait
+ * for does not wait behind an open-ended job; false and errp instead.
+ */
+bool coroutine_fn vm_job_mutex_lock_soon(VmJobMutex *m, Job *job, const char *owner,
+                                         GError **errp);
 void coroutine_fn vm_job_mutex_unlock(VmJobMutex *m);
+/* For what waits by means of a job with a name: false and errp if the above would refuse owner. */
+bool vm_job_mutex_check_soon(VmJobMutex *m, const char *owner, GError **errp);
 /* Who holds it: a new string, or NULL. */
 char *vm_job_mutex_owner(VmJobMutex *m);
 

@@ -387,6 +387,56 @@ def test_cancel_and_lost_peers(p):
     beats(source)
 
 
+def test_commands_do_not_wait_for_a_peer(p):
+    """What is wrong is refused as ever, what is right at once and by the migration's name."""
+    source = p.source()
+    q = source.qmp
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(p.path('unread'))
+    server.listen(1)
+    q.cmd('blockdev-add', driver='null-co', node_name='copy', size=16 << 20)
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', p.path('o.qcow2'), '16M'], check=True)
+    q.cmd('blockdev-add', driver='qcow2', node_name='o', backing=None,
+          file={'driver': 'file', 'filename': p.path('o.qcow2')})
+    start(source, 'unix:' + p.path('unread'))
+    q.wait_event('MIGRATION', match=lambda d: d['status'] == 'active')
+    busy = 'not allowed while migrate is under way'
+    save = {'type': 'snapshot-save', 'data': {'job-id': 's', 'tag': 'late', 'vmstate': 'disk0',
+                                              'devices': ['disk0']}}
+    internal = {'type': 'blockdev-snapshot-internal-sync',
+                'data': {'device': 'disk0', 'name': 'late'}}
+    for command, wrong, error, right in (
+            ('blockdev-snapshot', {'node': 'nope', 'overlay': 'o'}, 'nope',
+             {'node': 'disk0', 'overlay': 'o'}),
+            ('blockdev-snapshot-sync', {'node_name': 'nope', 'snapshot_node_name': 'n',
+                                        'snapshot_file': p.path('n.qcow2')}, 'nope',
+             {'node_name': 'disk0', 'snapshot_node_name': 'n', 'snapshot_file': p.path('n.qcow2')}),
+            ('blockdev-snapshot-delete-internal-sync', {'device': 'disk0'}, 'must be provided',
+             {'device': 'disk0', 'id': '1'}),
+            ('blockdev-backup', {'job_id': 'b', 'device': 'disk0', 'target': 'disk0',
+                                 'sync': 'full'}, 'cannot be the same',
+             {'job_id': 'b', 'device': 'disk0', 'target': 'copy', 'sync': 'full'}),
+            ('block_resize', {'node_name': 'nope', 'size': 32 << 20}, 'nope',
+             {'node_name': 'disk0', 'size': 32 << 20}),
+            ('transaction', {'actions': [internal, {'type': 'blockdev-snapshot', 'data': {
+                'node': 'disk0', 'overlay': 'nope'}}]}, 'nope', {'actions': [internal]}),
+            ('transaction', {'actions': [save, {'type': 'blockdev-snapshot', 'data': {
+                'node': 'disk0', 'overlay': 'nope'}}]}, 'nope', {'actions': [save]})):
+        fails(lambda c=command, a=wrong: q.cmd(c, **a), error)
+        fails(lambda c=command, a=right: q.cmd(c, **a), busy)
+    q.cmd('blockdev-del', node_name='copy')
+    assert busy in q.hmp('savevm late')
+    assert not os.path.exists(p.path('n.qcow2'))
+    # A job with a name may wait: whoever has begun it can end it.
+    q.cmd('snapshot-save', job_id='s', tag='late', vmstate='disk0', devices=['disk0'])
+    assert q.cmd('query-jobs')[0]['status'] == 'created'
+    q.cmd('job-cancel', id='s')
+    q.cmd('migrate_cancel')
+    assert end(source)['status'] == 'cancelled'
+    q.cmd('blockdev-snapshot', node='disk0', overlay='o')
+    beats(source)
+
+
 def test_exported_disk_stays(p):
     """A disk that somebody reads through an export is not given away."""
     source = p.source()

@@ -78,6 +78,47 @@ static void test_mutex_fair(void)
     vm_job_mutex_free(m);
 }
 
+static void coroutine_fn soon_entry(void *opaque)
+{
+    Turn *t = opaque;
+    GError *err = NULL;
+
+    g_assert_false(vm_job_mutex_lock_soon(t->m, NULL, t->name, &err));
+    g_string_append(t->order, err->message);
+    g_error_free(err);
+    t->done = true;
+}
+
+/* A command waits behind jobs that end by themselves, not behind one that depends on a peer. */
+static void test_mutex_soon(void)
+{
+    static const JobDriver open_ended = {.type = JOB_TYPE_MIGRATE, .run = work_run,
+                                         .cancel = work_cancel, .free = work_free,
+                                         .open_ended = true};
+    VmJobMutex *m = vm_job_mutex_new();
+    Work a = WORK(.hold = true, .mutex = m, .owner = "save"), b = a;
+    Turn t = {.m = m, .order = g_string_new(NULL), .name = "x"};
+
+    b.owner = "migrate";
+    job_start_waiting(create("a", &a, NULL, JOB_DEFAULT));
+    POLL_UNTIL(is_held(&a));
+    g_assert_true(vm_job_mutex_check_soon(m, "x", NULL));
+    job_start_waiting(job_create("b", &open_ended, main_aio_context(), JOB_DEFAULT, &b, NULL));
+    POLL_UNTIL(b.ran);
+    aio_co_enter(main_aio_context(), coroutine_create(soon_entry, &t));
+    g_assert_true(t.done); /* it would be behind b, which waits itself */
+    let_go(&a);
+    POLL_UNTIL(is_held(&b));
+    aio_co_enter(main_aio_context(), coroutine_create(soon_entry, &t));
+    g_assert_cmpstr(t.order->str, ==, "x not allowed while migrate is under way"
+                                      "x not allowed while migrate is under way");
+    let_go(&b);
+    POLL_UNTIL(b.freed);
+    g_assert_true(vm_job_mutex_check_soon(m, "x", NULL));
+    g_string_free(t.order, true);
+    vm_job_mutex_free(m);
+}
+
 /* --- In IOThreads ---------------------------------------------------------------------------- */
 
 static void test_iothread(void)
@@ -151,6 +192,7 @@ int main(int argc, char **argv)
     main_aio_context_init();
     g_test_add_func("/job/mutex/jobs", test_mutex);
     g_test_add_func("/job/mutex/fair", test_mutex_fair);
+    g_test_add_func("/job/mutex/soon", test_mutex_soon);
     g_test_add_func("/job/iothread", test_iothread);
     g_test_add_func("/job/stress", test_stress);
     int ret = g_test_run();
