@@ -8,6 +8,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-net.h"
 #include "qapi/qapi-visit-net.h"
+#include "qapi/util.h"
 #include "qapi/visitor.h"
 #include "net-int.h"
 
@@ -243,7 +244,34 @@ static void coroutine_fn hmp_hostfwd_remove(HMPSession *s, const HMPArgs *args)
     forward(s, args, remove_forward);
 }
 
+/* Names between commas; an empty list if text is NULL. */
+static strList *split_names(const char *text)
+{
+    g_auto(GStrv) names = g_strsplit(text ? text : "", ",", -1);
+    strList *list = NULL, **tail = &list;
+
+    for (char **name = names; *name; name++) {
+        QAPI_LIST_APPEND(tail, g_strdup(*name));
+    }
+    return list;
+}
+
+static void coroutine_fn hmp_announce_self(HMPSession *s, const HMPArgs *args)
+{
+    /* As QEMU does it unless its migration parameters say otherwise. */
+    AnnounceParameters p = {.initial = 50, .max = 550, .rounds = 5, .step = 100,
+                            .interfaces = split_names(hmp_arg_str(args, "interfaces")),
+                            .id = (char *)hmp_arg_str(args, "id")};
+    GError *err = NULL;
+
+    qmp_announce_self(&p, &err);
+    qapi_free_strList(p.interfaces);
+    hmp_handle_error(s, err);
+}
+
 const HMPCommand net_hmp_commands[] = {
+    {"announce_self", "interfaces:s?,id:s?", "[interfaces] [id]", "Trigger GARP/RARP announcements",
+     hmp_announce_self},
     {"info network", "", "", "show the network state", hmp_info_network},
     {"info usernet", "", "", "show user network stack connection states", hmp_info_usernet},
     {"netdev_add", "netdev:S", "[user|stream|dgram],id=str[,prop=value][,...]",

@@ -32,6 +32,9 @@ bool host_forward_parse(const char *rule, HostForward *f, GError **errp);
 /* The same without the part behind '-'; false if it is not well formed. */
 bool host_forward_parse_host(const char *rule, HostForward *f);
 
+/* Ends what announce-self has begun.  Main thread, once net_end() was called. */
+void coroutine_fn net_co_end_announcing(void);
+
 /* --- Of a backend: the network thread ------------------------------------------------------ */
 
 bool net_client_is_user(const NetClient *nc);

@@ -101,8 +101,9 @@ void coroutine_fn netdev_co_remove_all(void)
     if (!ctx) {
         return;
     }
-    aio_co_reschedule_self(ctx);
     net_end();
+    net_co_end_announcing();
+    aio_co_reschedule_self(ctx);
     net_client_for_each(collect, backends);
     for (guint i = 0; i < backends->len; i++) {
         NetClient *nc = backends->pdata[i];

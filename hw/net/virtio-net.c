@@ -253,6 +253,26 @@ static void nic_link_changed(NetClient *nc)
     virtio_config_changed(&s->vdev);
 }
 
+/* If the driver can do that. */
+static void ask_guest_to_announce(VirtIONet *s)
+{
+    if (virtio_has_feature(&s->vdev, F_GUEST_ANNOUNCE) &&
+        virtio_has_feature(&s->vdev, F_CTRL_VQ)) {
+        atomic_fetch_or(&s->status, VIRTIO_NET_S_ANNOUNCE);
+        virtio_config_changed(&s->vdev);
+    }
+}
+
+static void nic_announce(NetClient *nc, uint8_t mac[NET_MAC_SIZE])
+{
+    VirtIONet *s = from_client(nc);
+
+    virtio_net_get_mac(s, mac);
+    if (net_running()) { /* else its state may be about to be saved */
+        ask_guest_to_announce(s);
+    }
+}
+
 static void schedule_all(VirtIONet *s)
 {
     for (int i = 0; i < VIRTIO_NET_QUEUES; i++) {
@@ -283,6 +303,7 @@ static const NetClientOps nic_ops = {
     .go = nic_go,
     .describe = nic_describe,
     .rx_filter = virtio_net_rx_filter,
+    .announce = nic_announce,
 };
 
 /* --- Virtio device --------------------------------------------------------------------------------- */
@@ -401,11 +422,7 @@ static bool nic_post_load(void *opaque, int version, GError **errp)
     net_client_purge(&s->nc);
     s->nc.link_down = !(s->saved_status & VIRTIO_NET_S_LINK_UP);
     atomic_store(&s->status, s->saved_status & (VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE));
-    if (virtio_has_feature(&s->vdev, F_GUEST_ANNOUNCE) &&
-        virtio_has_feature(&s->vdev, F_CTRL_VQ)) {
-        atomic_fetch_or(&s->status, VIRTIO_NET_S_ANNOUNCE);
-        virtio_config_changed(&s->vdev);
-    }
+    ask_guest_to_announce(s);
     aio_context_release(net_context());
     return true;
 }

@@ -51,6 +51,8 @@ typedef struct NetClientOps {
     char *(*describe)(NetClient *nc);
     /* Of devices: which frames are taken, a new object. */
     RxFilterInfo *(*rx_filter)(NetClient *nc);
+    /* Of devices: asks the guest to tell the network where it is, if it can; mac: its address. */
+    void (*announce)(NetClient *nc, uint8_t mac[NET_MAC_SIZE]);
     /* A backend's state, to be registered with instance; NULL: it has none.  Main thread. */
     void (*register_state)(NetClient *nc, VMStateRegistry *r, int instance);
     /* Frees nc, which has no peer any more.  NULL: the owner does that. */

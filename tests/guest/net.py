@@ -657,6 +657,44 @@ def test_backends_at_run_time():
         assert r.vm.quit() == 0
 
 
+# --- Announcing ------------------------------------------------------------------------------------------
+
+
+def rarp():
+    """Who am I, asked of all in the device's name."""
+    return (b'\xff' * 6 + MAC + b'\x80\x35' + struct.pack('!HHBBH', 1, 0x800, 6, 4, 3) +
+            2 * (MAC + bytes(4))).ljust(60, b'\0')
+
+
+def test_announce():
+    """To the network, and by the guest if it can; as often as was asked, or until another begins."""
+    times = {'initial': 1, 'max': 5, 'step': 1}
+    long = {'initial': 3600000, 'max': 3600000, 'step': 0, 'rounds': 2}
+    with Rig() as r:
+        d, qmp = r.d, r.qmp
+        d.start(CTRL_VQ | ANNOUNCE)
+        run(qmp, 'announce-self', rounds=3, **times)
+        assert [r.peer.receive() for _ in range(3)] == [rarp()] * 3
+        assert d.link() == 3 and d.control(3, 0) == 0 and d.link() == 1
+        run(qmp, 'announce-self', rounds=0, **times)
+        run(qmp, 'announce-self', rounds=1, interfaces=['n0', 'nope'], **times)
+        run(qmp, 'announce-self', interfaces=['nope', 'nic0'], **long)
+        assert r.peer.receive() == rarp() and d.link() == 3
+        # the same takes its place, another does not
+        run(qmp, 'announce-self', rounds=2, **times)
+        run(qmp, 'announce-self', id='x', **long)
+        assert [r.peer.receive() for _ in range(3)] == [rarp()] * 3
+        assert d.control(3, 0) == 0
+        # a guest that stands is not asked
+        qmp.cmd('stop')
+        assert hmp(qmp, 'announce_self nic0 y') == ''
+        assert r.peer.receive() == rarp() and d.link() == 1
+        assert r.vm.quit() == 0
+    with VM(BINARY, ['-M', 'none']) as vm:
+        run(vm.qmp, 'announce-self', rounds=3, **times)
+        assert vm.quit() == 0
+
+
 # --- Snapshots ------------------------------------------------------------------------------------------
 
 
