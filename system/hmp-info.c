@@ -110,8 +110,6 @@ static void coroutine_fn hmp_info_virtio(HMPSession *s, const HMPArgs *args)
     }
 }
 
-/* --- What there is none of ---------------------------------------------------------------------- */
-
 static void coroutine_fn hmp_info_hotpluggable_cpus(HMPSession *s, const HMPArgs *args)
 {
     GError *err = NULL;
@@ -120,23 +118,10 @@ static void coroutine_fn hmp_info_hotpluggable_cpus(HMPSession *s, const HMPArgs
     hmp_handle_error(s, err);
 }
 
-#define NONE(name, text) \
-    static void coroutine_fn hmp_info_##name(HMPSession *s, const HMPArgs *args) \
-    { \
-        hmp_printf(s, "%s", text); \
-    }
-NONE(balloon, "Error: No balloon device has been activated\n")
-NONE(memory_devices, "")
-NONE(mice, "No mouse devices connected\n")
-NONE(tpm, "")
-
 const HMPCommand info_hmp_commands[] = {
-    {"info balloon", "", "", "show balloon information", hmp_info_balloon},
     {"info hotpluggable-cpus", "", "", "Show information about hotpluggable CPUs",
      hmp_info_hotpluggable_cpus},
     {"info irq", "", "", "show the interrupts statistics (if available)", hmp_info_irq},
-    {"info memory-devices", "", "", "show memory devices", hmp_info_memory_devices},
-    {"info mice", "", "", "show which guest mouse is receiving events", hmp_info_mice},
     {"info numa", "", "", "show NUMA information", hmp_info_numa},
     {"info pic", "", "", "show PIC state", hmp_info_pic},
     {"info qom-tree", "path:s?", "[path]", "show QOM composition tree", hmp_info_qom_tree,
@@ -144,7 +129,6 @@ const HMPCommand info_hmp_commands[] = {
     {"info qtree", "", "", "show device tree", hmp_info_qtree},
     {"info ramblock", "", "", "Display system ramblock information", hmp_info_ramblock},
     {"info roms", "", "", "show roms", hmp_info_roms},
-    {"info tpm", "", "", "show the TPM device", hmp_info_tpm},
     {"info usb", "", "", "show guest USB devices", hmp_info_usb},
     {"info virtio", "", "", "List all available virtio devices", hmp_info_virtio},
     {0},

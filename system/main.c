@@ -248,6 +248,7 @@ int main(int argc, char **argv)
 {
     static const HMPCommand *const hmp_tables[] = {system_hmp_commands, memory_hmp_commands,
                                                   qom_hmp_commands, info_hmp_commands,
+                                                  absent_hmp_commands,
                                                   block_hmp_commands,
                                                   job_hmp_commands, migration_hmp_commands,
                                                   migrate_hmp_commands, debug_hmp_commands,

@@ -119,7 +119,7 @@ void messages_init(const VmOptions *o);
 /* --- system-hmp.c --------------------------------------------------------------------------- */
 
 extern const HMPCommand system_hmp_commands[], memory_hmp_commands[], qom_hmp_commands[],
-    info_hmp_commands[];
+    info_hmp_commands[], absent_hmp_commands[];
 /* Offers paths of objects as argument 0, and then their properties. */
 void coroutine_fn hmp_complete_qom_path(HMPCompletion *c, int nr);
 /* "info qtree": hmp-qtree.c. */

@@ -206,8 +206,8 @@ DISKS = ['-blockdev', 'null-co,node-name=n,size=1048576', '-device',
 def test_tables_look_as_in_qemu(_):
     both = Both('-S', '-object', 'iothread,id=it0', '-chardev', 'null,id=nothing', *DISKS)
     topics = ('balloon', 'block-jobs', 'blockstats', 'hotpluggable-cpus', 'irq', 'memory-devices',
-              'mice', 'network', 'numa', 'pic', 'qom-tree', 'qtree', 'ramblock', 'roms', 'tpm',
-              'usb', 'virtio')
+              'mice', 'network', 'numa', 'pic', 'qom-tree', 'qtree', 'ramblock', 'roms', 'spice', 'tpm',
+              'usb', 'virtio', 'vnc')
     both.same(*(f'help info {topic}' for topic in topics))
     for query in ('numa', 'usb', 'virtio'):
         ours, theirs = both.ours.send('x-query-' + query), both.theirs.send('x-query-' + query)
@@ -218,7 +218,8 @@ def test_tables_look_as_in_qemu(_):
         assert 'human-readable-text' in both.theirs.cmd('x-query-' + query)
     both.same('info balloon', 'info block-jobs', 'info blockstats', 'info hotpluggable-cpus',
               'info memory-devices', 'info mice', 'info network', 'info numa', 'info tpm',
-              'info usb', 'info virtio', 'info qtree x', 'info qom-tree /nosuch',
+              'info usb', 'info virtio', 'info spice', 'info vnc', 'balloon', 'balloon x',
+              'balloon 100', 'balloon 1 2', 'help balloon', 'info qtree x', 'info qom-tree /nosuch',
               'info qom-tree /chardevs', 'info qom-tree disk',
               'info qom-tree /machine/peripheral', 'info qom-tree /machine/peripheral-anon')
     # QEMU's device tree has room to grow
@@ -245,7 +246,7 @@ def test_network_looks_as_in_qemu(_):
                 '-device', 'virtio-net-device,netdev=u0,id=nic0', '-device',
                 'virtio-net-device,mac=52:54:00:00:00:01')
     both.same(*(f'help {command}' for command in (
-        'netdev_del', 'set_link', 'hostfwd_add', 'hostfwd_remove', 'info network', 'info usernet')))
+        'announce_self', 'netdev_del', 'set_link', 'hostfwd_add', 'hostfwd_remove', 'info network', 'info usernet')))
     rules = [f'hostfwd_add u1 {rule}' for rule in (
         'zork', 'tcp', 'tcp:x', 'tcp::1', 'tcp::1-', 'tcp::1-:', 'tcp::1-:0', 'tcp::1-:70000',
         'tcp:zz:1-:1', 'tcp::1-zz:1', 'icmp::1-:1', 'tcp::99999-:1', 'tcp:1.2.3.4:1-:1')]
