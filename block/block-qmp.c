@@ -5,14 +5,13 @@
  * list is taken, with references, before the first hop.
  */
 #include <string.h>
-#include "block/block-int.h"
+#include "graph-int.h"
 #include "block/qapi-format.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-core.h"
 #include "qapi/util.h"
 
-/* QMP wants one line; what follows in the message is a hint for people at a terminal. */
-static void propagate_first_line(GError **errp, GError *err)
+void bdrv_propagate_first_line(GError **errp, GError *err)
 {
     char *newline = strchr(err->message, '\n');
 
@@ -112,7 +111,7 @@ void coroutine_fn qmp_blockdev_add(BlockdevOptions *options, GError **errp)
     }
     bs = bdrv_co_open(options, bdrv_default_context(), &err);
     if (!bs) {
-        propagate_first_line(errp, err);
+        bdrv_propagate_first_line(errp, err);
         return;
     }
     bs->user_owned = true;

@@ -91,6 +91,9 @@ void coroutine_fn bdrv_co_set_read_only(BlockDriverState *bs);
  */
 bool coroutine_fn bdrv_co_set_writable(BlockDriverState *bs, GError **errp);
 
+/* QMP wants one line; what follows in the message is a hint for people at a terminal. */
+void bdrv_propagate_first_line(GError **errp, GError *err);
+
 /* What a child takes over from its parent where its own options are silent. */
 typedef struct BdrvInherit {
     bool is_root; /* must have a node-name if by_user */

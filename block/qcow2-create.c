@@ -316,6 +316,23 @@ static int coroutine_fn write_image(BlockBackend *blk, const CreateOptions *o, c
     return ret < 0 ? ret : blk_co_flush(blk);
 }
 
+/* What is to become the image (format "file"), or the image itself. */
+static BlockDriverState *coroutine_fn open_node(const BdrvCreateParams *params, const char *format,
+                                                AioContext *ctx, GError **errp)
+{
+    BlockdevRef file = { .type = QTYPE_QSTRING };
+    BlockdevOptions image = { .driver = BLOCKDEV_DRIVER_QCOW2, .u.qcow2.file = &file };
+
+    if (!params->file) {
+        return bdrv_co_open_file(params->filename, format, false, ctx, errp);
+    }
+    if (!strcmp(format, "file")) {
+        return bdrv_ref(params->file);
+    }
+    file.u.reference = (char *)bdrv_node_name(params->file);
+    return bdrv_co_open(&image, ctx, errp);
+}
+
 /* Hops to the node's home, runs one of two jobs there, and comes back. */
 static int coroutine_fn in_context(BlockBackend *blk, AioContext *ctx, const CreateOptions *o,
                                    const Layout *l, const uint8_t *header)
@@ -340,7 +357,7 @@ static bool coroutine_fn with_node(const BdrvCreateParams *params, const char *f
                                    AioContext *ctx, const CreateOptions *o, const Layout *l,
                                    const uint8_t *header, GError **errp)
 {
-    BlockDriverState *bs = bdrv_co_open_file(params->filename, format, false, ctx, errp);
+    BlockDriverState *bs = open_node(params, format, ctx, errp);
     BlockBackend *blk;
     int ret = -EIO;
 
@@ -456,7 +473,7 @@ bool coroutine_fn qcow2_co_create(const BdrvCreateParams *params, AioContext *ct
             o.preallocation = PREALLOC_MODE_METADATA;
         }
     }
-    return bdrv_file_driver.co_create(&file, ctx, errp) &&
+    return (params->file || bdrv_file_driver.co_create(&file, ctx, errp)) &&
            with_node(params, "file", ctx, &o, &l, header, errp) &&
            (o.preallocation == PREALLOC_MODE_OFF || !o.size ||
             with_node(params, "qcow2", ctx, &o, &l, NULL, errp));

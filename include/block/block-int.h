@@ -120,6 +120,7 @@ typedef void BdrvProgress(void *opaque, int64_t done, int64_t total);
 
 struct BdrvCreateParams { /* kf-img create -o */
     const char *filename;
+    BlockDriverState *file; /* instead: the node that becomes the image, of formats that can */
     int64_t size; /* bytes */
     const char *backing_file, *backing_format;
     GHashTable *options; /* driver's own: "cluster_size" -> "65536" ..., strings */
