@@ -123,6 +123,24 @@ static BlockdevOptions *coroutine_fn options_of(const char *filename, int depth,
     return NULL;
 }
 
+char *coroutine_fn bdrv_co_new_file_path(const char *filename, GError **errp)
+{
+    g_autoptr(BlockdevOptions) o = bdrv_co_filename_options(filename, errp);
+
+    if (!o) {
+        return NULL;
+    }
+    if (o->driver == BLOCKDEV_DRIVER_FILE) {
+        return g_strdup(o->u.file.filename);
+    }
+    if (o->driver == BLOCKDEV_DRIVER_HOST_DEVICE) {
+        return g_strdup(o->u.host_device.filename);
+    }
+    error_setg(errp, "Protocol driver '%s' does not support image creation",
+               BlockdevDriver_str(o->driver));
+    return NULL;
+}
+
 BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp)
 {
     return options_of(filename, 1, errp);

@@ -271,6 +271,10 @@ static int coroutine_fn run_help(IoSession *s, int argc, char **argv)
 /* Whether the command may run now; says why not. */
 static bool check_call(IoSession *s, const IoCommand *c, const char *name, int args)
 {
+    if (!c->without_file && !s->blk) {
+        io_eprintf(s, "no file open, try 'help open'\n");
+        return false;
+    }
     if (args < c->min_args || (c->max_args >= 0 && args > c->max_args)) {
         if (c->max_args < 0) {
             io_eprintf(s, "bad argument count %d to %s, expected at least %d arguments\n", args,
@@ -282,10 +286,6 @@ static bool check_call(IoSession *s, const IoCommand *c, const char *name, int a
             io_eprintf(s, "bad argument count %d to %s, expected between %d and %d arguments\n",
                        args, name, c->min_args, c->max_args);
         }
-        return false;
-    }
-    if (!c->without_file && !s->blk) {
-        io_eprintf(s, "no file open, try 'help open'\n");
         return false;
     }
     if (c->writes && bdrv_is_read_only(blk_bs(s->blk))) {

@@ -81,11 +81,16 @@ static bool coroutine_fn make(NewImage *image, const char *format, BlockDriverSt
 NewImage *coroutine_fn new_image_make(const char *filename, const char *format,
                                       BlockDriverState *backing, GError **errp)
 {
-    NewImage *image = g_new0(NewImage, 1);
+    g_autofree char *path = bdrv_co_new_file_path(filename, errp);
+    NewImage *image;
     int ret;
 
     GLOBAL_STATE();
-    image->filename = g_strdup(filename);
+    if (!path) {
+        return NULL;
+    }
+    image = g_new0(NewImage, 1);
+    image->filename = g_steal_pointer(&path);
     ret = co_run_in_worker(put_aside, image);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not put the former '%s' aside", filename);

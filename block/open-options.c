@@ -161,6 +161,11 @@ static bool check_members(json_object *node, GError **errp)
                    driver, member);
         return false;
     }
+    if (branch && qapi_find_member(branch, "file") &&
+        !json_object_object_get_ex(node, "file", NULL)) {
+        error_setg(errp, "A block device must be specified for \"file\"");
+        return false;
+    }
     return true;
 }
 
@@ -236,7 +241,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_options(const char *text, BdrvInheri
     json_object *root;
 
     GLOBAL_STATE();
-    if (!strchr(text, '=')) { /* the name of an open node, of which a tool has none */
+    if (*text && !strchr(text, '=')) { /* the name of an open node, of which a tool has none */
         error_setg(errp, "Cannot find device='%s' nor node-name='%s'", text, text);
         return NULL;
     }

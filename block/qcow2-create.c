@@ -433,7 +433,7 @@ static bool coroutine_fn create_data_file(const CreateOptions *o, const char *im
                                           GHashTable *options, AioContext *ctx, GError **errp)
 {
     BdrvCreateParams data = { .filename = o->data_file, .size = o->size, .options = options };
-    SameFile f = { image + (g_str_has_prefix(image, "file:") ? strlen("file:") : 0), o->data_file };
+    SameFile f = { image, o->data_file };
 
     if (!bdrv_file_driver.co_create(&data, ctx, errp)) {
         return false;

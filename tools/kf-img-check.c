@@ -119,7 +119,7 @@ static int coroutine_fn check_image(BlockDriverState *bs, const char *filename, 
         result.leaks_fixed = repaired.leaks_fixed;
         result.corruptions_fixed = repaired.corruptions_fixed;
     }
-    if (json) {
+    if (!quiet && json) {
         print_json(&result, filename, bs->drv->name);
     } else if (!quiet) {
         print_human(&result);

@@ -60,6 +60,17 @@ BlockBackend *img_backend(BlockDriverState *bs, bool writable)
     return blk;
 }
 
+bool coroutine_fn img_check_new_name(const char *filename)
+{
+    GError *err = NULL;
+    g_autofree char *path = bdrv_co_new_file_path(filename, &err);
+
+    if (!path) {
+        img_report(err, "");
+    }
+    return path != NULL;
+}
+
 const BlockDriver *img_format(const char *name)
 {
     const BlockDriver *drv = bdrv_driver_by_name(name);

@@ -11,7 +11,6 @@
 #include "kf-img-bitmap.h"
 #include "kf-img-convert-int.h"
 #include "qapi/error.h"
-#include "qapi/keyval.h"
 
 #define SECTOR 512
 #define MAX_COROUTINES 16
@@ -43,8 +42,8 @@ static BlockBackend *coroutine_fn open_target(Convert *s)
     params->filename = s->target;
     params->format = s->target_format;
     params->discard = true;
-    if (!params->format && !s->existing) {
-        params->format = "raw";
+    if (!params->format && !params->is_options) {
+        params->format = "raw"; /* with -n, too: what a device held before does not decide */
     }
     img_parse_cache(s->cache, params);
     s->bs = img_open(params);
@@ -235,7 +234,7 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
                           : "Unknown file format '%s'", format);
             return false;
         }
-        if (!check_target_options(s, drv) || !check_compression(s, drv) ||
+        if (!img_check_new_name(s->target) || !check_target_options(s, drv) || !check_compression(s, drv) ||
             !create_target(s, drv)) {
             return false;
         }
@@ -283,12 +282,9 @@ static void coroutine_fn cleanup(Convert *s)
 
 static bool set_sparse(Convert *s, const char *text)
 {
-    uint64_t value;
+    int64_t value;
 
-    if (!qapi_parse_size(text, &value)) {
-        img_error("Invalid buffer size for sparse output specified. You may use k, M, G, T, P "
-                  "or E suffixes for");
-        img_error("kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+    if (!img_parse_number("buffer size for sparse output", text, 0, INT64_MAX, &value)) {
         return false;
     }
     if (value % SECTOR || value > 16777216) {
@@ -476,7 +472,7 @@ int coroutine_fn img_convert(int argc, char **argv)
         const BlockDriver *drv = bdrv_driver_by_name(s.target_format ? s.target_format : "raw");
 
         if (drv) {
-            img_print_options(drv, optind < argc);
+            img_print_options(drv, optind < argc - 1);
         } else {
             img_error("Unknown file format '%s'", s.target_format);
         }

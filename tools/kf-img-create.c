@@ -13,14 +13,18 @@ bool coroutine_fn img_make(const BlockDriver *drv, const char *filename, GHashTa
 {
     const char *size = g_hash_table_lookup(options, "size");
     g_autoptr(GHashTable) own = img_driver_options(options);
+    g_autofree char *path = bdrv_co_new_file_path(filename, errp);
     uint64_t bytes = size ? g_ascii_strtoull(size, NULL, 10) : 0;
     BdrvCreateParams params = {
-        .filename = filename,
+        .filename = path,
         .backing_file = g_hash_table_lookup(options, "backing_file"),
         .backing_format = g_hash_table_lookup(options, "backing_fmt"),
         .options = own,
     };
 
+    if (!path) {
+        return false;
+    }
     if (bytes > INT64_MAX - SECTOR) {
         error_setg(errp, "Image size must be less than 8 EiB!");
         return false;
@@ -30,15 +34,16 @@ bool coroutine_fn img_make(const BlockDriver *drv, const char *filename, GHashTa
 }
 
 /*
- * Opens the backing file to learn its size and whether it is what it is said to be.
- * Returns the size, or -1 and errp.
+ * Opens the backing file and its chain to learn its size and whether it is what it is said to be.
+ * A program may be writing to it: only what describes the image is read.  Returns the size, or -1
+ * and errp.
  */
 static int64_t coroutine_fn backing_size(const char *filename, const char *backing,
                                          const char *format, GError **errp)
 {
     g_autofree char *full = bdrv_full_backing_filename(filename, backing);
     BdrvOpenFile params = { .filename = full, .format = format, .read_only = true,
-                            .no_backing = true };
+                            .force_share = true };
     BlockDriverState *bs = bdrv_co_open_file_params(&params, main_aio_context(), errp);
     int64_t size;
 
@@ -123,14 +128,23 @@ static bool coroutine_fn create(const char *format, const char *filename, GHashT
                                 bool unchecked, bool quiet, GError **errp)
 {
     const BlockDriver *drv = bdrv_driver_by_name(format);
+    g_autofree char *path = NULL;
 
     if (!drv || !drv->co_create) {
         error_setg(errp, drv ? "Format driver '%s' does not support image creation"
                              : "Unknown file format '%s'", format);
         return false;
     }
+    path = bdrv_co_new_file_path(filename, errp);
+    if (!path) {
+        return false;
+    }
     if (g_hash_table_contains(options, "backing_file") && !drv->supports_backing) {
         error_setg(errp, "Backing file not supported for file format '%s'", drv->name);
+        return false;
+    }
+    if (g_hash_table_contains(options, "backing_fmt") && !drv->supports_backing) {
+        error_setg(errp, "Backing file format not supported for file format '%s'", drv->name);
         return false;
     }
     if (!img_check_options(drv, true, options, errp) ||

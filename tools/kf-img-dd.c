@@ -47,6 +47,9 @@ static bool coroutine_fn create_target(const Dd *dd, int64_t bytes)
         img_error("Format driver '%s' does not support image creation", drv->name);
         return false;
     }
+    if (!img_check_new_name(dd->target)) {
+        return false;
+    }
     g_hash_table_insert(options, g_strdup("size"), g_strdup_printf("%" PRId64, bytes));
     if (!img_make(drv, dd->target, options, &err)) {
         g_autofree char *prefix =

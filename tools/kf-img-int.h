@@ -61,6 +61,8 @@ bool img_check_open_options(const BdrvOpenFile *params);
 BlockDriverState *coroutine_fn img_open(const BdrvOpenFile *params);
 /* A handle on bs; on failure reports it and returns NULL. */
 BlockBackend *img_backend(BlockDriverState *bs, bool writable);
+/* Whether an image can be made under this name, as far as the name says; false after a message. */
+bool coroutine_fn img_check_new_name(const char *filename);
 /* -f of a program whose user may mean several files: drv by name, or NULL and a message. */
 const BlockDriver *img_format(const char *name);
 /* Cache mode of -t and -T: sets params' cache members; false if there is no such mode. */

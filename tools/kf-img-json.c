@@ -9,9 +9,9 @@
 #include "kf-img-int.h"
 
 static const char *const order[] = {
-    "icount", "vm-clock-nsec", "name", "date-sec", "date-nsec", "vm-clock-sec", "id",
+    "flags", "icount", "vm-clock-nsec", "name", "date-sec", "date-nsec", "vm-clock-sec", "id",
     "vm-state-size", "type", "data", "cid", "parent-cid", "create-type", "extents", "compressed",
-    "compat", "compression-type", "lazy-refcounts", "flags", "bitmaps",
+    "compat", "compression-type", "lazy-refcounts", "bitmaps",
     "refcount-bits", "data-file", "data-file-raw", "corrupt", "extended-l2", "snapshots", "image-end-offset",
     "compressed-clusters", "backing-filename-format", "virtual-size", "total-clusters",
     "corruptions-fixed", "corruptions", "check-errors", "leaks-fixed", "leaks",

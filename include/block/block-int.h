@@ -289,7 +289,8 @@ const BlockDriver *bdrv_driver_by_name(const char *name);
  */
 const BlockDriver *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
 
-/* Makes an image; params->options are strings.  Main thread; what it opens lives in ctx. */
+/* Makes an image; params->filename is a path (see bdrv_co_new_file_path()), params->options are
+ * strings.  Main thread; what it opens lives in ctx. */
 bool coroutine_fn bdrv_co_create(const BlockDriver *drv, const BdrvCreateParams *params,
                                  AioContext *ctx, GError **errp);
 /*

@@ -84,6 +84,11 @@ BlockDriverState *coroutine_fn bdrv_co_open_file_params(const BdrvOpenFile *para
  */
 BlockdevOptions *coroutine_fn bdrv_co_filename_options(const char *filename, GError **errp);
 /*
+ * The path of the file that an image of this name is made in, or NULL and errp: nothing can be made
+ * there.  Main thread.
+ */
+char *coroutine_fn bdrv_co_new_file_path(const char *filename, GError **errp);
+/*
  * Where blockdev-add homes a new tree (one that refers to an existing node joins that
  * node's context).  The main context until it is set.
  */

@@ -121,6 +121,8 @@ class VM:
         self.process.wait()
         self.sock.close()
         text = open('system.log', encoding='utf-8').read()
+        # One program announces the images that it makes.
+        text = re.sub(r'(?m)^Formatting .*\n\n?', '', text)
         if text:
             log(text)
 
