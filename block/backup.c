@@ -80,22 +80,41 @@ static int coroutine_fn copy_bytes(Backup *b, int64_t offset, int64_t bytes, uin
     return bdrv_co_pwrite(b->target, offset, bytes, buf, 0);
 }
 
-/* How many bytes from offset are all (*copy) or none (!*copy) the source's own. */
-static int64_t coroutine_fn own_bytes(Backup *b, int64_t offset, int64_t bytes, bool *copy)
+typedef enum Piece {
+    PIECE_LEAVE, /* not the source's own */
+    PIECE_ZERO,
+    PIECE_DATA,
+} Piece;
+
+/* How many bytes from offset are alike, and what they are; or -errno. */
+static int64_t coroutine_fn next_piece(Backup *b, int64_t offset, int64_t bytes, Piece *piece)
 {
     int64_t n, map;
-    int ret;
+    int ret = b->top_only
+                  ? bdrv_co_block_status_inside(b->source, offset, bytes, &n, &map)
+                  : bdrv_co_block_status_above_inside(b->source, offset, bytes, &n);
 
-    *copy = true;
-    if (!b->top_only) {
-        return bytes;
-    }
-    ret = bdrv_co_block_status_inside(b->source, offset, bytes, &n, &map);
     if (ret < 0) {
+        b->reading = b->reading || !b->error;
         return ret;
     }
-    *copy = ret & BDRV_BLOCK_ALLOCATED;
+    *piece = b->top_only && !(ret & BDRV_BLOCK_ALLOCATED) ? PIECE_LEAVE
+             : ret & BDRV_BLOCK_ZERO                      ? PIECE_ZERO
+                                                          : PIECE_DATA;
     return n;
+}
+
+static int coroutine_fn copy_piece(Backup *b, Piece piece, int64_t offset, int64_t bytes,
+                                   uint8_t *buf)
+{
+    switch (piece) {
+    case PIECE_LEAVE:
+        return 0;
+    case PIECE_ZERO:
+        return bdrv_co_pwrite_zeroes(b->target, offset, bytes, BDRV_REQ_MAY_UNMAP);
+    default:
+        return copy_bytes(b, offset, bytes, buf);
+    }
 }
 
 /*
@@ -128,10 +147,10 @@ static int64_t coroutine_fn copy_run(Backup *b, int64_t first, int64_t end)
     g_queue_push_tail_link(&b->runs, &run.link);
     buf = g_aligned_alloc(1, run.bytes, 4096);
     for (int64_t at = run.offset; at < stop && ret >= 0;) {
-        bool copy;
-        int64_t n = own_bytes(b, at, stop - at, &copy);
+        Piece piece;
+        int64_t n = next_piece(b, at, stop - at, &piece);
 
-        ret = n < 0 ? n : copy ? copy_bytes(b, at, n, buf) : 0;
+        ret = n < 0 ? n : copy_piece(b, piece, at, n, buf);
         at += n;
     }
     g_aligned_free(buf);

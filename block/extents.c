@@ -72,7 +72,7 @@ static int coroutine_fn find_file(BdrvExtentWalk *walk, BlockDriverState *layer,
             return 0;
         }
         e->bytes = n;
-        if (look && !(ret & BDRV_BLOCK_DATA)) {
+        if (look && (ret & BDRV_BLOCK_ALLOCATED) && !(ret & BDRV_BLOCK_DATA)) {
             e->status |= BDRV_BLOCK_ZERO;
         }
         look = false;
@@ -100,7 +100,7 @@ int coroutine_fn bdrv_co_extent(BdrvExtentWalk *walk, int64_t offset, int64_t by
         if (ret & BDRV_BLOCK_ALLOCATED) {
             break;
         }
-        below = bdrv_backing(layer);
+        below = bdrv_below_content(layer);
         if (!below || offset >= below->length) {
             e->status |= BDRV_BLOCK_ZERO;
             break;

@@ -79,6 +79,9 @@ int coroutine_fn bdrv_co_pread_inside(BlockDriverState *bs, int64_t offset, int6
 /* The same for bdrv_co_block_status(); the range must lie within the node. */
 int coroutine_fn bdrv_co_block_status_inside(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              int64_t *pnum, int64_t *map);
+/* And for bdrv_co_block_status_above(), all the way down. */
+int coroutine_fn bdrv_co_block_status_above_inside(BlockDriverState *bs, int64_t offset,
+                                                   int64_t bytes, int64_t *pnum);
 /*
  * bs is a backing node from now on that nobody writes: makes all durable and, where the file
  * below is bs's alone, lets others have the right to write to it.  What cannot be flushed

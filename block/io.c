@@ -584,30 +584,46 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
     return ret;
 }
 
-int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
-                                            int64_t offset, int64_t bytes, int64_t *pnum)
+/* inside: within a request on bs, in which the range lies. */
+static int coroutine_fn status_above(BlockDriverState *bs, BlockDriverState *base, bool inside,
+                                     int64_t offset, int64_t bytes, int64_t *pnum)
 {
+    int64_t map;
     int ret = 0;
 
     *pnum = 0;
-    for (BlockDriverState *p = bs; p && p != base; p = bdrv_backing(p)) {
+    for (BlockDriverState *p = bs, *below; p && p != base; p = below) {
         if (p != bs && offset >= p->length) {
             /* A short backing file: the overlay reads zeroes behind its end. */
             *pnum = bytes;
             return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
         }
-        ret = bdrv_co_block_status(p, offset, bytes, pnum, NULL);
+        ret = inside && p == bs ? bdrv_co_block_status_inside(p, offset, bytes, pnum, &map)
+                                : bdrv_co_block_status(p, offset, bytes, pnum, &map);
         if (ret < 0 || *pnum == 0 || (ret & BDRV_BLOCK_ALLOCATED)) {
             return ret;
         }
         bytes = *pnum;
-        if (p->backing && p->backing->bs != base && offset < p->backing->bs->length) {
-            bytes = MIN(bytes, p->backing->bs->length - offset);
-        }
-        *pnum = bytes;
-        if (!p->backing) {
+        below = bdrv_below_content(p);
+        if (!below) {
             return ret | BDRV_BLOCK_ZERO;
         }
+        if (below != base && offset < below->length) {
+            bytes = MIN(bytes, below->length - offset);
+        }
+        *pnum = bytes;
     }
     return ret & ~(BDRV_BLOCK_ZERO | BDRV_BLOCK_DATA);
+}
+
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum)
+{
+    return status_above(bs, base, false, offset, bytes, pnum);
+}
+
+int coroutine_fn bdrv_co_block_status_above_inside(BlockDriverState *bs, int64_t offset,
+                                                   int64_t bytes, int64_t *pnum)
+{
+    return status_above(bs, NULL, true, offset, bytes, pnum);
 }

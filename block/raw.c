@@ -163,7 +163,8 @@ static int coroutine_fn raw_co_block_status(BlockDriverState *bs, int64_t offset
 {
     RawState *s = bs->opaque;
     BlockDriverState *file = bs->file->bs;
-    int ret = bdrv_co_block_status(file, offset + s->offset, bytes, pnum, NULL);
+    /* The file may be an overlay: what it has below counts, too. */
+    int ret = bdrv_co_block_status_above(file, NULL, offset + s->offset, bytes, pnum);
 
     *map = offset + s->offset;
     if (ret >= 0 && *pnum == 0) { /* the file shrank under us: nothing there */

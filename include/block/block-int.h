@@ -341,6 +341,12 @@ static inline BlockDriverState *bdrv_skip_filters(BlockDriverState *bs)
     return bs;
 }
 
+/* What is read where the content of bs has nothing of its own; NULL: zeroes. */
+static inline BlockDriverState *bdrv_below_content(BlockDriverState *bs)
+{
+    return bdrv_backing(bdrv_skip_filters(bs));
+}
+
 /* bs->length changes in the home context and may be read anywhere. */
 static inline void bdrv_set_length(BlockDriverState *bs, int64_t length)
 {
