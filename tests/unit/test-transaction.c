@@ -193,8 +193,8 @@ TEST_CO(test_bitmaps_stored)
         BITMAP("clear", "d", "a"), BITMAP("enable", "d", "a"), BITMAP("disable", "d", "a"),
         BITMAP("remove", "d", "a"), PERSISTENT("d", "b"),
         "{'type':'block-dirty-bitmap-merge','data':{'node':'d','target':'a','bitmaps':['m']}}",
-        "{'type':'blockdev-backup','data':{'job-id':'j','device':'d','target':'t',"
-        "'sync':'incremental','bitmap':'a'}}",
+        ("{'type':'blockdev-backup','data':{'job-id':'j','device':'d','target':'t',"
+         "'sync':'incremental','bitmap':'a'}}"),
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
