@@ -21,6 +21,7 @@
 #include "util/aio.h"
 #include "util/guest-memory.h"
 #include "util/named-fd.h"
+#include "util/socket-address.h"
 
 #define FOREVER_NS (3600 * 1000000000LL)
 #define RW_MODE 0600
@@ -100,6 +101,7 @@ static void set_nonblocking(int fd)
 typedef struct Resolve {
     const InetSocketAddress *inet;
     bool passive;
+    int family;
     struct addrinfo *list;
     int error;
 } Resolve;
@@ -108,14 +110,9 @@ static int resolve_worker(void *opaque)
 {
     Resolve *r = opaque;
     const InetSocketAddress *a = r->inet;
-    bool only4 = a->has_ipv4 && a->ipv4 && !(a->has_ipv6 && a->ipv6);
-    bool only6 = a->has_ipv6 && a->ipv6 && !(a->has_ipv4 && a->ipv4);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+    struct addrinfo hints = {.ai_family = r->family, .ai_socktype = SOCK_STREAM,
                              .ai_flags = r->passive ? AI_PASSIVE : 0};
 
-    only4 |= a->has_ipv6 && !a->ipv6;
-    only6 |= a->has_ipv4 && !a->ipv4;
-    hints.ai_family = only4 && !only6 ? AF_INET : only6 && !only4 ? AF_INET6 : AF_UNSPEC;
     r->error = getaddrinfo(*a->host ? a->host : NULL, a->port, &hints, &r->list);
     return 0;
 }
@@ -125,6 +122,10 @@ static struct addrinfo *coroutine_fn resolve(const InetSocketAddress *inet, bool
 {
     Resolve r = {.inet = inet, .passive = passive};
 
+    if (!socket_family(inet->has_ipv4 ? &inet->ipv4 : NULL, inet->has_ipv6 ? &inet->ipv6 : NULL,
+                       &r.family, errp)) {
+        return NULL;
+    }
     co_run_in_worker(resolve_worker, &r);
     if (r.error) {
         error_setg(errp, "address resolution failed for %s:%s: %s", inet->host, inet->port,

@@ -28,10 +28,6 @@ static bool file_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
     if (!chardev_opts_get_bool(opts, "append", false, &append, errp)) {
         return false;
     }
-    if (!path) {
-        error_setg(errp, "chardev: file: no filename given");
-        return false;
-    }
     chr->out_fd = fdset_open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY |
                              (append ? O_APPEND : O_TRUNC), 0666);
     if (chr->out_fd < 0) {

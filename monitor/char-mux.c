@@ -406,12 +406,8 @@ void chardev_mux_put_on(Chardev *chr, Chardev *below)
 static bool mux_open(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     const char *id = chardev_opts_get(opts, "chardev");
-    Chardev *below = id ? chardev_find_device(id) : NULL;
+    Chardev *below = chardev_find_device(id);
 
-    if (!id) {
-        error_setg(errp, "chardev: mux: no chardev given");
-        return false;
-    }
     if (!below) {
         error_setg(errp, "mux: base chardev %s not found", id);
         return false;

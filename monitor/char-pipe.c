@@ -21,14 +21,8 @@ static int open_end(const char *path, const char *suffix)
 static bool pipe_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     const char *path = chardev_opts_get(opts, "path");
-    int in, out;
+    int in = open_end(path, ".in"), out = open_end(path, ".out");
 
-    if (!path) {
-        error_setg(errp, "chardev: pipe: no device path given");
-        return false;
-    }
-    in = open_end(path, ".in");
-    out = open_end(path, ".out");
     if (in < 0 || out < 0) {
         if (in >= 0) {
             close(in);

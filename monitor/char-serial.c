@@ -17,13 +17,8 @@ static bool serial_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
 {
     const char *path = chardev_opts_get(opts, "path");
     struct stat st;
-    int fd;
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-    if (!path) {
-        error_setg(errp, "chardev: serial/tty: no device path given");
-        return false;
-    }
-    fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
         error_setg_errno(errp, errno, "Could not open '%s'", path);
         return false;

@@ -31,12 +31,10 @@ bool socket_family_from_opts(int *family, const ChardevOpts *opts, GError **errp
 {
     bool ipv4, ipv6;
 
-    if (!chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) ||
-        !chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp)) {
-        return false;
-    }
-    *family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
-    return true;
+    return chardev_opts_get_bool(opts, "ipv4", false, &ipv4, errp) &&
+           chardev_opts_get_bool(opts, "ipv6", false, &ipv6, errp) &&
+           socket_family(chardev_opts_get(opts, "ipv4") ? &ipv4 : NULL,
+                         chardev_opts_get(opts, "ipv6") ? &ipv6 : NULL, family, errp);
 }
 
 static bool inet_from_opts(SocketAddress *a, const char *host, const ChardevOpts *opts,

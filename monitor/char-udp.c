@@ -60,10 +60,6 @@ static bool udp_prepare(Chardev *chr, ChardevOpts *opts, GError **errp)
     int family, fd;
     bool ok;
 
-    if (!port) {
-        error_setg(errp, "chardev: udp: remote port not specified");
-        return false;
-    }
     if (!socket_family_from_opts(&family, opts, errp)) {
         return false;
     }

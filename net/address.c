@@ -10,15 +10,14 @@ bool net_socket_address(SocketAddress *a, const NetSocketAddress *said, GError *
 {
     const NetInetAddress *inet = &said->u.inet;
     const NetUnixAddress *un = &said->u.q_unix;
-    bool ipv4 = inet->has_ipv4 && inet->ipv4, ipv6 = inet->has_ipv6 && inet->ipv6;
 
     switch (said->type) {
     case NET_SOCKET_TYPE_INET:
         a->host = g_strdup(inet->host);
         a->port = g_strdup(inet->port);
         a->port_to = inet->has_to ? inet->to : 0;
-        a->family = ipv4 == ipv6 ? AF_UNSPEC : ipv4 ? AF_INET : AF_INET6;
-        return true;
+        return socket_family(inet->has_ipv4 ? &inet->ipv4 : NULL,
+                             inet->has_ipv6 ? &inet->ipv6 : NULL, &a->family, errp);
     case NET_SOCKET_TYPE_UNIX:
         a->abstract = un->has_abstract && un->abstract;
         a->tight = !un->has_tight || un->tight;

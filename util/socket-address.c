@@ -39,6 +39,18 @@ void socket_address_clear(SocketAddress *a)
     a->fd = -1;
 }
 
+bool socket_family(const bool *ipv4, const bool *ipv6, int *family, GError **errp)
+{
+    bool may4 = ipv4 ? *ipv4 : !ipv6 || !*ipv6, may6 = ipv6 ? *ipv6 : !ipv4 || !*ipv4;
+
+    if (!may4 && !may6) {
+        g_set_error_literal(errp, SOCKET_ERROR, 0, "Cannot disable IPv4 and IPv6 at same time");
+        return false;
+    }
+    *family = may4 && may6 ? AF_UNSPEC : may4 ? AF_INET : AF_INET6;
+    return true;
+}
+
 void socket_address_unlink(const SocketAddress *a)
 {
     struct stat st;

@@ -30,6 +30,12 @@ typedef struct SocketAddress {
 } SocketAddress;
 
 void socket_address_clear(SocketAddress *a);
+/*
+ * The family that is left when IPv4 and IPv6 are wanted or not (NULL: nothing was said).  What is not
+ * wanted leaves the other one, and so does one alone that is wanted; false and errp if neither is
+ * left.
+ */
+bool socket_family(const bool *ipv4, const bool *ipv6, int *family, GError **errp);
 /* Binds fd to addr, which must be known; notes the file that this makes.  0, or -1 and errno. */
 int socket_address_bind(SocketAddress *a, int fd);
 /* Removes a server's socket file, unless it is another's by now. */

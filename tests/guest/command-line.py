@@ -185,6 +185,12 @@ BAD = [
     (['-blockdev', 'file,filename=/nonexistent/x,node-name=a'], "Could not open '/nonexistent/x'"),
     (['-blockdev', 'file,filename=x'], "'node-name' must be specified for the root node"),
     (['-blockdev', 'driver=nonsense,node-name=a'], "does not accept value 'nonsense'"),
+    *((option, 'Cannot disable IPv4 and IPv6 at same time') for option in (
+        ['-chardev', 'socket,id=c,server=on,host=localhost,port=0,ipv4=off,ipv6=off'],
+        ['-chardev', 'udp,id=c,port=9,ipv4=off,ipv6=off'],
+        ['-netdev', 'stream,id=n,addr.type=inet,addr.host=localhost,addr.port=9,addr.ipv4=off,'
+                    'addr.ipv6=off'],
+        ['-incoming', 'tcp:localhost:0,ipv4=off,ipv6=off'])),
     (['-chardev', 'socket,path=x'], '-chardev socket,path=x: chardev: no id specified'),
     (['-serial', 'nonsense'], "-serial nonsense: 'nonsense' is not a valid char driver"),
     (['-serial', 'null', '-serial', 'null'], 'the machine has one serial port'),

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "util/socket-address.h"
+
 /* --- What users write ------------------------------------------------------------------ */
 
 static void test_bad_specs(void)
@@ -652,6 +654,31 @@ static void test_stdio(void)
     close(master);
 }
 
+/* What is said of IPv4 and IPv6, '-' for nothing, and what is left. */
+static void test_family(void)
+{
+    static const struct {
+        char ipv4, ipv6;
+        int family; /* -1: none */
+    } cases[] = {
+        {'-', '-', AF_UNSPEC}, {'1', '1', AF_UNSPEC}, {'1', '-', AF_INET}, {'-', '1', AF_INET6},
+        {'0', '-', AF_INET6},  {'-', '0', AF_INET},   {'1', '0', AF_INET}, {'0', '1', AF_INET6},
+        {'0', '0', -1},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const bool ipv4 = cases[i].ipv4 == '1', ipv6 = cases[i].ipv6 == '1';
+        GError *err = NULL;
+        int family = -1;
+
+        socket_family(cases[i].ipv4 == '-' ? NULL : &ipv4, cases[i].ipv6 == '-' ? NULL : &ipv6,
+                      &family, &err);
+        g_assert_cmpint(family, ==, cases[i].family);
+        g_assert_true((family < 0) == (err != NULL));
+        g_clear_error(&err);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -662,6 +689,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     main_aio_context_init();
     dir = test_dir_new();
+    g_test_add_func("/chardev/family", test_family);
     g_test_add_func("/chardev/bad-specs", test_bad_specs);
     g_test_add_func("/chardev/bad-opts", test_bad_opts);
     g_test_add_func("/chardev/good-opts", test_good_opts);
