@@ -66,6 +66,10 @@ static bool coroutine_fn create_file(const BlockdevCreateOptionsFile *o, GHashTa
 {
     BdrvCreateParams params = {.filename = o->filename, .size = o->size, .options = options};
 
+    if (o->has_extent_size_hint) {
+        set(options, "extent_size_hint", "%" G_GUINT64_FORMAT, o->extent_size_hint);
+    }
+    set_bool(options, "nocow", o->has_nocow, o->nocow);
     set_preallocation(options, o->has_preallocation, o->preallocation);
     return check_size(o->size, errp) &&
            bdrv_co_create(bdrv_driver_by_name("file"), &params, bdrv_default_context(), errp);

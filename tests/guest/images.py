@@ -25,6 +25,7 @@ FILES = [
     {'driver': 'file', 'filename': '{d}/a', 'size': MIB},
     {'driver': 'file', 'filename': '{d}/nope/a', 'size': MIB},
     {'driver': 'file', 'filename': '{d}/b', 'size': 1024, 'preallocation': 'full'},
+    {'driver': 'file', 'filename': '{d}/b', 'size': 1024, 'nocow': True, 'extent-size-hint': 0},
     {'driver': 'file', 'filename': '{d}/b', 'size': 1024, 'preallocation': 'metadata'},
     {'driver': 'file', 'filename': '{d}/b'}, {'driver': 'raw'}, {'driver': 'null-co'},
     {'driver': 'nope'}, {'driver': 'raw', 'size': 512}, {'driver': 'qcow2', 'size': 512},
