@@ -3,12 +3,16 @@
  * HMP commands that look at CPUs and memory: x, xp, sum, memsave, dumps, info registers, mem
  * and mtree.  Coroutines of a session; memory is read as guest-read.c does.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 #include "qapi/qapi-commands-dump.h"
 #include "qapi/qapi-commands-machine.h"
 #include "system-int.h"
 #include "system/cpus.h"
+#include "util/guest-memory.h"
 
 #define PIECE 65536u
 
@@ -164,9 +168,9 @@ static void coroutine_fn hmp_gva2gpa(HMPSession *s, const HMPArgs *args)
     }
 }
 
-static void coroutine_fn hmp_gpa2hva(HMPSession *s, const HMPArgs *args)
+/* NULL if there is no RAM, which has been said. */
+static const MemoryRegion *coroutine_fn find_ram(HMPSession *s, uint64_t addr)
 {
-    uint64_t addr = hmp_arg_int(args, "addr", 0);
     AddressSpace *as = vm_address_space();
     const MemoryRegion *r = as ? address_space_find(as, addr) : NULL;
 
@@ -174,10 +178,60 @@ static void coroutine_fn hmp_gpa2hva(HMPSession *s, const HMPArgs *args)
         hmp_printf(s, "No memory is mapped at address 0x%" PRIx64 "\n", addr);
     } else if (!r->host) {
         hmp_printf(s, "Memory at address 0x%" PRIx64 " is not RAM\n", addr);
-    } else {
+        return NULL;
+    }
+    return r;
+}
+
+static void coroutine_fn hmp_gpa2hva(HMPSession *s, const HMPArgs *args)
+{
+    uint64_t addr = hmp_arg_int(args, "addr", 0);
+    const MemoryRegion *r = find_ram(s, addr);
+
+    if (r) {
         hmp_printf(s, "Host virtual address for 0x%" PRIx64 " (%s) is %p\n", addr, r->name,
                    r->host + (addr - r->base));
     }
+}
+
+typedef struct HostPage {
+    const uint8_t *byte;
+    uint64_t entry; /* of the kernel's table, Documentation/admin-guide/mm/pagemap.rst */
+    int error;
+} HostPage;
+
+static int host_page_worker(void *opaque)
+{
+    HostPage *p = opaque;
+    off_t at = (uintptr_t)p->byte / getpagesize() * sizeof(p->entry);
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+    guest_memory_begin();
+    *(const volatile uint8_t *)p->byte; /* a page that was never used has no place */
+    guest_memory_end();
+    p->error = fd < 0 || pread(fd, &p->entry, sizeof(p->entry), at) != sizeof(p->entry) ? EIO : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return 0;
+}
+
+static void coroutine_fn hmp_gpa2hpa(HMPSession *s, const HMPArgs *args)
+{
+    const uint64_t present = UINT64_C(1) << 63, number = (UINT64_C(1) << 55) - 1;
+    uint64_t addr = hmp_arg_int(args, "addr", 0);
+    const MemoryRegion *r = find_ram(s, addr);
+    HostPage p = {.byte = r ? r->host + (addr - r->base) : NULL};
+
+    if (!r || !guest_co_run(host_page_worker, &p)) {
+        return;
+    }
+    if (p.error || !(p.entry & present) || !(p.entry & number)) {
+        hmp_printf(s, "Error: the host does not tell where the page is\n");
+        return;
+    }
+    hmp_printf(s, "Host physical address for 0x%" PRIx64 " (%s) is 0x%" PRIx64 "\n", addr, r->name,
+               (p.entry & number) * getpagesize() + (uintptr_t)p.byte % getpagesize());
 }
 
 /* --- Files ------------------------------------------------------------------------------------- */
@@ -377,6 +431,8 @@ const HMPCommand memory_hmp_commands[] = {
      "print the guest physical address corresponding to a guest virtual address", hmp_gva2gpa},
     {"gpa2hva", "addr:l", "addr",
      "print the host virtual address corresponding to a guest physical address", hmp_gpa2hva},
+    {"gpa2hpa", "addr:l", "addr",
+     "print the host physical address corresponding to a guest physical address", hmp_gpa2hpa},
     {"memsave", "val:l,size:i,filename:s", "addr size file",
      "save to disk virtual memory dump starting at 'addr' of size 'size'", hmp_memsave,
      complete_memsave},

@@ -156,7 +156,8 @@ def test_the_rest_looks_as_in_qemu(_):
               'help nosuch', 'help stop', 'help info status', 'help xp', 'help memsave',
               'help print', 'help info mem', 'help info registers', 'delvm',
               'savevm foo', 'closefd foo', 'getfd foo', 'chardev-remove nosuch',
-              'gpa2hva 0x100000', 'gpa2hva 0x30000000000', 'gva2gpa 0x1234',
+              'gpa2hva 0x100000', 'gpa2hva 0x30000000000', 'gpa2hpa 0x100000', 'gpa2hpa',
+              'gpa2hpa 0x30000000000', 'help gpa2hpa', 'gva2gpa 0x1234',
               'memsave 0x1000 16 "{dir}"', 'pmemsave 0x1000 16 "{dir}"',
               'memsave 0 16 "{dir}"', 'pmemsave 0 16 "{dir}"', 'pmemsave 0 16 "/nosuch/x"',
               'memsave 0x1000 0 "{dir}"', 'memsave 0x1000 4', 'memsave 0x1000 4 ""',
@@ -164,6 +165,10 @@ def test_the_rest_looks_as_in_qemu(_):
               'dump-guest-memory {dir} 1', 'dump-guest-memory -w {dir}',
               'dump-guest-memory -s {dir}', 'dump-guest-memory -z -l {dir}',
               'dump-guest-memory {dir} 0 4096', 'info dump')
+    said = both.ours.hmp('gpa2hpa 0x80000123')
+    assert re.fullmatch(r'Host physical address for 0x80000123 \(riscv_virt_board.ram\) is '
+                        r'0x[0-9a-f]+123\r\n|Error: the host does not tell where the page is\r\n',
+                        said), said
     both.same('chardev-add pty,id=p0', 'chardev-change p0 null',
               change=lambda text: re.sub('/dev/pts/[0-9]+', 'PTY', text))
     both.same('chardev-add ringbuf,id=r0,size=64', r'ringbuf_write r0 "a\\\\b\\n"',
