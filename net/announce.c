@@ -62,15 +62,6 @@ static void announce_client(NetClient *nc, void *opaque)
     }
 }
 
-static void coroutine_fn announce_once(const AnnounceParameters *p)
-{
-    AioContext *here = aio_current();
-
-    aio_co_reschedule_self(net_context());
-    net_client_for_each(announce_client, (void *)p);
-    aio_co_reschedule_self(here);
-}
-
 /* ms from time number n, from 0 on, to the next: not so short that nobody else had a turn. */
 static int64_t pause_ms(const AnnounceParameters *p, int64_t n)
 {
@@ -90,7 +81,7 @@ static void coroutine_fn announce_entry(void *opaque)
 
     under_way = g_list_prepend(under_way, &a);
     for (int64_t n = 0; !a.ended && n < p->rounds; n++) {
-        announce_once(p);
+        net_client_co_for_each(announce_client, p);
         if (!a.ended && n + 1 < p->rounds) {
             co_sleep_ns_wakeable(&a.pause, pause_ms(p, n) * MS);
         }
@@ -119,8 +110,8 @@ void coroutine_fn qmp_announce_self(AnnounceParameters *p, GError **errp)
             end(a);
         }
     }
-    aio_co_schedule(main_aio_context(),
-                    coroutine_create(announce_entry, qapi_AnnounceParameters_clone(p)));
+    aio_co_enter(main_aio_context(),
+                 coroutine_create(announce_entry, qapi_AnnounceParameters_clone(p)));
 }
 
 void coroutine_fn net_co_end_announcing(void)

@@ -212,7 +212,7 @@ static bool coroutine_fn open_socket(NetDgram *d, const NetdevDgramOptions *o, G
 bool coroutine_fn net_dgram_co_new(const char *id, const NetdevDgramOptions *options,
                                    GError **errp)
 {
-    AioContext *here = aio_current();
+    AioContext *home;
     NetDgram *d = g_new0(NetDgram, 1);
     bool ok;
 
@@ -221,7 +221,7 @@ bool coroutine_fn net_dgram_co_new(const char *id, const NetdevDgramOptions *opt
         close_all(d);
         return false;
     }
-    aio_co_reschedule_self(net_context());
+    home = net_co_enter();
     ok = net_is_open(errp);
     if (ok) {
         net_client_init(&d->nc, &dgram_ops, id);
@@ -229,6 +229,6 @@ bool coroutine_fn net_dgram_co_new(const char *id, const NetdevDgramOptions *opt
     } else {
         close_all(d);
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     return ok;
 }

@@ -16,13 +16,8 @@
 static void coroutine_fn print_clients(HMPSession *s, void (*fn)(NetClient *nc, void *opaque))
 {
     g_autoptr(GString) out = g_string_new(NULL);
-    AioContext *here = aio_current(), *ctx = net_context();
 
-    if (ctx) {
-        aio_co_reschedule_self(ctx);
-        net_client_for_each(fn, out);
-        aio_co_reschedule_self(here);
-    }
+    net_client_co_for_each(fn, out);
     hmp_printf(s, "%s", out->str);
 }
 
@@ -121,13 +116,8 @@ static void coroutine_fn complete_names(HMPCompletion *c, bool backends_only)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(g_free);
     Names n = {list, backends_only};
-    AioContext *here = aio_current(), *ctx = net_context();
 
-    if (ctx) {
-        aio_co_reschedule_self(ctx);
-        net_client_for_each(add_name, &n);
-        aio_co_reschedule_self(here);
-    }
+    net_client_co_for_each(add_name, &n);
     for (guint i = 0; i < list->len; i++) {
         hmp_complete_add(c, list->pdata[i]);
     }
@@ -221,16 +211,15 @@ static void coroutine_fn forward(HMPSession *s, const HMPArgs *args,
                                  void (*fn)(Forward *f, GString *out))
 {
     g_autoptr(GString) out = g_string_new(NULL);
-    AioContext *here = aio_current(), *ctx = net_context();
     Forward f = forward_of(args);
+    AioContext *home = net_co_enter();
 
-    if (!ctx) {
+    if (!home) {
         hmp_printf(s, "user mode network stack not in use\n");
         return;
     }
-    aio_co_reschedule_self(ctx);
     fn(&f, out);
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     hmp_printf(s, "%s", out->str);
 }
 

@@ -7,16 +7,15 @@
 
 void coroutine_fn qmp_set_link(const char *name, bool up, GError **errp)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
+    AioContext *home = net_co_enter();
     NetClient *nc = NULL;
 
-    if (ctx) {
-        aio_co_reschedule_self(ctx);
+    if (home) {
         nc = net_client_find(name);
         if (nc) {
             net_client_set_link(nc, up);
         }
-        aio_co_reschedule_self(here);
+        net_co_leave(home);
     }
     if (!nc) {
         error_set_class(errp, QAPI_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", name);
@@ -44,15 +43,10 @@ static void add_filter(NetClient *nc, void *opaque)
 
 RxFilterInfoList *coroutine_fn qmp_query_rx_filter(const char *name, GError **errp)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
     FilterArgs a = {.name = name};
 
     a.tail = &a.list;
-    if (ctx) {
-        aio_co_reschedule_self(ctx);
-        net_client_for_each(add_filter, &a);
-        aio_co_reschedule_self(here);
-    }
+    net_client_co_for_each(add_filter, &a);
     if (name && !a.found) {
         error_setg(errp, "invalid net client name: %s", name);
     } else if (name && !a.list) {

@@ -69,6 +69,22 @@ AioContext *net_context(void)
     return atomic_load(&context);
 }
 
+AioContext *coroutine_fn net_co_enter(void)
+{
+    AioContext *home = aio_current(), *ctx = net_context();
+
+    if (!ctx) {
+        return NULL;
+    }
+    aio_co_reschedule_self(ctx);
+    return home;
+}
+
+void coroutine_fn net_co_leave(AioContext *home)
+{
+    aio_co_reschedule_self(home);
+}
+
 void net_use_context(AioContext *ctx)
 {
     clients = g_ptr_array_new();
@@ -120,13 +136,13 @@ void net_go(void)
 /* What was under way in the thread is over when we are there; what comes later looks first. */
 void coroutine_fn net_co_rest(bool wait)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
+    AioContext *home;
 
     atomic_store(&running, false);
-    if (!ctx || !wait) {
+    home = wait ? net_co_enter() : NULL;
+    if (!home) {
         return;
     }
-    aio_co_reschedule_self(ctx);
     for (guint i = 0; i < clients->len; i++) {
         NetClient *nc = clients->pdata[i];
 
@@ -134,7 +150,7 @@ void coroutine_fn net_co_rest(bool wait)
             nc->ops->rest(nc);
         }
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
 }
 
 void net_load_ended(bool loaded)
@@ -229,6 +245,16 @@ void net_client_for_each(void (*fn)(NetClient *nc, void *opaque), void *opaque)
 {
     for (guint i = 0; i < clients->len; i++) {
         fn(clients->pdata[i], opaque);
+    }
+}
+
+void coroutine_fn net_client_co_for_each(void (*fn)(NetClient *nc, void *opaque), void *opaque)
+{
+    AioContext *home = net_co_enter();
+
+    if (home) {
+        net_client_for_each(fn, opaque);
+        net_co_leave(home);
     }
 }
 

@@ -56,12 +56,10 @@ json_object *netdev_tree(const char *text, bool *keyval, GError **errp)
 
 static bool coroutine_fn id_is_free(const char *id, GError **errp)
 {
-    AioContext *here = aio_current();
-    bool is_free;
+    AioContext *home = net_co_enter();
+    bool is_free = !net_client_find(id);
 
-    aio_co_reschedule_self(net_context());
-    is_free = !net_client_find(id);
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     if (!is_free) {
         error_setg(errp, "Duplicate ID '%s'", id);
     }
@@ -96,19 +94,19 @@ static void collect(NetClient *nc, void *opaque)
 void coroutine_fn netdev_co_remove_all(void)
 {
     g_autoptr(GPtrArray) backends = g_ptr_array_new();
-    AioContext *here = aio_current(), *ctx = net_context();
+    AioContext *home;
 
-    if (!ctx) {
+    if (!net_context()) {
         return;
     }
     net_end();
     net_co_end_announcing();
-    aio_co_reschedule_self(ctx);
+    home = net_co_enter();
     net_client_for_each(collect, backends);
     for (guint i = 0; i < backends->len; i++) {
         NetClient *nc = backends->pdata[i];
 
         nc->ops->free(nc);
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
 }

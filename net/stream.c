@@ -334,7 +334,7 @@ static void begin(NetStream *s, const char *id, bool server, int fd)
 bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *options,
                                     GError **errp)
 {
-    AioContext *here = aio_current();
+    AioContext *home;
     NetStream *s = g_new0(NetStream, 1);
     OpenArgs a = {.s = s, .server = options->has_server && options->server, .fd = -1};
     bool ok;
@@ -349,13 +349,13 @@ bool coroutine_fn net_stream_co_new(const char *id, const NetdevStreamOptions *o
         drop(s, a.fd);
         return false;
     }
-    aio_co_reschedule_self(net_context());
+    home = net_co_enter();
     ok = net_is_open(errp);
     if (ok) {
         begin(s, id, a.server, a.fd);
     } else {
         drop(s, a.fd);
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     return ok;
 }

@@ -569,14 +569,14 @@ static bool start(NetUser *u, GError **errp)
 bool coroutine_fn net_user_co_new(const char *id, const NetdevUserOptions *options, GError **errp)
 {
     UserConfig *config = user_config_new(options, errp);
-    AioContext *here = aio_current();
+    AioContext *home;
     bool ok = false;
     NetUser *u;
 
     if (!config) {
         return false;
     }
-    aio_co_reschedule_self(net_context());
+    home = net_co_enter();
     u = net_is_open(errp) ? user_new(id, config, errp) : NULL;
     if (!u) {
         user_config_free(config);
@@ -585,6 +585,6 @@ bool coroutine_fn net_user_co_new(const char *id, const NetdevUserOptions *optio
     } else {
         user_free(&u->nc);
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     return ok;
 }

@@ -95,31 +95,30 @@ void coroutine_fn qmp_netdev_add(Netdev *netdev, GError **errp)
 /* The backend of that name; NULL if there is none. */
 static NetClient *coroutine_fn find_backend(const char *id)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
+    AioContext *home = net_co_enter();
     NetClient *nc;
 
-    if (!ctx) {
+    if (!home) {
         return NULL;
     }
-    aio_co_reschedule_self(ctx);
     nc = net_client_find(id);
     nc = nc && !net_client_is_nic(nc) ? nc : NULL;
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     return nc;
 }
 
 static void coroutine_fn remove_backend(NetClient *nc)
 {
-    AioContext *here = aio_current();
+    AioContext *home;
 
     if (registry) {
         machine_lock();
         vmstate_unregister(registry, nc);
         machine_unlock();
     }
-    aio_co_reschedule_self(net_context());
+    home = net_co_enter();
     nc->ops->free(nc);
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
 }
 
 void coroutine_fn qmp_netdev_del(const char *id, GError **errp)
@@ -157,14 +156,14 @@ static bool choose_mac(const char *text, uint8_t mac[NET_MAC_SIZE], GError **err
 /* The backend that the device names, NULL if it names none; false and errp if it cannot have it. */
 static bool coroutine_fn find_peer(const char *id, NetClient **peer, GError **errp)
 {
-    AioContext *here = aio_current();
     bool taken = false;
 
     *peer = id ? find_backend(id) : NULL;
     if (*peer) {
-        aio_co_reschedule_self(net_context());
+        AioContext *home = net_co_enter();
+
         taken = (*peer)->peer != NULL;
-        aio_co_reschedule_self(here);
+        net_co_leave(home);
     }
     if (id && !*peer) {
         error_setg(errp, "Property '" DRIVER ".netdev' can't find value '%s'", id);
@@ -185,12 +184,10 @@ static json_object *said_of(const VirtioNetDeviceOptions *n, const uint8_t mac[N
 
 static VirtIONet *coroutine_fn make_device(const VirtIONetConfig *config)
 {
-    AioContext *here = aio_current();
-    VirtIONet *device;
+    AioContext *home = net_co_enter();
+    VirtIONet *device = virtio_net_new(config);
 
-    aio_co_reschedule_self(net_context());
-    device = virtio_net_new(config);
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     return device;
 }
 
@@ -251,27 +248,20 @@ static void warn_if_alone(NetClient *nc, void *opaque)
 
 void coroutine_fn nics_co_check(void)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
-
-    if (ctx) {
-        aio_co_reschedule_self(ctx);
-        net_client_for_each(warn_if_alone, NULL);
-        aio_co_reschedule_self(here);
-    }
+    net_client_co_for_each(warn_if_alone, NULL);
 }
 
 void coroutine_fn nics_co_close(void)
 {
-    AioContext *here = aio_current(), *ctx = net_context();
+    AioContext *home = net_co_enter();
 
-    if (!ctx) {
+    if (!home) {
         return;
     }
-    aio_co_reschedule_self(ctx);
     for (guint i = 0; nics && i < nics->len; i++) {
         virtio_net_free(nics->pdata[i]);
     }
-    aio_co_reschedule_self(here);
+    net_co_leave(home);
     g_clear_pointer(&nics, g_ptr_array_unref);
     netdev_co_remove_all();
 }

@@ -75,6 +75,12 @@ struct NetClient {
 bool coroutine_fn net_co_start(GError **errp);
 /* NULL: there are no clients.  Any thread. */
 AioContext *net_context(void);
+/*
+ * Moves the coroutine to the network thread; returns where it was, for net_co_leave().  NULL: it is
+ * where it was, there are no clients.
+ */
+AioContext *coroutine_fn net_co_enter(void);
+void coroutine_fn net_co_leave(AioContext *home);
 /* For tests: ctx is the home of all clients from now on. */
 void net_use_context(AioContext *ctx);
 /* Ends the thread; there are no clients any more.  Main thread. */
@@ -106,6 +112,8 @@ NetClient *net_client_find(const char *name);
 bool net_client_is_nic(const NetClient *nc);
 /* Calls fn for every client, in the order in which they were made. */
 void net_client_for_each(void (*fn)(NetClient *nc, void *opaque), void *opaque);
+/* The same for who is elsewhere. */
+void coroutine_fn net_client_co_for_each(void (*fn)(NetClient *nc, void *opaque), void *opaque);
 /* Neither has a peer. */
 void net_connect(NetClient *a, NetClient *b);
 /* Plugs the cable in or out; of a backend, also its device's. */
