@@ -118,12 +118,18 @@ static void coroutine_fn hmp_info_hotpluggable_cpus(HMPSession *s, const HMPArgs
     hmp_handle_error(s, err);
 }
 
+static void coroutine_fn hmp_info_qdm(HMPSession *s, const HMPArgs *args)
+{
+    hmp_printf(s, QOM_DEVICES);
+}
+
 const HMPCommand info_hmp_commands[] = {
     {"info hotpluggable-cpus", "", "", "Show information about hotpluggable CPUs",
      hmp_info_hotpluggable_cpus},
     {"info irq", "", "", "show the interrupts statistics (if available)", hmp_info_irq},
     {"info numa", "", "", "show NUMA information", hmp_info_numa},
     {"info pic", "", "", "show PIC state", hmp_info_pic},
+    {"info qdm", "", "", "show qdev device model list", hmp_info_qdm},
     {"info qom-tree", "path:s?", "[path]", "show QOM composition tree", hmp_info_qom_tree,
      hmp_complete_qom_path},
     {"info qtree", "", "", "show device tree", hmp_info_qtree},

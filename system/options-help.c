@@ -17,20 +17,34 @@ static const struct {
                 "none                 empty machine\n"
                 "virt                 RISC-V VirtIO board (default)\n"},
     {"cpu", "max\nrv64\n"},
-    {"device", "Storage devices:\n"
-               "name \"virtio-blk-device\", bus virtio-bus\n"
-               "\nMisc devices:\n"
-               "name \"vmgenid\"\n"},
-    {"chardev", "Available chardev backend types: \n"
-                "  file\n  pipe\n  socket\n  pty\n  null\n  mux\n  stdio\n  ringbuf\n  memory\n"},
-    {"object", "List of user creatable objects:\n  iothread\n  memory-backend-ram\n  secret\n"},
+    {"device", QOM_DEVICES},
 };
 
-static bool print_list(const char *member)
+/* Those whose kinds are the values of a union's tag: what stands above them, in front of each. */
+static const struct {
+    const char *member, *title, *indent;
+} unions[] = {
+    {"chardev", "Available chardev backend types: ", "  "},
+    {"netdev", "Available netdev backend types:", ""},
+    {"object", "List of user creatable objects:", "  "},
+};
+
+static bool print_list(const char *member, const QapiType *type)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
         if (!strcmp(lists[i].member, member)) {
             g_print("%s", lists[i].text);
+            return true;
+        }
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(unions); i++) {
+        if (!strcmp(unions[i].member, member)) {
+            const QEnumLookup *kinds = qapi_find_member(type, type->tag_name)->type->lookup;
+
+            g_print("%s\n", unions[i].title);
+            for (int kind = 0; kind < kinds->n; kind++) {
+                g_print("%s%s\n", unions[i].indent, kinds->names[kind]);
+            }
             return true;
         }
     }
@@ -201,7 +215,7 @@ bool option_print_help(const char *member, const QapiType *type, const char *key
     if (kind) {
         return print_kind(member, type, kind);
     }
-    if (is_help(items[0]) && print_list(member)) {
+    if (is_help(items[0]) && print_list(member, type)) {
         return true;
     }
     if (type->branches || (is_help(items[0]) && first_is_text(type, key))) {

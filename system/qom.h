@@ -83,4 +83,10 @@ GPtrArray *coroutine_fn qom_objects(void);
 /* The object in objects that a client calls path; NULL and errp. */
 const QomObject *qom_resolve(GPtrArray *objects, const char *path, GError **errp);
 
+/* The kinds of device that can be added: "-device help", "info qdm". */
+#define QOM_DEVICES \
+    "Storage devices:\nname \"virtio-blk-device\", bus virtio-bus\n\n" \
+    "Network devices:\nname \"virtio-net-device\", bus virtio-bus\n\n" \
+    "Misc devices:\nname \"vmgenid\"\n"
+
 #endif

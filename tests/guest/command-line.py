@@ -262,6 +262,11 @@ def test_help_and_version():
         assert result.returncode == 0 and lines[0] == title + ' options:', (args, result)
         assert line in lines and lines[1:] == sorted(lines[1:]), (args, line, lines)
     assert start('-device', 'nosuch,help').returncode == 1
+    for option, kinds in (('-device', ('virtio-blk-device', 'virtio-net-device', 'vmgenid')),
+                          ('-chardev', ('socket', 'udp', 'serial', 'ringbuf')),
+                          ('-netdev', ('user', 'stream', 'dgram')), ('-object', ('iothread',))):
+        result = start(option, 'help')
+        assert result.returncode == 0 and all(kind in result.stdout for kind in kinds), result
 
 
 def test_accelerators():

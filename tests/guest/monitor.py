@@ -211,7 +211,7 @@ DISKS = ['-blockdev', 'null-co,node-name=n,size=1048576', '-device',
 def test_tables_look_as_in_qemu(_):
     both = Both('-S', '-object', 'iothread,id=it0', '-chardev', 'null,id=nothing', *DISKS)
     topics = ('balloon', 'block-jobs', 'blockstats', 'hotpluggable-cpus', 'irq', 'memory-devices',
-              'mice', 'network', 'numa', 'pic', 'qom-tree', 'qtree', 'ramblock', 'roms', 'spice', 'tpm',
+              'mice', 'network', 'numa', 'pic', 'qdm', 'qom-tree', 'qtree', 'ramblock', 'roms', 'spice', 'tpm',
               'usb', 'virtio', 'vnc')
     both.same(*(f'help info {topic}' for topic in topics))
     for query in ('numa', 'usb', 'virtio'):
