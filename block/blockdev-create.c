@@ -3,6 +3,8 @@
  * blockdev-create: a job that makes a file, or an image in a node, with what kf-img create makes
  * images with.  Main thread.
  */
+#include "block/active.h"
+#include "block/transaction.h"
 #include "graph-int.h"
 #include "job/job.h"
 #include "qapi/error.h"
@@ -87,18 +89,25 @@ static bool check_qcow2(const BlockdevCreateOptionsQcow2 *o, GError **errp)
     return false;
 }
 
+/* The node that becomes the image, with a reference. */
+static BlockDriverState *coroutine_fn open_file(const BlockdevRef *ref, GError **errp)
+{
+    BlockDriverState *bs;
+
+    if (ref->type != QTYPE_QSTRING) {
+        return bdrv_co_open(&ref->u.definition, bdrv_default_context(), errp);
+    }
+    bs = bdrv_lookup(ref->u.reference, ref->u.reference, errp);
+    return bs && bdrv_check_active(bs, errp) ? bdrv_ref(bs) : NULL;
+}
+
 static bool coroutine_fn create_qcow2(const BlockdevCreateOptionsQcow2 *o, GHashTable *options,
                                       GError **errp)
 {
     BdrvCreateParams params = {.size = o->size, .options = options};
     bool ok;
 
-    if (o->file->type == QTYPE_QSTRING) {
-        params.file = bdrv_lookup(o->file->u.reference, o->file->u.reference, errp);
-        params.file = params.file ? bdrv_ref(params.file) : NULL;
-    } else {
-        params.file = bdrv_co_open(&o->file->u.definition, bdrv_default_context(), errp);
-    }
+    params.file = open_file(o->file, errp);
     if (!params.file) {
         return false;
     }
@@ -119,9 +128,15 @@ static bool coroutine_fn create_run(Job *job, void *opaque, GError **errp)
 
     job_progress_set_total(job, 1);
     if (o->driver == BLOCKDEV_DRIVER_FILE) {
+        job_enter_running(job);
         create_file(&o->u.file, options, &err);
-    } else {
+    } else if (vm_job_mutex_lock(bdrv_job_mutex(), job, "blockdev-create", errp)) {
+        /* No migration gives the node away meanwhile. */
+        job_enter_running(job);
         create_qcow2(&o->u.qcow2, options, &err);
+        vm_job_mutex_unlock(bdrv_job_mutex());
+    } else {
+        return false;
     }
     job_progress_add(job, 1);
     if (err) {
@@ -151,7 +166,7 @@ void coroutine_fn qmp_blockdev_create(const char *job_id, BlockdevCreateOptions 
     copy = qapi_BlockdevCreateOptions_clone(options);
     job = job_create(job_id, &driver, main_aio_context(), JOB_MANUAL_DISMISS, copy, errp);
     if (job) {
-        job_start(job);
+        job_start_waiting(job);
     } else {
         qapi_free_BlockdevCreateOptions(copy);
     }

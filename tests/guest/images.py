@@ -9,6 +9,7 @@ usage: images.py KF-SYSTEM
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -122,6 +123,36 @@ def test_what_is_in_use_is_not_written_over():
         assert vm.info('a')['virtual-size'] == MIB
         fails(lambda: qmp.cmd('blockdev-create', job_id='1', options={
             'driver': 'file', 'filename': image, 'size': 0}), "Invalid job ID '1'")
+        assert vm.quit() == 0
+
+
+def test_a_migration_and_the_node():
+    """While it goes on the job waits for it; afterwards the node is the other side's."""
+    with Machine() as vm, socket.socket(socket.AF_UNIX) as server:
+        qmp = vm.qmp
+        server.bind(vm.path('unread'))
+        server.listen(1)
+        assert vm.create({'driver': 'file', 'filename': '{d}/a', 'size': 0})[1] == 'concluded'
+        qmp.cmd('blockdev-add', driver='file', node_name='f', filename=vm.path('a'))
+        qmp.cmd('migrate-set-capabilities',
+                capabilities=[{'capability': 'events', 'state': True}])
+        qmp.cmd('migrate', uri='unix:' + vm.path('unread'))
+        qmp.wait_event('MIGRATION', match=lambda d: d['status'] == 'active')
+        qmp.cmd('blockdev-create', job_id='wait',
+                options={'driver': 'qcow2', 'file': 'f', 'size': MIB})
+        assert [j['status'] for j in qmp.cmd('query-jobs')] == ['created']
+        # a file is nobody's yet
+        assert vm.create({'driver': 'file', 'filename': '{d}/b', 'size': 0})[1] == 'concluded'
+        qmp.cmd('migrate_cancel')
+        qmp.job_states('wait', 'concluded')
+        assert 'error' not in qmp.cmd('query-jobs')[0]
+        qmp.cmd('job-dismiss', id='wait')
+        assert vm.info('a')['virtual-size'] == MIB
+        qmp.events.clear()
+        qmp.cmd('migrate', uri='exec:cat > /dev/null')
+        qmp.wait_event('MIGRATION', match=lambda d: d['status'] == 'completed')
+        error = vm.create({'driver': 'qcow2', 'file': 'f', 'size': MIB})
+        assert error == "Node 'f' is inactive: the other side of a migration uses it", error
         assert vm.quit() == 0
 
 
