@@ -99,6 +99,19 @@ static bool lock_opened(OpenWork *w)
     return take_rights(w->bs, w->filename, has, denies, &w->err);
 }
 
+static bool check_type(OpenWork *w, mode_t mode)
+{
+    if (w->bs->drv == &bdrv_host_device_driver) {
+        if (!S_ISCHR(mode) && !S_ISBLK(mode)) {
+            error_setg(&w->err, "'host_device' driver requires '%s' to be either a character or "
+                       "block device", w->filename);
+        }
+    } else if (!S_ISREG(mode)) {
+        error_setg(&w->err, "'file' driver requires '%s' to be a regular file", w->filename);
+    }
+    return !w->err;
+}
+
 static bool examine(OpenWork *w)
 {
     FileState *s = w->bs->opaque;
@@ -107,14 +120,7 @@ static bool examine(OpenWork *w)
     if (fstat(s->fd, &st) < 0) {
         return open_failed(w, errno);
     }
-    if (w->bs->drv == &bdrv_host_device_driver) {
-        if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) {
-            error_setg(&w->err, "'host_device' driver requires '%s' to be either a character or "
-                       "block device", w->filename);
-            return false;
-        }
-    } else if (!S_ISREG(st.st_mode)) {
-        error_setg(&w->err, "'file' driver requires '%s' to be a regular file", w->filename);
+    if (!check_type(w, st.st_mode)) {
         return false;
     }
     s->regular = S_ISREG(st.st_mode);
@@ -132,7 +138,12 @@ static int open_worker(void *opaque)
     OpenWork *w = opaque;
     FileState *s = w->bs->opaque;
     int flags = O_CLOEXEC | (w->bs->cache_direct ? O_DIRECT : 0);
+    struct stat st;
 
+    /* Before it is opened, which for a FIFO may last for ever.  A directory has an errno for that. */
+    if (stat(w->filename, &st) == 0 && !S_ISDIR(st.st_mode) && !check_type(w, st.st_mode)) {
+        return -EINVAL;
+    }
     s->fd = fdset_open(w->filename, flags | (w->bs->read_only ? O_RDONLY : O_RDWR), 0);
     if (s->fd < 0 && !w->bs->read_only && w->auto_read_only &&
         (errno == EACCES || errno == EROFS || errno == EPERM)) {
