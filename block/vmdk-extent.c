@@ -13,6 +13,7 @@
 #define HEADER_SIZE 512
 #define VERSION_MAX 3
 #define ENTRIES_MAX 512        /* of a grain table */
+#define DIRECTORY_MAX (32ull << 20) /* grain tables: what QEMU takes */
 #define GRAIN_MAX 0x200000     /* sectors */
 #define PACKED_GRAIN_MAX 4096  /* sectors: what one request unpacks, in memory */
 #define DESCRIPTOR_MAX (1 << 20)
@@ -81,6 +82,8 @@ static bool take_sizes(VmdkState *s, const uint8_t *h, uint64_t file_length, GEr
         error_setg(errp, "L1 entry size is invalid");
     } else if (grain > (is_compressed ? PACKED_GRAIN_MAX : GRAIN_MAX)) {
         error_setg(errp, "Invalid granularity, image may be corrupt");
+    } else if (capacity > DIRECTORY_MAX * grain * entries) {
+        error_setg(errp, "L1 size too big");
     } else if (overhead > file_length / VMDK_SECTOR) {
         error_setg(errp, "File truncated, expecting at least %" PRIu64 " bytes",
                    overhead > INT64_MAX / VMDK_SECTOR ? INT64_MAX : overhead * VMDK_SECTOR);

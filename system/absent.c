@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What clients of QEMU ask, by QMP and HMP, about devices and functions that no machine has here:
- * there are none of them.  Main thread.
+ * there are none of them.  What clients take for a sign of a function by its mere presence, as
+ * libvirt does query-vnc, is not here.  Main thread.
  */
 #include "qapi/error.h"
 #include "qapi/qapi-commands-absent.h"
@@ -43,24 +44,6 @@ TpmTypeList *coroutine_fn qmp_query_tpm_types(GError **errp)
 MouseInfoList *coroutine_fn qmp_query_mice(GError **errp)
 {
     return NULL;
-}
-
-VncInfo *coroutine_fn qmp_query_vnc(GError **errp)
-{
-    return g_new0(VncInfo, 1);
-}
-
-VncInfo2List *coroutine_fn qmp_query_vnc_servers(GError **errp)
-{
-    return NULL;
-}
-
-SpiceInfo *coroutine_fn qmp_query_spice(GError **errp)
-{
-    SpiceInfo *info = g_new0(SpiceInfo, 1);
-
-    info->mouse_mode = SPICE_QUERY_MOUSE_MODE_CLIENT;
-    return info;
 }
 
 StatsResultList *coroutine_fn qmp_query_stats(StatsFilter *arg, GError **errp)

@@ -56,8 +56,7 @@ QUESTIONS = [
 ]
 # Devices that neither machine has: the same answers.
 ABSENT = [
-    ('query-tpm', {}), ('query-mice', {}), ('query-vnc', {}), ('query-vnc-servers', {}),
-    ('query-spice', {}), ('query-stats', {'target': 'vm'}),
+    ('query-tpm', {}), ('query-mice', {}), ('query-stats', {'target': 'vm'}),
     ('query-stats', {'target': 'vcpu', 'vcpus': ['/machine/soc0/harts[0]'],
                      'providers': [{'provider': 'kvm', 'names': ['x']}]}),
     ('query-stats-schemas', {}), ('query-stats-schemas', {'provider': 'kvm'}),
