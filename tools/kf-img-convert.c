@@ -249,7 +249,7 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
     if (s->compressed && !find_cluster(s)) {
         return false;
     }
-    if (s->target_is_zero && bdrv_backing(s->bs)) {
+    if (s->target_is_zero && bdrv_below_content(s->bs)) {
         img_error("Cannot use --target-is-zero when the destination image has a backing file");
         return false;
     }
