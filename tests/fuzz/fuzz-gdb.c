@@ -168,7 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
         chr = fuzz_chardev_new("fuzz");
     }
-    g_string_truncate(fuzz_output, 0);
+    fuzz_output_clear();
     stub = (GdbStub){.chr = chr, .debug = &debug_ops, .connected = true,
                      .sent = g_string_new(NULL)};
     gdb_reader_init(&stub.reader);

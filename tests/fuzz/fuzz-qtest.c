@@ -68,7 +68,8 @@ static void feed(Chardev *chr, const uint8_t *data, size_t size)
 /* Each reply is a line, and lines about interrupts are between them. */
 static void check_lines(void)
 {
-    g_auto(GStrv) lines = g_strsplit(fuzz_output->str, "\n", -1);
+    g_autofree char *text = fuzz_output_dup();
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
     for (char **line = lines; *line && line[1]; line++) {
         g_assert_true(g_str_has_prefix(*line, "OK") || g_str_has_prefix(*line, "FAIL ") ||
@@ -84,10 +85,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!chr) {
         chr = start();
     }
-    g_string_truncate(fuzz_output, 0);
+    fuzz_output_clear();
     feed(chr, data, size);
     feed(chr, (const uint8_t *)end, strlen(end));
-    while (!g_str_has_suffix(fuzz_output->str, END_REPLY)) {
+    while (!fuzz_output_ends(END_REPLY)) {
         aio_poll(main_aio_context(), true);
     }
     check_lines();
