@@ -477,6 +477,7 @@ static int fill_buffer(void *opaque)
 {
     Buffer *b = opaque;
 
+    b->mem = g_aligned_alloc(1, b->size + 1, 4096); /* glibc's MALLOC_PERTURB_ fills it, too */
     memset(b->mem, b->fill, b->size);
     return 0;
 }
@@ -484,7 +485,7 @@ static int fill_buffer(void *opaque)
 void *coroutine_fn io_buffer_new(IoSession *s, size_t bytes, int fill)
 {
     size_t extra = s->misalign ? MISALIGN : 0;
-    Buffer b = { g_aligned_alloc(1, bytes + extra + 1, 4096), bytes + extra, fill };
+    Buffer b = { NULL, bytes + extra, fill };
 
     io_run(s, fill_buffer, &b, b.size);
     return b.mem + extra;
