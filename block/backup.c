@@ -66,18 +66,20 @@ static bool is_zero(const uint8_t *buf, int64_t n)
     return io_vector_is_zero(&iov);
 }
 
-static int coroutine_fn copy_bytes(Backup *b, int64_t offset, int64_t bytes, uint8_t *buf)
+static int coroutine_fn copy_bytes(Backup *b, int64_t offset, int64_t bytes)
 {
+    uint8_t *buf = g_aligned_alloc(1, bytes, 4096);
     int ret = bdrv_co_pread_inside(b->source, offset, bytes, buf);
 
     if (ret < 0) {
         b->reading = b->reading || !b->error;
-        return ret;
+    } else if (is_zero(buf, bytes)) {
+        ret = bdrv_co_pwrite_zeroes(b->target, offset, bytes, BDRV_REQ_MAY_UNMAP);
+    } else {
+        ret = bdrv_co_pwrite(b->target, offset, bytes, buf, 0);
     }
-    if (is_zero(buf, bytes)) {
-        return bdrv_co_pwrite_zeroes(b->target, offset, bytes, BDRV_REQ_MAY_UNMAP);
-    }
-    return bdrv_co_pwrite(b->target, offset, bytes, buf, 0);
+    g_aligned_free(buf);
+    return ret;
 }
 
 typedef enum Piece {
@@ -104,8 +106,7 @@ static int64_t coroutine_fn next_piece(Backup *b, int64_t offset, int64_t bytes,
     return n;
 }
 
-static int coroutine_fn copy_piece(Backup *b, Piece piece, int64_t offset, int64_t bytes,
-                                   uint8_t *buf)
+static int coroutine_fn copy_piece(Backup *b, Piece piece, int64_t offset, int64_t bytes)
 {
     switch (piece) {
     case PIECE_LEAVE:
@@ -113,7 +114,7 @@ static int coroutine_fn copy_piece(Backup *b, Piece piece, int64_t offset, int64
     case PIECE_ZERO:
         return bdrv_co_pwrite_zeroes(b->target, offset, bytes, BDRV_REQ_MAY_UNMAP);
     default:
-        return copy_bytes(b, offset, bytes, buf);
+        return copy_bytes(b, offset, bytes);
     }
 }
 
@@ -125,7 +126,6 @@ static int64_t coroutine_fn copy_run(Backup *b, int64_t first, int64_t end)
 {
     CopyRun run = { .offset = first * GRANULARITY };
     int64_t bit = first, ret = 0, stop;
-    uint8_t *buf;
     CopyRun *other;
 
     while (bit < end && bit - first < RUN_BYTES / GRANULARITY && bdrv_bits_get(&b->todo, bit) &&
@@ -145,15 +145,13 @@ static int64_t coroutine_fn copy_run(Backup *b, int64_t first, int64_t end)
     co_queue_init(&run.waiters);
     run.link.data = &run;
     g_queue_push_tail_link(&b->runs, &run.link);
-    buf = g_aligned_alloc(1, run.bytes, 4096);
     for (int64_t at = run.offset; at < stop && ret >= 0;) {
         Piece piece;
         int64_t n = next_piece(b, at, stop - at, &piece);
 
-        ret = n < 0 ? n : copy_piece(b, piece, at, n, buf);
+        ret = n < 0 ? n : copy_piece(b, piece, at, n);
         at += n;
     }
-    g_aligned_free(buf);
     if (ret >= 0) {
         bdrv_bits_clear(&b->todo, run.offset, run.bytes);
     } else if (!b->error) {

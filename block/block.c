@@ -163,6 +163,16 @@ BlockDriverState *bdrv_backing(BlockDriverState *bs)
     return bs->backing ? bs->backing->bs : NULL;
 }
 
+bool bdrv_is_below(BlockDriverState *bs, BlockDriverState *above)
+{
+    for (; above; above = bdrv_backing(above)) {
+        if (above == bs) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* --- Life -------------------------------------------------------------------------------- */
 
 static BlockDriverState *node_new(const BlockDriver *drv, AioContext *ctx)

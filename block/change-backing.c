@@ -6,16 +6,6 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-block-create.h"
 
-static bool is_in_chain(BlockDriverState *bs, BlockDriverState *top)
-{
-    for (; top; top = bdrv_backing(top)) {
-        if (top == bs) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool has_parent_node(BlockDriverState *bs)
 {
     for (GList *l = bs->parents.head; l; l = l->next) {
@@ -32,7 +22,7 @@ static bool check(BlockDriverState *top, BlockDriverState *bs, const char *devic
         error_setg(errp, "Need a root block node");
     } else if (!bdrv_backing(bs)) {
         error_setg(errp, "not allowing backing file change on an image without a backing file");
-    } else if (!is_in_chain(bs, top)) {
+    } else if (!bdrv_is_below(bs, top)) {
         error_setg(errp, "'%s' and image file are not in the same chain", device);
     } else {
         return bdrv_check_active(bs, errp);

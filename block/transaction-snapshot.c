@@ -55,16 +55,6 @@ static bool check_top(BlockDriverState *top, GError **errp)
     return true;
 }
 
-static bool is_below(BlockDriverState *bs, BlockDriverState *above)
-{
-    for (; above; above = bdrv_backing(above)) {
-        if (above == bs) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whether somebody reads or writes bs, perhaps through nodes above it. */
 static bool is_in_use(BlockDriverState *bs)
 {
@@ -87,7 +77,7 @@ static bool check_overlay(BlockDriverState *top, BlockDriverState *overlay, GErr
     }
     if (overlay != top && is_in_use(overlay)) {
         error_setg(errp, "The overlay is already in use");
-    } else if (is_below(overlay, top)) {
+    } else if (bdrv_is_below(overlay, top)) {
         error_setg(errp, "Making '%s' a backing child of '%s' would create a cycle",
                    top->node_name, overlay->node_name);
     } else if (!g_queue_is_empty(&overlay->parents)) {

@@ -234,8 +234,8 @@ static bool coroutine_fn convert(Convert *s, char **filenames)
                           : "Unknown file format '%s'", format);
             return false;
         }
-        if (!img_check_new_name(s->target) || !check_target_options(s, drv) || !check_compression(s, drv) ||
-            !create_target(s, drv)) {
+        if (!img_check_new_name(s->target) || !check_target_options(s, drv) ||
+            !check_compression(s, drv) || !create_target(s, drv)) {
             return false;
         }
     }

@@ -129,6 +129,8 @@ bool bdrv_new_reads_zero(BlockDriverState *bs);
 /* The node below a format node, its backing node; NULL if none. */
 BlockDriverState *bdrv_file(BlockDriverState *bs);
 BlockDriverState *bdrv_backing(BlockDriverState *bs);
+/* Whether bs is above, or one of its backing files.  Main thread. */
+bool bdrv_is_below(BlockDriverState *bs, BlockDriverState *above);
 
 /*
  * Changes the length of bs, whoever uses it, as block_resize does: drains it meanwhile.  See

@@ -119,6 +119,12 @@ def outcome(qmp, name, args):
         return error.cls, error.desc
 
 
+def same_outcomes(vm, reference, requests):
+    for name, args in requests:
+        ours, theirs = (outcome(m.qmp, name, args) for m in (vm, reference))
+        assert ours == theirs, (name, args, ours, theirs)
+
+
 class Schema:
     """What a program says that its answers look like."""
 
@@ -229,9 +235,7 @@ def test_absent_devices_are_absent_in_both():
     if not REFERENCE:
         raise tap.Skip('no qemu-system-riscv64')
     with Machine(REFERENCE) as reference, Machine(BINARY) as vm:
-        for name, args in ABSENT:
-            ours, theirs = (outcome(m.qmp, name, args) for m in (vm, reference))
-            assert ours == theirs, (name, args, ours, theirs)
+        same_outcomes(vm, reference, ABSENT)
         # QEMU has been built with a few.
         for name in ('query-tpm-models', 'query-tpm-types'):
             assert vm.qmp.cmd(name) == []
@@ -242,9 +246,7 @@ def test_errors_are_those_of_qemu():
     if not REFERENCE:
         raise tap.Skip('no qemu-system-riscv64')
     with Machine(REFERENCE) as reference, Machine(BINARY) as vm:
-        for name, args in FAILURES:
-            ours, theirs = (outcome(m.qmp, name, args) for m in (vm, reference))
-            assert ours == theirs, (name, args, ours, theirs)
+        same_outcomes(vm, reference, FAILURES)
         assert vm.quit() == 0
 
 
